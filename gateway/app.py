@@ -1,0 +1,336 @@
+"""The composition root: the one file that knows all others.
+
+`Gateway` owns what lives as long as the process (sockets, tokenizers, metrics, stores); a `Pipeline` is made from one
+configuration and swapped whole on reload, so that running requests keep the one they started with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+import msgspec
+import xxhash
+from aiohttp import web
+from prometheus_client.core import Metric
+
+from gateway.core.context.brief import Brief, render_brief
+from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
+from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
+from gateway.core.tokens.profiles import O200K, WORDS, Profile
+from gateway.core.wire.origin import OriginRules
+from gateway.exchange import Exchange
+from gateway.pipeline import Pipeline
+from gateway.settings import (
+    DEMO_URL,
+    RESTART_ONLY,
+    Settings,
+    SummarizerSettings,
+    TokenBudget,
+    UpstreamOptions,
+)
+from gateway.settings_check import is_loopback, resolve_budget, share_tokens
+from gateway.settings_load import InvalidSettings, Loaded
+from gateway.shell.brief_maker import StoredBriefMaker
+from gateway.shell.http.admin_server import AdminPort
+from gateway.shell.http.data_server import DataPort, DataPortLimits
+from gateway.shell.http.inbound import BufferPool
+from gateway.shell.http.protocol import HttpServer
+from gateway.shell.state.memory import MemoryBriefStore
+from gateway.shell.summarizer import Summarizer, SummarizerOptions
+from gateway.shell.telemetry.loop_lag import watch_loop_lag
+from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
+from gateway.shell.telemetry.recorder import Recorder
+from gateway.shell.tokens.counter import TiktokenCounter
+from gateway.shell.upstream.client import HttpUpstream
+from gateway.shell.upstream.demo_server import DemoUpstream
+from gateway.stages.assemble import AssembleStage, CompactionOptions
+from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.forward import ForwardStage
+from gateway.stages.identify import identify
+from gateway.stages.route import RouteStage
+from gateway.stages.settle import Settle
+from gateway.tasks import TaskGroup
+
+_log = logging.getLogger("gateway")
+
+
+class Gateway:
+    """One running gateway.
+
+    Args:
+        loaded: a valid configuration.
+        reload: reads the configuration again; None where there is nothing to read.
+    """
+
+    def __init__(self, loaded: Loaded, reload: Callable[[], Loaded] | None = None) -> None:
+        self.settings = loaded.settings
+        self._reload = reload
+        self._stack = AsyncExitStack()
+        self._tasks = TaskGroup()
+        self.metrics = Metrics()
+        self.counter = TiktokenCounter(self.settings.token_estimator.tokens_per_word)
+        self.briefs = MemoryBriefStore(self.settings.state.max_bytes)
+        self._caches = CountCaches(self.settings.state.count_cache_bytes)
+        self._pool = BufferPool(self.settings.server.max_buffered_bytes)
+        self._upstream = HttpUpstream()
+        self._pipeline: Pipeline | None = None
+        self._why_unready: str | None = "starting"
+        self.data_port = 0
+        self.admin_port = 0
+
+    async def start(self) -> None:
+        """Load tokenizers, listen, be ready.
+
+        Raises:
+            OSError: a port cannot be bound.
+        """
+        server = self.settings.server
+        self.counter.load(O200K)
+        self._stack.callback(self.counter.close)
+        await self._start_demo_upstream()
+        await self._stack.enter_async_context(self._upstream)
+        self._pipeline = self._make_pipeline(self.settings)
+        self.metrics.bind(self._collect)
+        limits = DataPortLimits(server.max_body_bytes, server.body_idle_seconds)
+        origins = OriginRules(frozenset(server.allowed_origins), is_loopback(server.host))
+        data = DataPort(self._walk, self._pool, limits, origins)
+        admin = AdminPort(self.metrics.render, lambda: self._why_unready)
+        self._admin_runner, self.admin_port = await _listen(admin, server.admin_host, server.admin_port, 5.0, 0.0)
+        self._stack.push_async_callback(self._admin_runner.cleanup)
+        self._data_runner, self.data_port = await _listen(
+            data, server.host, server.port, server.keepalive_seconds, server.drain_seconds
+        )
+        self._lag_task = asyncio.create_task(watch_loop_lag(self.metrics.loop_lag))
+        self._why_unready = None
+        _log.info(
+            "listening",
+            extra={
+                "data": f"http://{_shown(server.host)}:{self.data_port}/v1",
+                "admin": f"http://{_shown(server.admin_host)}:{self.admin_port}",
+                "upstreams": [f"{upstream.name}={upstream.base_url}" for upstream in self.settings.upstreams],
+            },
+        )
+
+    async def stop(self) -> None:
+        """Drain: not ready at once, still accepting for `lame_duck_seconds`, then finish what runs and let go."""
+        server = self.settings.server
+        self._why_unready = "draining"
+        if server.lame_duck_seconds:
+            await asyncio.sleep(server.lame_duck_seconds)
+        _log.info("draining", extra={"in_flight": int(self.metrics.in_flight._value.get())})
+        await self._data_runner.cleanup()
+        cancelled = await self._tasks.drain(2.0)
+        self._lag_task.cancel()
+        await self._stack.aclose()
+        _log.info("stopped", extra={"tasks_cancelled": cancelled})
+
+    def reload(self) -> None:
+        """Take up the configuration file as it is now; a broken one is refused and the present one stays."""
+        if self._reload is None:
+            _log.warning("nothing to reload: started without a configuration file")
+            return
+        try:
+            loaded = self._reload()
+            pipeline = self._make_pipeline(loaded.settings)
+        except InvalidSettings as invalid:
+            self.metrics.reloads.labels("refused").inc()
+            self.metrics.config_valid.set(0)
+            _log.error(
+                "configuration refused, the present one stays",
+                extra={"faults": [str(f) for f in invalid.faults]},
+            )
+            return
+        fixed = [name for name in RESTART_ONLY if getattr(loaded.settings, name) != getattr(self.settings, name)]
+        self._pipeline, self.settings = pipeline, _keeping(loaded.settings, self.settings)
+        self.metrics.reloads.labels("applied").inc()
+        self.metrics.config_valid.set(1)
+        _log.info("configuration applied", extra={"needs_restart": fixed})
+
+    def newest_brief(self) -> str | None:
+        """The text of the brief that was made last, for the demo."""
+        brief: Brief | None = self.briefs.newest
+        return render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+
+    async def _walk(self, exchange: Exchange) -> None:
+        assert self._pipeline is not None
+        await self._pipeline.walk(exchange)
+
+    async def _start_demo_upstream(self) -> None:
+        if not any(upstream.base_url == DEMO_URL for upstream in self.settings.upstreams):
+            return
+        demo = DemoUpstream(partial(self.counter.count_here, Profile(O200K)))
+        self._upstream = HttpUpstream({DEMO_URL: await demo.start()})
+        self._stack.push_async_callback(demo.close)
+        _log.warning("upstream builtin://demo answers from the prompt's own words; it is no language model")
+
+    def _make_pipeline(self, settings: Settings) -> Pipeline:
+        routes = [_route(upstream) for upstream in settings.upstreams]
+        encodings: dict[str, str] = dict(settings.token_estimator.models)
+        if settings.token_estimator.strategy == "word_based":
+            encodings = {"*": WORDS}
+        recorder = Recorder(self.metrics)
+        maker = StoredBriefMaker(
+            self.briefs,
+            self.counter,
+            self._make_summarizer(settings.summarizer),
+            settings.summarizer.deadline_seconds,
+            self._tasks,
+        )
+        stages = (
+            identify,
+            RouteStage(routes),
+            CountStage(self.counter, self._caches, _digest, encodings),
+            AssembleStage(
+                _budget_table(settings.token_budget), _compaction(settings), self.briefs, maker, self.counter
+            ),
+            ForwardStage(self._upstream),
+        )
+        return Pipeline(stages, Settle(self.counter, recorder), recorder, self._tasks)
+
+    def _make_summarizer(self, options: SummarizerSettings) -> Summarizer | None:
+        if not options.endpoint:
+            return None
+        route = None
+        if options.endpoint != "upstream":
+            route = Route(
+                "summarizer",
+                options.endpoint.rstrip("/").removesuffix("/chat/completions"),
+                options.api_key,
+                ("*",),
+                0,
+                Roles.OPEN,
+                StreamUsage.NEVER,
+                Timeouts(5, options.timeout_secs, options.timeout_secs, options.timeout_secs, options.timeout_secs),
+                0,
+            )
+        made = SummarizerOptions(
+            route, options.model, options.timeout_secs, options.max_retries, options.max_input_tokens
+        )
+        return Summarizer(made, self._upstream, self.counter)
+
+    def _collect(self) -> list[Metric]:
+        hits, misses = self._caches.totals()
+        return [
+            counter_metric(
+                "count_cache_lookups",
+                "Messages whose count was known, or not.",
+                "result",
+                {"hit": hits, "miss": misses},
+            ),
+            counter_metric(
+                "context_retrievals",
+                "Look-ups of stored context, by result.",
+                "result",
+                {"hit": self.briefs.hits, "miss": self.briefs.misses},
+            ),
+            counter_metric("context_storage", "Context stored, by kind.", "kind", {"brief": self.briefs.writes}),
+            gauge_metric("context_storage_bytes", "Size of all stored context.", self.briefs.held_bytes),
+            gauge_metric("gateway_buffered_bytes", "Request bodies held at this moment.", self._pool.held_bytes),
+            counter_metric(
+                "token_counter_fallbacks",
+                "Texts counted by words for want of a tokenizer.",
+                "reason",
+                {"words": self.counter.fallbacks},
+            ),
+        ]
+
+
+_SEED = int.from_bytes(os.urandom(8), "big")
+"""Of the digests that key what was counted: nobody outside can make two messages collide."""
+
+
+def _digest(raw: msgspec.Raw | bytes) -> bytes:
+    return xxhash.xxh3_128_digest(memoryview(raw), _SEED)
+
+
+async def _listen(
+    handler: Callable[[web.BaseRequest], object], host: str, port: int, keepalive_s: float, drain_s: float
+) -> tuple[web.ServerRunner, int]:
+    runner = web.ServerRunner(HttpServer(handler, keepalive_s), shutdown_timeout=drain_s)  # type: ignore[arg-type]
+    await runner.setup()
+    await web.TCPSite(runner, host, port, backlog=1024).start()
+    bound: int = runner.addresses[0][1]
+    return runner, bound
+
+
+def _route(options: UpstreamOptions) -> Route:
+    times = options.timeouts
+    return Route(
+        name=options.name,
+        base_url=options.base_url.rstrip("/") if options.base_url != DEMO_URL else DEMO_URL,
+        api_key=options.api_key,
+        models=tuple(options.models),
+        priority=options.priority,
+        roles=Roles(options.roles),
+        stream_usage=StreamUsage(options.stream_usage),
+        timeouts=Timeouts(
+            times.connect_seconds,
+            times.header_seconds,
+            times.first_token_seconds,
+            times.idle_seconds,
+            times.total_seconds,
+        ),
+        max_retries=options.retries.max,
+    )
+
+
+def _budget_table(options: TokenBudget) -> BudgetTable:
+    by_pattern = []
+    for pattern in options.models:
+        resolved = resolve_budget(options, pattern, [], [])
+        assert resolved is not None  # checked when the configuration was loaded
+        by_pattern.append((pattern, _budget(resolved)))
+    return BudgetTable(_budget(options), by_pattern)
+
+
+def _budget(options: TokenBudget) -> Budget:
+    return Budget(
+        max_total_tokens=options.max_total if isinstance(options.max_total, int) else AUTO,
+        system_tokens=share_tokens(options.system_tokens, options.max_total),
+        running_brief_tokens=share_tokens(options.running_brief, options.max_total),
+        recent_tokens=share_tokens(options.recent_turns, options.max_total),
+        retrieved_tokens=share_tokens(options.retrieved_context, options.max_total),
+        completion_tokens=share_tokens(options.completion, options.max_total),
+        on_unfittable=OnUnfittable(options.on_unfittable),
+    )
+
+
+def _compaction(settings: Settings) -> CompactionOptions:
+    """What shapes a brief's text is part of its key: other settings, other briefs."""
+    shaping = (settings.token_budget.running_brief, settings.summarizer.endpoint, settings.summarizer.model)
+    return CompactionOptions(
+        is_enabled=settings.compaction.enabled,
+        is_shadow=settings.compaction.shadow,
+        target_ratio=settings.compaction.target_ratio,
+        fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
+    )
+
+
+def _keeping(new: Settings, old: Settings) -> Settings:
+    return msgspec.structs.replace(new, **{name: getattr(old, name) for name in RESTART_ONLY})
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def serve(loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:
+    """Run a gateway until SIGTERM or SIGINT; SIGHUP reloads. A second signal stops at once."""
+    gateway = Gateway(loaded, reload)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    await gateway.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
+    await stopping.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    await gateway.stop()

@@ -1,0 +1,102 @@
+"""What compaction needs to know of a message, learned once and kept by the digest of its bytes.
+
+Also the canonical digest: clients rewrite their own history between turns (key order, null fields, a lone text part
+in place of a string), and the same message must be recognised. The chain of canonical digests is what a brief is
+keyed by: `chain[i]` names exactly the first i foldable messages, in a scope.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from gateway.core.tokens.weight import Weight
+
+PINNED_ROLES = frozenset({"system", "developer"})
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """One message, without its text.
+
+    Attributes:
+        role: as sent.
+        tokens: what it adds to the prompt.
+        canonical: 32-byte digest of its canonical form.
+        calls: ids of the tool calls it makes, in order.
+        answers: the id of the tool call whose result it is, or None.
+    """
+
+    role: str
+    tokens: int
+    canonical: bytes
+    calls: tuple[str, ...] = ()
+    answers: str | None = None
+
+    @property
+    def is_foldable(self) -> bool:
+        """System and developer messages never are."""
+        return self.role not in PINNED_ROLES
+
+    @property
+    def is_tool_result(self) -> bool:
+        """A tool's or legacy function's answer."""
+        return self.answers is not None
+
+
+def learn_facts(message: Mapping[str, Any], weight: Weight, text_tokens: int) -> MessageFacts:
+    """The facts of a parsed message whose texts were counted.
+
+    Args:
+        message: as `parse_message` returned it.
+        weight: as `weigh_message` returned it.
+        text_tokens: tokens of the weight's texts, summed.
+    """
+    calls = tuple(str(call.get("id", "")) for call in message.get("tool_calls") or ())
+    legacy = message.get("function_call")
+    if isinstance(legacy, Mapping):
+        calls += (f"function:{legacy.get('name', '')}",)
+    answers = None
+    if message["role"] == "tool":
+        answers = str(message.get("tool_call_id", ""))
+    elif message["role"] == "function":
+        answers = f"function:{message.get('name', '')}"
+    return MessageFacts(message["role"], weight.fixed_tokens + text_tokens, canonical_digest(message), calls, answers)
+
+
+def canonical_digest(message: Mapping[str, Any]) -> bytes:
+    """SHA-256 of the message's canonical form: sorted keys, no nulls, no cache marks, a lone text part as a string."""
+    return hashlib.sha256(_encode_sorted(_canonical(message))).digest()
+
+
+def _canonical(message: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in message.items() if value is not None and key not in ("cache_control", "id")}
+    content = kept.get("content")
+    if isinstance(content, list):
+        parts = [{key: value for key, value in part.items() if key != "cache_control"} for part in content]
+        is_text = len(parts) == 1 and parts[0].keys() == {"type", "text"} and parts[0]["type"] == "text"
+        kept["content"] = parts[0]["text"] if is_text else parts
+    if not kept.get("tool_calls", True):
+        del kept["tool_calls"]
+    return kept
+
+
+def chain_digests(scope: bytes, facts: Iterable[MessageFacts]) -> list[bytes]:
+    """Digest i stands for exactly the first i foldable messages; digest 0 for none.
+
+    Args:
+        scope: what briefs may be shared within: the client and the settings that shape a brief.
+        facts: all messages of the chat; those that are not foldable are passed over.
+    """
+    digest = hashlib.sha256(scope).digest()
+    chain = [digest]
+    for fact in facts:
+        if fact.is_foldable:
+            digest = hashlib.sha256(digest + fact.canonical).digest()
+            chain.append(digest)
+    return chain

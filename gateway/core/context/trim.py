@@ -1,0 +1,31 @@
+"""A text shortened to a number of tokens: its head and its tail stay, and a line between says what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_HEAD_SHARE = 0.6
+
+
+def trim_text(text: str, max_tokens: int, count_tokens: Callable[[str], int]) -> str:
+    """Head and tail of a text, within a number of tokens.
+
+    Args:
+        text: the whole.
+        max_tokens: the bound; at least the few tokens that the marker line takes, else the result is a bare cut.
+        count_tokens: tokens of a text.
+    """
+    total = count_tokens(text)
+    if total <= max_tokens:
+        return text
+    keep_chars = int(len(text) * max_tokens / total)
+    while keep_chars > 0:
+        head = int(keep_chars * _HEAD_SHARE)
+        tail = keep_chars - head
+        missing = len(text) - keep_chars
+        candidate = f"{text[:head]}\n[... {missing} characters left out to fit the token budget ...]\n{text[len(text) - tail :]}"
+        tokens = count_tokens(candidate)
+        if tokens <= max_tokens:
+            return candidate
+        keep_chars = min(keep_chars - 8, int(keep_chars * max_tokens / tokens))
+    return ""

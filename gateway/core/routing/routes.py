@@ -1,0 +1,65 @@
+"""Which upstreams may answer for a model, in which order, under which deadlines."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+class Roles(enum.Enum):
+    """Which sequences of roles an upstream's chat template takes."""
+
+    OPEN = "open"
+    STRICT = "strict"
+
+
+class StreamUsage(enum.Enum):
+    """Whether usage may be asked for in a streamed request whose client did not."""
+
+    ASK = "ask"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines of one upstream call, in seconds."""
+
+    connect_s: float
+    header_s: float
+    first_token_s: float
+    idle_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One upstream, as a request sees it. `base_url` ends without a slash; `api_key` is "" where the client's passes."""
+
+    name: str
+    base_url: str
+    api_key: str
+    models: tuple[str, ...]
+    priority: int
+    roles: Roles
+    stream_usage: StreamUsage
+    timeouts: Timeouts
+    max_retries: int
+
+
+def routes_for(model: str | None, routes: Sequence[Route]) -> list[Route]:
+    """The routes for a model, best first; without a model, all of them in order.
+
+    Args:
+        model: as the request names it, or None for a call that names none.
+        routes: in configured order.
+    """
+    matching = [
+        route for route in routes if model is None or any(fnmatchcase(model, pattern) for pattern in route.models)
+    ]
+    return sorted(matching, key=_by_priority)
+
+
+def _by_priority(route: Route) -> int:
+    return route.priority

@@ -1,0 +1,157 @@
+"""A JSON object's bytes, cut at its top level: where each value stands, and how to change one and no other byte.
+
+What is checked must be what is forwarded. Parsers disagree about duplicate keys, so a body that holds one is
+refused; the same walk that proves their absence yields the positions that `splice` needs.
+
+Invariants, each with a test of its own:
+  1. The span of a key holds exactly the bytes of its value.
+  2. A duplicate or escaped key never yields spans.
+  3. `splice` changes no byte outside its edits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.core.errors import Refusal, invalid_request
+
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_skip_space = re.compile(rb"[ \t\n\r]*").match
+
+
+class Span(NamedTuple):
+    """A value's place in a body: bytes start <= i < end; `key_start` is its key's opening quote."""
+
+    key_start: int
+    start: int
+    end: int
+
+
+class Edit(NamedTuple):
+    """Replace bytes start <= i < end by `replacement`; start == end inserts."""
+
+    start: int
+    end: int
+    replacement: bytes
+
+
+class AmbiguousObject(ValueError):
+    """An object with a duplicate or an escaped top-level key."""
+
+
+def object_spans(body: bytes) -> dict[str, Span]:
+    """Where the top-level values of a JSON object stand.
+
+    Args:
+        body: JSON text, UTF-8.
+
+    Returns:
+        The value's span by key, in the body's order.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeDecodeError, RecursionError: the body is no JSON object.
+        AmbiguousObject: a key stands twice, or is written with escapes.
+    """
+    values = _decode_object(body)
+    spans: dict[str, Span] = {}
+    at = _end_of_space(body, 0) + 1
+    for key, value in values.items():
+        key_start = _end_of_space(body, at)
+        quoted = b'"' + key.encode() + b'"'
+        if not body.startswith(quoted, key_start):
+            raise AmbiguousObject(key)
+        colon = _end_of_space(body, key_start + len(quoted))
+        start = _end_of_space(body, colon + 1)
+        text = bytes(value)
+        if not body.startswith(text, start):
+            raise AmbiguousObject(key)
+        end = start + len(text)
+        spans[key] = Span(key_start, start, end)
+        at = _end_of_space(body, end) + 1
+    if values and body[at - 1 : at] != b"}":
+        raise AmbiguousObject(next(reversed(values)))
+    return spans
+
+
+def _end_of_space(body: bytes, at: int) -> int:
+    found = _skip_space(body, at)
+    return found.end() if found else at
+
+
+def request_spans(body: bytes) -> dict[str, Span]:
+    """`object_spans` of a request body; what is wrong with it becomes a 400.
+
+    Raises:
+        Refusal: not JSON, not an object, nested too deeply, or ambiguous.
+    """
+    try:
+        return object_spans(body)
+    except AmbiguousObject as ambiguous:
+        raise invalid_request(
+            f"The request body holds a duplicate or escaped top-level key near {str(ambiguous)!r}. Parsers disagree about"
+            " such bodies, so it is not forwarded. Send every key once, without escapes.",
+            param=str(ambiguous) or None,
+            code="duplicate_key",
+        ) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise not_json(error, body) from None
+
+
+def not_json(error: Exception, body: bytes) -> Refusal:
+    """The 400 for a body that no JSON parser takes."""
+    if isinstance(error, RecursionError):
+        return invalid_request("The request body is nested too deeply to be parsed.", code="invalid_json")
+    if not body.strip():
+        return invalid_request("The request body is empty; a JSON object was expected.", code="invalid_json")
+    if isinstance(error, msgspec.ValidationError):
+        return invalid_request(f"The request body must be a JSON object: {error}.", code="invalid_json")
+    return invalid_request(
+        f"The request body ({len(body)} bytes) could not be parsed as JSON: {error}.", code="invalid_json"
+    )
+
+
+def splice(body: bytes, edits: Iterable[Edit]) -> bytes:
+    """The body with the edits made; they must not overlap."""
+    pieces: list[bytes] = []
+    at = 0
+    for start, end, replacement in sorted(edits):
+        pieces += (body[at:start], replacement)
+        at = end
+    pieces.append(body[at:])
+    return b"".join(pieces)
+
+
+def ask_for_usage(body: bytes, spans: Mapping[str, Span]) -> Edit:
+    """The edit that sets `stream_options.include_usage` in a streamed request.
+
+    Args:
+        body: the client's bytes, a JSON object in which `stream_options` is absent, null or an object.
+        spans: `object_spans(body)`.
+    """
+    found = spans.get("stream_options")
+    if found is None:
+        first = body.index(b"{") + 1
+        comma = b"," if spans else b""
+        return Edit(first, first, b'"stream_options":{"include_usage":true}' + comma)
+    options = msgspec.json.decode(body[found.start : found.end]) or {}
+    options["include_usage"] = True
+    return Edit(found.start, found.end, msgspec.json.encode(options))
+
+
+def cut_field(body: bytes, spans: Mapping[str, Span], key: str) -> Edit:
+    """The edit that takes one field out of an object, with the one comma that it brought.
+
+    A last field goes from the end of the value before it; any other up to the next key; a sole one leaves `{}`'s space.
+    """
+    keys = list(spans)
+    at = keys.index(key)
+    span = spans[key]
+    if at + 1 < len(keys):
+        return Edit(span.key_start, spans[keys[at + 1]].key_start, b"")
+    if at > 0:
+        return Edit(spans[keys[at - 1]].end, span.end, b"")
+    return Edit(span.key_start, span.end, b"")

@@ -1,0 +1,186 @@
+"""A metered request, read as far as the gateway needs to and no further.
+
+The body's bytes stay what is forwarded; this module finds the model, the messages as raw slices, and the few options
+that counting and streaming depend on. What a provider would refuse anyway is left to the provider, except where the
+gateway could not keep its own promises about it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+import msgspec
+
+from gateway.core.errors import Refusal, invalid_request
+from gateway.core.wire.body import Span, not_json, request_spans
+
+
+class Endpoint(enum.Enum):
+    """Which kind of call this is; the value is the label in metrics and logs."""
+
+    CHAT = "chat_completions"
+    RESPONSES = "responses"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    PASSTHROUGH = "passthrough"
+
+
+_METERED_PATHS = {
+    "/v1/chat/completions": Endpoint.CHAT,
+    "/v1/responses": Endpoint.RESPONSES,
+    "/v1/completions": Endpoint.COMPLETIONS,
+    "/v1/embeddings": Endpoint.EMBEDDINGS,
+}
+
+
+def endpoint_of(method: str, path: str) -> Endpoint:
+    """The endpoint of a request line; everything not metered is passed through.
+
+    Other spellings of a metered path (`//`, a trailing slash, percent-encoding) are metered too, since a lenient
+    upstream may serve them: nothing goes uncounted by its spelling.
+    """
+    if method != "POST":
+        return Endpoint.PASSTHROUGH
+    found = _METERED_PATHS.get(path)
+    if found is None:
+        plain = _repeated_slashes.sub("/", unquote(path)).rstrip("/").lower()
+        found = _METERED_PATHS.get(plain, Endpoint.PASSTHROUGH)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredRequest:
+    """What the gateway knows of a metered request's body.
+
+    `messages` are the raw slices of a chat's messages (empty elsewhere). `completion_tokens` is the most that one
+    choice may generate, as the request says it, or None. `sections` are raw values that cost prompt tokens beside the
+    messages, by key.
+    """
+
+    endpoint: Endpoint
+    model: str
+    body: bytes
+    spans: Mapping[str, Span]
+    messages: list[msgspec.Raw] = field(default_factory=list)
+    is_stream: bool = False
+    asks_for_usage: bool = False
+    completion_tokens: int | None = None
+    choices: int = 1
+    sections: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Common(msgspec.Struct, kw_only=True):
+    model: str
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    n: int | None = None
+
+
+class _Chat(_Common, kw_only=True):
+    messages: list[msgspec.Raw]
+
+
+class _Prompted(_Common, kw_only=True):
+    prompt: msgspec.Raw
+
+
+class _Embeddings(_Common, kw_only=True):
+    input: msgspec.Raw
+
+
+class _Responses(_Common, kw_only=True):
+    model: str = ""  # a stored prompt may name it instead
+
+
+_DECODERS: dict[Endpoint, msgspec.json.Decoder[_Common]] = {
+    Endpoint.CHAT: msgspec.json.Decoder(_Chat),
+    Endpoint.RESPONSES: msgspec.json.Decoder(_Responses),
+    Endpoint.COMPLETIONS: msgspec.json.Decoder(_Prompted),
+    Endpoint.EMBEDDINGS: msgspec.json.Decoder(_Embeddings),
+}
+_COUNTED_KEYS = {
+    Endpoint.CHAT: ("tools", "functions", "response_format"),
+    Endpoint.RESPONSES: ("instructions", "input", "tools", "text"),
+    Endpoint.COMPLETIONS: ("prompt",),
+    Endpoint.EMBEDDINGS: ("input",),
+}
+_MODEL_CHARS_MAX = 256
+_repeated_slashes = re.compile(r"/{2,}")
+
+
+def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
+    """Read a metered request's body.
+
+    Args:
+        endpoint: a metered one.
+        body: decoded bytes as the client sent them.
+
+    Raises:
+        Refusal: 400 in OpenAI's form, naming the field at fault.
+    """
+    spans = request_spans(body)
+    try:
+        found = _DECODERS[endpoint].decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(error) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise not_json(error, body) from None
+    if len(found.model) > _MODEL_CHARS_MAX or not (found.model or endpoint is Endpoint.RESPONSES):
+        raise invalid_request(f"`model` must be 1 to {_MODEL_CHARS_MAX} characters long.", param="model")
+    messages = found.messages if isinstance(found, _Chat) else []
+    if isinstance(found, _Chat) and not messages:
+        raise invalid_request(
+            "`messages` is empty; at least one message was expected.", param="messages", code="empty_array"
+        )
+    return MeteredRequest(
+        endpoint=endpoint,
+        model=found.model,
+        body=body,
+        spans=spans,
+        messages=messages,
+        is_stream=bool(found.stream),
+        asks_for_usage=bool(found.stream_options and found.stream_options.include_usage),
+        completion_tokens=_completion_tokens(found),
+        choices=_at_least(1, found.n, "n") or 1,
+        sections={key: body[spans[key].start : spans[key].end] for key in _COUNTED_KEYS[endpoint] if key in spans},
+    )
+
+
+def _completion_tokens(found: _Common) -> int | None:
+    limits = {key: getattr(found, key) for key in ("max_completion_tokens", "max_tokens", "max_output_tokens")}
+    for key, value in limits.items():
+        if value is not None:
+            return _at_least(0, value, key)
+    return None
+
+
+def _at_least(least: int, value: int | None, key: str) -> int | None:
+    if value is not None and value < least:
+        message = f"`{key}` must be at least {least}, found {value}."
+        raise invalid_request(message, param=key, code="integer_below_min_value")
+    return value
+
+
+_field_path = re.compile(r"`\$\.?([^`]*)`$").search
+_missing_field = re.compile(r"missing required field `([^`]+)`").search
+
+
+def _wrong_field(error: msgspec.ValidationError) -> Refusal:
+    text = str(error)
+    if missing := _missing_field(text):
+        name = missing[1]
+        return invalid_request(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+    path = _field_path(text)
+    name = path[1] if path else None
+    return invalid_request(f"Invalid request: {text}.", param=name, code="invalid_type")

@@ -1,0 +1,161 @@
+"""What one request is, and what each stage learned about it.
+
+An exchange walks the stages in order; a stage reads earlier slots and writes its own once. Everything that settle,
+metrics and logs need is here when the walk ends, however it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.core.context.brief import Brief, Level
+from gateway.core.context.budget import Budget
+from gateway.core.context.facts import MessageFacts
+from gateway.core.errors import Refusal
+from gateway.core.routing.routes import Route
+from gateway.core.tokens.profiles import Profile
+from gateway.core.wire.request import Endpoint, MeteredRequest
+from gateway.core.wire.usage import Usage
+from gateway.ports import Inbound, Outbound
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks. `scope` separates what must never cross between clients; `name` is the label in metrics."""
+
+    name: str
+    scope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The prompt's tokens before anything was done to it.
+
+    `facts` are the chat's messages, empty elsewhere; `sections` are tokens by name and sum up to `prompt_tokens`.
+    """
+
+    profile: Profile
+    prompt_tokens: int
+    fixed_tokens: int
+    facts: Sequence[MessageFacts] = ()
+    sections: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was done to make the prompt fit.
+
+    Attributes:
+        level: the lowest rung that was used.
+        has_overflowed: the client's own prompt did not fit.
+        client_tokens: the client's own prompt.
+        prompt_tokens: what is forwarded.
+        completion_tokens: what the answer may take, within the budget.
+        budget: what was obeyed.
+        sections: tokens forwarded, by name; they sum up to `prompt_tokens`.
+        folded_messages: how many messages the brief stands for and that are not forwarded.
+        brief: the brief that is forwarded, or None.
+        is_new_brief: it was made for this request.
+        is_shadow: the plan was recorded, and the client's own bytes forwarded.
+    """
+
+    level: Level
+    has_overflowed: bool
+    client_tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    budget: Budget
+    sections: Mapping[str, int] = field(default_factory=dict)
+    folded_messages: int = 0
+    brief: Brief | None = None
+    is_new_brief: bool = False
+    is_shadow: bool = False
+
+    @property
+    def forwarded_tokens(self) -> int:
+        """What the upstream really gets."""
+        return self.client_tokens if self.is_shadow else self.prompt_tokens
+
+    @property
+    def forwarded_level(self) -> Level:
+        """What was really done."""
+        return Level.NONE if self.is_shadow else self.level
+
+    @property
+    def saved_tokens(self) -> int:
+        """What compaction spared, or would have spared."""
+        return self.client_tokens - self.prompt_tokens
+
+    @property
+    def remaining_tokens(self) -> int:
+        """What the budget leaves beside the forwarded prompt, never below 0."""
+        return max(0, self.budget.max_total_tokens - self.forwarded_tokens)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What happened on the way to the upstream and back.
+
+    Attributes:
+        status: the HTTP status that the client saw; 499 if it left before it saw one.
+        upstream: the name of the upstream that answered last, "" if none was asked.
+        attempts: calls to upstreams.
+        refusal: the gateway's own answer, if it gave one.
+        fault: a stable word for what broke: a kind of `UpstreamFault`, `client_gone`, `internal`; "" if nothing did.
+        is_stream: the answer was streamed.
+        first_byte_s: from arrival to the first byte of the answer's body, or None.
+        upstream_s: time spent waiting for upstreams.
+        usage: as the upstream billed it, or None.
+        visible_text: what was generated, as far as the client could see it; kept only where usage is missing.
+    """
+
+    status: int = 0
+    upstream: str = ""
+    attempts: int = 0
+    refusal: Refusal | None = None
+    fault: str = ""
+    is_stream: bool = False
+    first_byte_s: float | None = None
+    upstream_s: float = 0.0
+    usage: Usage | None = None
+    visible_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What was used. `is_estimated`: the upstream did not say, or could not be heard to the end."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    is_estimated: bool
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way through the stages."""
+
+    request_id: str
+    method: str
+    path: str
+    target: str
+    headers: Sequence[tuple[str, str]]
+    endpoint: Endpoint
+    inbound: Inbound
+    outbound: Outbound
+    started_s: float
+
+    request: MeteredRequest | None = None
+    client: Client | None = None
+    routes: Sequence[Route] = ()
+    count: Count | None = None
+    receipt: Receipt | None = None
+    prompt: bytes | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+    bill: Bill | None = None
+    duration_s: float = 0.0
+
+    def header(self, name: str) -> str | None:
+        """The first header of this name (lower case), or None."""
+        return next((value for key, value in self.headers if key.lower() == name), None)

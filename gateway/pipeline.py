@@ -1,0 +1,94 @@
+"""Run the stages in order; turn what they raise into an answer; settle, always.
+
+The one place where errors become outcomes: a `Refusal` is answered in OpenAI's form, a bug is a 500 that names the
+request id, a client that left is recorded and its cancellation passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.core.errors import Refusal
+from gateway.core.wire.gateway_headers import gateway_headers
+from gateway.exchange import Exchange
+from gateway.ports import Telemetry
+from gateway.stages.settle import CLIENT_GONE, Settle
+from gateway.tasks import TaskGroup
+
+_log = logging.getLogger("gateway.pipeline")
+Stage = Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The stages that a request walks, and what must happen at the end.
+
+    Attributes:
+        stages: in order.
+        settle: the unwinding.
+        telemetry: told at the start.
+        tasks: where a settlement that takes time goes on after the client has gone.
+    """
+
+    stages: Sequence[Stage]
+    settle: Settle
+    telemetry: Telemetry
+    tasks: TaskGroup
+
+    async def walk(self, exchange: Exchange) -> None:
+        """Answer an exchange.
+
+        Raises:
+            asyncio.CancelledError: the client left.
+        """
+        self.telemetry.started(exchange)
+        try:
+            for stage in self.stages:
+                await stage(exchange)
+        except Refusal as refusal:
+            await self._refuse(exchange, refusal)
+        except (asyncio.CancelledError, ConnectionError):
+            self._client_left(exchange)
+            raise
+        except Exception:
+            _log.exception("a stage failed", extra={"request_id": exchange.request_id})
+            exchange.outcome.fault = "internal"
+            message = f"The gateway failed on this request; its log names the request id {exchange.request_id}."
+            await self._refuse(exchange, Refusal(500, "internal_error", message))
+        finally:
+            self._settle(exchange)
+
+    async def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        outcome = exchange.outcome
+        outcome.refusal = refusal
+        outcome.status = refusal.status
+        if exchange.outbound.has_started:
+            await exchange.outbound.abort()
+            return
+        count = exchange.count
+        headers = gateway_headers(
+            upstream=outcome.upstream,
+            prompt_tokens=count.prompt_tokens if count else None,
+            remaining_tokens=None,
+            level="",
+            saved_tokens=0,
+        )
+        try:
+            await exchange.outbound.refuse(refusal, headers)
+        except (asyncio.CancelledError, ConnectionError):
+            self._client_left(exchange)
+            raise
+
+    def _client_left(self, exchange: Exchange) -> None:
+        exchange.outcome.fault = "client_gone"
+        if not exchange.outbound.has_started:
+            exchange.outcome.status = CLIENT_GONE
+
+    def _settle(self, exchange: Exchange) -> None:
+        if self.settle.needs_counting(exchange):
+            self.tasks.spawn(self.settle.count_and_finish(exchange), "settle")
+        else:
+            self.settle.finish(exchange)

@@ -1,0 +1,167 @@
+"""What stages need from the world, as Protocols; `shell` has one implementation of each, tests have others.
+
+Nothing here knows aiohttp, tiktoken or Prometheus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.core.context.brief import Brief, FoldJob
+from gateway.core.errors import Refusal
+from gateway.core.routing.routes import Route
+from gateway.core.tokens.profiles import Profile
+from gateway.core.wire.headers import Headers
+
+if TYPE_CHECKING:
+    from gateway.exchange import Exchange
+
+
+class Inbound(Protocol):
+    """The client's request body."""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request carries one at all."""
+
+    async def read(self) -> bytes:
+        """The whole body, decoded and bounded.
+
+        Raises:
+            Refusal: too large, too slow, cut short, undecodable, or the process holds too much already.
+        """
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, untouched, for a request that is passed through."""
+
+
+class Outbound(Protocol):
+    """The answer to the client. Nothing reaches the client before the first `write` or `send`."""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the client has seen the head."""
+
+    async def start(self, status: int, headers: Headers, length: int | None) -> None:
+        """Fix the head; it is sent with the first bytes. `length` is None for a body of unknown size."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Bytes of the body; waits while the client reads slowly."""
+
+    async def end(self, chunk: bytes = b"") -> None:
+        """The last bytes; the body is complete with them."""
+
+    async def refuse(self, refusal: Refusal, headers: Headers) -> None:
+        """The gateway's own answer, in OpenAI's error form."""
+
+    async def abort(self) -> None:
+        """The body cannot be completed: cut the connection, so that no client takes it for whole."""
+
+
+class UpstreamFault(Exception):  # noqa: N818 - named for what it is in logs and metrics
+    """An upstream could not be asked, or stopped answering.
+
+    Args:
+        kind: a stable word: `connect`, `header_timeout`, `first_token_timeout`, `idle_timeout`, `total_timeout`, `cut`.
+        message: what happened, for logs.
+        is_retryable: whether nothing was executed yet, as far as can be known.
+    """
+
+    def __init__(self, kind: str, message: str, *, is_retryable: bool) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.is_retryable = is_retryable
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """One HTTP request to an upstream; `target` is the path below its base URL with the query as the client sent it."""
+
+    route: Route
+    method: str
+    target: str
+    headers: Headers
+    body: bytes | AsyncIterator[bytes] | None
+
+
+class UpstreamAnswer(Protocol):
+    """An upstream's answer whose head has arrived."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it arrives.
+
+        Raises:
+            UpstreamFault: it stalled or was cut.
+        """
+
+    def close(self) -> None:
+        """Give the connection back, or cut it if the body was not read to its end."""
+
+
+class Upstream(Protocol):
+    """The way to upstreams."""
+
+    async def send(self, call: UpstreamCall) -> UpstreamAnswer:
+        """Ask, and wait for the head of the answer.
+
+        Raises:
+            UpstreamFault: no head came.
+        """
+
+
+class TextCounter(Protocol):
+    """Tokenizers, on and off the event loop."""
+
+    async def count(self, profile: Profile, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text; more than a few kB are counted off the event loop."""
+
+    def count_here(self, profile: Profile, text: str) -> int:
+        """Tokens of one text, in the calling thread."""
+
+
+class BriefStore(Protocol):
+    """Briefs by the digest of what they cover."""
+
+    def is_empty(self, scope: bytes) -> bool:
+        """Whether a look-up cannot find anything, as far as this process knows."""
+
+    async def find(self, chain: Sequence[bytes]) -> Brief | None:
+        """The applied brief that covers the most of this chain."""
+
+    async def put_if_absent(self, scope: bytes, key: bytes, brief: Brief) -> Brief:
+        """Apply a brief, unless one is applied already; returns the one that is."""
+
+    async def find_better(self, key: bytes) -> Brief | None:
+        """A better brief for the same prefix that came too late to be applied."""
+
+    async def put_better(self, key: bytes, brief: Brief) -> None:
+        """Keep a late brief for the next compaction."""
+
+
+class BriefMaker(Protocol):
+    """Makes briefs: a language model within its deadline, else extraction."""
+
+    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> Brief:
+        """The brief to apply for this job; concurrent calls for one key share one fold."""
+
+    async def shrink(self, profile: Profile, brief: Brief, max_tokens: int) -> Brief:
+        """The same brief within fewer tokens, for one request; it is not stored."""
+
+
+class Telemetry(Protocol):
+    """Metrics and logs; called once an exchange is settled."""
+
+    def started(self, exchange: Exchange) -> None:
+        """An exchange begins."""
+
+    def settled(self, exchange: Exchange) -> None:
+        """An exchange has ended, one way or another."""

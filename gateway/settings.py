@@ -1,0 +1,207 @@
+"""Every option: type, default, unit, bounds, help. The one table that the loader, the JSON Schema and
+config/gateway.yaml are made from; only `app` and the command line see it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A group of options; unknown keys are errors."""
+
+
+class Server(_Section, frozen=True):
+    """Where the gateway listens, and what it accepts."""
+
+    host: Annotated[str, Meta(description="Address of the data port.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Data port; 0 takes a free one.")] = 8080
+    admin_host: Annotated[str, Meta(description="Address of the admin port (metrics, health).")] = "127.0.0.1"
+    admin_port: Annotated[int, Meta(ge=0, le=65535, description="Admin port; 0 takes a free one.")] = 8081
+    max_body_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            description="Largest body of a metered request, decoded. Pass-through bodies are unbounded.",
+        ),
+    ] = 33_554_432
+    max_buffered_bytes: Annotated[
+        int, Meta(ge=1024, description="Bound of all request bodies held at once; above it, 503.")
+    ] = 134_217_728
+    body_idle_seconds: Annotated[
+        float, Meta(gt=0, description="Longest silence while a request's body arrives; then 408.")
+    ] = 30.0
+    keepalive_seconds: Annotated[
+        float,
+        Meta(gt=0, description="How long a connection may idle, and how long the head of a request may take."),
+    ] = 75.0
+    drain_seconds: Annotated[
+        float, Meta(ge=0, description="After SIGTERM, how long running requests may take to finish.")
+    ] = 20.0
+    lame_duck_seconds: Annotated[
+        float,
+        Meta(ge=0, description="After SIGTERM, how long new requests are still accepted while not ready."),
+    ] = 0.0
+    allow_anonymous: Annotated[
+        bool,
+        Meta(
+            description="Serve on a non-loopback address with a provider key and no client keys: anyone who reaches the"
+            " port spends the key."
+        ),
+    ] = False
+    allowed_origins: Annotated[
+        list[str], Meta(description='Web pages that may call, such as "https://app.example"; "*" for all.')
+    ] = msgspec.field(default_factory=list)
+
+
+class UpstreamTimeouts(_Section, frozen=True):
+    """Deadlines of one call."""
+
+    connect_seconds: Annotated[float, Meta(gt=0, description="Until connected.")] = 5.0
+    header_seconds: Annotated[float, Meta(gt=0, description="Until the head of the answer.")] = 60.0
+    first_token_seconds: Annotated[float, Meta(gt=0, description="From the head to the first byte.")] = 60.0
+    idle_seconds: Annotated[float, Meta(gt=0, description="Between two chunks.")] = 60.0
+    total_seconds: Annotated[float, Meta(gt=0, description="The whole answer.")] = 600.0
+
+
+class Retries(_Section, frozen=True):
+    """What is tried again, before the first byte has reached the client."""
+
+    max: Annotated[int, Meta(ge=0, le=10, description="Further calls to the same upstream.")] = 2
+
+
+class UpstreamOptions(_Section, frozen=True):
+    """One OpenAI-compatible endpoint."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, description="Label in metrics, logs and headers.")]
+    base_url: Annotated[
+        str, Meta(description='Up to and with /v1, or "builtin://demo" for the upstream that is built in.')
+    ]
+    api_key: Annotated[str, Meta(description="Replaces the client's; empty lets the client's own pass.")] = ""
+    api_key_file: Annotated[str | None, Meta(description="A file that holds the key.")] = None
+    models: Annotated[
+        list[str], Meta(min_length=1, description='Patterns of the models it serves, such as "gpt-4o*".')
+    ] = msgspec.field(default_factory=lambda: ["*"])
+    priority: Annotated[int, Meta(description="Lower is asked first.")] = 0
+    roles: Annotated[
+        Literal["open", "strict"],
+        Meta(description="strict: its chat template takes no second system message and no two user messages in a row."),
+    ] = "open"
+    stream_usage: Annotated[
+        Literal["ask", "never"],
+        Meta(description="Whether usage is asked for in streams whose client did not."),
+    ] = "ask"
+    timeouts: UpstreamTimeouts = UpstreamTimeouts()
+    retries: Retries = Retries()
+
+
+Share = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(gt=0, lt=1)]
+
+
+class TokenBudget(_Section, frozen=True):
+    """Shares of one request's tokens; a share below 1 is a fraction of max_total."""
+
+    system_tokens: Annotated[Share, Meta(description="System messages, tools and schemas (a target).")] = 700
+    running_brief: Annotated[Share, Meta(description="The running brief.")] = 1200
+    recent_turns: Annotated[Share, Meta(description="Recent turns that stay verbatim (a target).")] = 450
+    retrieved_context: Annotated[Share, Meta(description="Retrieved text; what is unused goes to recent turns.")] = 3750
+    completion: Annotated[Share, Meta(description="The answer, where a request does not say.")] = 1000
+    max_total: Annotated[
+        Annotated[int, Meta(ge=64)] | Literal["auto"],
+        Meta(description='Prompt and completion together; "auto" is the model\'s own window.'),
+    ] = 8000
+    on_unfittable: Annotated[
+        Literal["error", "forward"], Meta(description="What becomes of a request that cannot be made to fit.")
+    ] = "error"
+    models: Annotated[
+        dict[str, dict[str, Any]],
+        Meta(description='Other values by model pattern, such as {"gpt-4o*": {max_total: 64000}}.'),
+    ] = msgspec.field(default_factory=dict)
+
+
+class TokenEstimator(_Section, frozen=True):
+    """How tokens are counted before a request is sent."""
+
+    strategy: Annotated[Literal["tiktoken", "word_based"], Meta(description="word_based counts words.")] = "tiktoken"
+    tokens_per_word: Annotated[float, Meta(gt=0, le=20, description="Of word_based.")] = 1.3
+    models: Annotated[
+        dict[str, Literal["o200k_base", "cl100k_base", "words"]],
+        Meta(description='Encoding by model pattern, such as {"my-*": cl100k_base}; others by the built-in table.'),
+    ] = msgspec.field(default_factory=dict)
+
+
+class SummarizerSettings(_Section, frozen=True):
+    """Who writes running briefs."""
+
+    endpoint: Annotated[
+        str,
+        Meta(description='"upstream": the request\'s own; or the base URL of another, with /v1; "" extracts only.'),
+    ] = "upstream"
+    api_key: Annotated[str, Meta(description="Of an endpoint of its own.")] = ""
+    api_key_file: Annotated[str | None, Meta(description="A file that holds the key.")] = None
+    model: Annotated[str, Meta(description="Empty for the request's own model.")] = ""
+    timeout_secs: Annotated[float, Meta(gt=0, description="Of one call.")] = 30.0
+    max_retries: Annotated[int, Meta(ge=0, le=10, description="With exponential backoff.")] = 3
+    deadline_seconds: Annotated[
+        float, Meta(ge=0, description="How long a request waits for a written brief; then extraction serves.")
+    ] = 2.0
+    max_input_tokens: Annotated[
+        int, Meta(ge=256, description="What folded turns may take of the summariser's prompt.")
+    ] = 6000
+
+
+class Compaction(_Section, frozen=True):
+    """Folding older turns into the running brief."""
+
+    enabled: Annotated[bool, Meta(description="Off: what does not fit is refused.")] = True
+    shadow: Annotated[bool, Meta(description="Plan and record, but forward the client's own bytes.")] = False
+    target_ratio: Annotated[
+        float,
+        Meta(gt=0, le=1, description="A fresh compaction aims at this share of the prompt's limit."),
+    ] = 0.5
+
+
+class State(_Section, frozen=True):
+    """Where briefs are kept."""
+
+    url: Annotated[Literal["memory://"], Meta(description="memory:// is this process's memory.")] = "memory://"
+    max_bytes: Annotated[int, Meta(ge=65536, description="Bound of all briefs; the least used go first.")] = 67_108_864
+    count_cache_bytes: Annotated[
+        int, Meta(ge=65536, description="Bound of what is remembered of counted messages.")
+    ] = 33_554_432
+
+
+class Telemetry(_Section, frozen=True):
+    """Logs. Metrics are always on."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+
+
+class Settings(_Section, frozen=True):
+    """The whole configuration."""
+
+    server: Server = Server()
+    upstreams: Annotated[
+        list[UpstreamOptions],
+        Meta(
+            description="Tried in order of priority; a request goes to those whose patterns match its model. Empty:"
+            " OPENAI_BASE_URL and OPENAI_API_KEY make one; without them, builtin://demo."
+        ),
+    ] = msgspec.field(default_factory=list)
+    token_budget: TokenBudget = TokenBudget()
+    token_estimator: TokenEstimator = TokenEstimator()
+    summarizer: SummarizerSettings = SummarizerSettings()
+    compaction: Compaction = Compaction()
+    state: State = State()
+    telemetry: Telemetry = Telemetry()
+
+
+DEMO_URL = "builtin://demo"
+LATER = frozenset({"fallbacks", "prices", "clients", "rate_limits", "facts", "vision", "cache", "page"})
+"""Names that are kept for what this version does not do yet; using one is an error that says so."""
+RESTART_ONLY = ("server", "state", "telemetry")
+"""Sections that a reload cannot change."""

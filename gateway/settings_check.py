@@ -1,0 +1,137 @@
+"""What must hold between options, beyond each one's own type and bounds."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.settings import DEMO_URL, Settings, TokenBudget
+
+SHARES = ("system_tokens", "running_brief", "recent_turns", "retrieved_context", "completion")
+MIN_BRIEF_TOKENS = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a configuration."""
+
+    path: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: expected {self.expected}, found {self.found}"
+
+
+def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
+    """Add faults for what contradicts; returns notes for a person, such as settings that work badly together."""
+    notes: list[str] = []
+    _check_upstreams(settings, faults, notes)
+    _check_budget("token_budget", settings.token_budget, faults, notes)
+    for pattern in settings.token_budget.models:
+        resolve_budget(settings.token_budget, pattern, faults, notes)
+    _check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
+    _check_exposure(settings, faults)
+    return notes
+
+
+def resolve_budget(budget: TokenBudget, pattern: str, faults: list[Fault], notes: list[str]) -> TokenBudget | None:
+    """The budget with the overrides of one model pattern, or None if they are at fault."""
+    path = f'token_budget.models["{pattern}"]'
+    merged = {name: getattr(budget, name) for name in budget.__struct_fields__ if name != "models"}
+    try:
+        found = msgspec.convert(merged | budget.models[pattern], TokenBudget)
+    except msgspec.ValidationError as error:
+        faults.append(Fault(path, str(error), "options of token_budget"))
+        return None
+    _check_budget(path, found, faults, notes)
+    return found
+
+
+def share_tokens(share: int | float, max_total: Any) -> int:
+    """A share in tokens; a fraction is of max_total (`auto` counts as 8,000 until the model's window is known)."""
+    if isinstance(share, float):
+        return int(share * (max_total if isinstance(max_total, int) else 8000))
+    return share
+
+
+def _check_budget(path: str, budget: TokenBudget, faults: list[Fault], notes: list[str]) -> None:
+    shares = {name: share_tokens(getattr(budget, name), budget.max_total) for name in SHARES}
+    total = sum(shares.values())
+    if isinstance(budget.max_total, int) and total > budget.max_total:
+        listed = " + ".join(f"{name} {tokens}" for name, tokens in shares.items())
+        faults.append(Fault(path, f"{listed} = {total}", f"shares that sum to at most max_total {budget.max_total}"))
+    if shares["running_brief"] < MIN_BRIEF_TOKENS:
+        notes.append(
+            f"{path}.running_brief is {shares['running_brief']}: below {MIN_BRIEF_TOKENS} tokens no brief can say"
+            " anything, so older turns are dropped without one."
+        )
+
+
+def _check_upstreams(settings: Settings, faults: list[Fault], notes: list[str]) -> None:
+    names: set[str] = set()
+    for place, upstream in enumerate(settings.upstreams):
+        path = f"upstreams[{place}]"
+        if upstream.name in names:
+            faults.append(Fault(f"{path}.name", repr(upstream.name), "a name that no other upstream has"))
+        names.add(upstream.name)
+        _check_endpoint(f"{path}.base_url", upstream.base_url, (DEMO_URL,), faults)
+        _check_loop(f"{path}.base_url", upstream.base_url, settings, faults)
+        if upstream.base_url == DEMO_URL:
+            notes.append(
+                f"{path} is the built-in demo: it answers from the prompt's own words and is no language model."
+            )
+
+
+def _check_endpoint(path: str, url: str, words: tuple[str, ...], faults: list[Fault]) -> None:
+    if url in words:
+        return
+    expected = "an http:// or https:// URL" + (f" or {words[0]!r}" if words else "")
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or parts.query or parts.fragment:
+        faults.append(Fault(path, repr(url), expected))
+    elif parts.username or parts.password:
+        faults.append(Fault(path, "credentials in the URL", "the key in api_key"))
+
+
+def _check_loop(path: str, url: str, settings: Settings, faults: list[Fault]) -> None:
+    """An upstream that is this gateway's own data port would be asked for ever."""
+    parts = urlsplit(url) if "://" in url else None
+    server = settings.server
+    try:
+        port = parts.port if parts else None
+    except ValueError:
+        return
+    if parts and port and port == server.port and (is_loopback(parts.hostname or "") or parts.hostname == server.host):
+        faults.append(Fault(path, repr(url), "another address than this gateway's own data port"))
+
+
+def _check_exposure(settings: Settings, faults: list[Fault]) -> None:
+    server = settings.server
+    has_key = any(upstream.api_key for upstream in settings.upstreams)
+    if has_key and not server.allow_anonymous and not is_loopback(server.host):
+        faults.append(
+            Fault(
+                "server.host",
+                f"{server.host!r} with an upstream's api_key and no client keys",
+                "a loopback address, or server.allow_anonymous: true if anyone who reaches the port may spend the key",
+            )
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

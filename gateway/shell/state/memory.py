@@ -1,0 +1,81 @@
+"""Briefs in this process's memory: bounded by bytes, the least recently used go first."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+
+from gateway.core.context.brief import Brief
+
+_ENTRY_OVERHEAD_BYTES = 400
+
+
+class MemoryBriefStore:
+    """`ports.BriefStore`.
+
+    Args:
+        max_bytes: bound of all briefs together, by an estimate of their size.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._applied: OrderedDict[bytes, tuple[bytes, Brief]] = OrderedDict()
+        self._better: dict[bytes, Brief] = {}
+        self._scopes: Counter[bytes] = Counter()
+        self.held_bytes = 0
+        self.hits = 0
+        self.misses = 0
+        self.writes = 0
+        self.newest: Brief | None = None
+
+    def is_empty(self, scope: bytes) -> bool:
+        return scope not in self._scopes
+
+    async def find(self, chain: Sequence[bytes]) -> Brief | None:
+        for key in reversed(chain):
+            found = self._applied.get(key)
+            if found is not None:
+                self._applied.move_to_end(key)
+                self.hits += 1
+                return found[1]
+        self.misses += 1
+        return None
+
+    async def put_if_absent(self, scope: bytes, key: bytes, brief: Brief) -> Brief:
+        present = self._applied.get(key)
+        if present is not None:
+            return present[1]
+        self._applied[key] = (scope, brief)
+        self._scopes[scope] += 1
+        self.held_bytes += _size_of(brief)
+        self.writes += 1
+        self.newest = brief
+        while self.held_bytes > self._max_bytes and len(self._applied) > 1:
+            self._drop_oldest()
+        return brief
+
+    async def find_better(self, key: bytes) -> Brief | None:
+        return self._better.get(key)
+
+    async def put_better(self, key: bytes, brief: Brief) -> None:
+        if key in self._applied and key not in self._better:
+            self._better[key] = brief
+            self.held_bytes += _size_of(brief)
+            self.newest = brief
+
+    def __len__(self) -> int:
+        return len(self._applied)
+
+    def _drop_oldest(self) -> None:
+        key, (scope, brief) = self._applied.popitem(last=False)
+        self.held_bytes -= _size_of(brief)
+        if better := self._better.pop(key, None):
+            self.held_bytes -= _size_of(better)
+        self._scopes[scope] -= 1
+        if not self._scopes[scope]:
+            del self._scopes[scope]
+
+
+def _size_of(brief: Brief) -> int:
+    quotes = sum(len(quote.text) + 100 for quote in brief.ledger)
+    return _ENTRY_OVERHEAD_BYTES + 2 * len(brief.body) + 2 * quotes

@@ -1,0 +1,117 @@
+"""The summariser: an OpenAI-compatible endpoint that writes briefs, with retries, backoff and a bound on its time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+
+from gateway.core.context.brief import FoldJob
+from gateway.core.context.summary import read_summary, render_summary_request
+from gateway.core.routing.routes import Route
+from gateway.core.tokens.profiles import Profile
+from gateway.core.wire.headers import Headers
+from gateway.exchange import Exchange
+from gateway.ports import TextCounter, Upstream, UpstreamCall, UpstreamFault
+
+_log = logging.getLogger("gateway.summarizer")
+_FATAL_STATUSES = frozenset({401, 403, 404})
+_MAX_ANSWER_BYTES = 1024 * 1024
+_FRAME_TOKENS = 160
+"""What the brief's own frame and the summariser's instructions take."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummarizerOptions:
+    """How briefs are written.
+
+    Attributes:
+        route: the summariser's own endpoint, or None for the request's own upstream.
+        model: its model, "" for the request's own.
+        timeout_s: of one call.
+        max_retries: further calls after a failed one.
+        max_input_tokens: what folded turns may take of a prompt.
+    """
+
+    route: Route | None
+    model: str
+    timeout_s: float
+    max_retries: int
+    max_input_tokens: int
+
+
+class Summarizer:
+    """Asks the summariser for the body of a brief.
+
+    Args:
+        options: how.
+        upstream: the way there.
+        counter: tokenizers.
+    """
+
+    def __init__(self, options: SummarizerOptions, upstream: Upstream, counter: TextCounter) -> None:
+        self._options = options
+        self._upstream = upstream
+        self._counter = counter
+        self._is_off = False
+        self.calls = 0
+        self.failures = 0
+
+    async def write(self, exchange: Exchange, profile: Profile, job: FoldJob) -> str:
+        """The body of a brief, or "" if none could be had; bounded by timeouts and retries, never raises for faults."""
+        if self._is_off or exchange.request is None:
+            return ""
+        route = self._options.route or (exchange.routes[0] if exchange.routes else None)
+        if route is None:
+            return ""
+        body = await asyncio.to_thread(
+            render_summary_request,
+            job,
+            self._options.model or exchange.request.model,
+            self._options.max_input_tokens,
+            max(64, job.max_tokens - _FRAME_TOKENS),
+            lambda text: self._counter.count_here(profile, text),
+        )
+        call = UpstreamCall(route, "POST", "/chat/completions", self._headers(exchange, route), body)
+        for attempt in range(self._options.max_retries + 1):
+            if attempt:
+                await asyncio.sleep(random.uniform(0.5, 1.0) * 0.25 * 2**attempt)
+            written = await self._ask(call)
+            if written is not None:
+                return written
+        return ""
+
+    async def _ask(self, call: UpstreamCall) -> str | None:
+        """One call; None if another may do better."""
+        self.calls += 1
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                answer = await self._upstream.send(call)
+                try:
+                    pieces = [chunk async for chunk in answer.chunks()]
+                finally:
+                    answer.close()
+        except (UpstreamFault, TimeoutError) as fault:
+            self._failed("no answer", str(fault) or type(fault).__name__)
+            return None
+        if answer.status == 200 and sum(map(len, pieces)) <= _MAX_ANSWER_BYTES:
+            return read_summary(b"".join(pieces))
+        self._failed("error status", str(answer.status))
+        if answer.status in _FATAL_STATUSES and self._options.route is not None:
+            self._is_off = True
+            _log.error("summariser is off until reload", extra={"status": answer.status})
+        is_hopeless = answer.status < 500 and answer.status not in (408, 409, 429)
+        return "" if is_hopeless else None
+
+    def _failed(self, what: str, reason: str) -> None:
+        self.failures += 1
+        _log.warning("summariser failed: %s", what, extra={"reason": reason[:200]})
+
+    def _headers(self, exchange: Exchange, route: Route) -> Headers:
+        headers: Headers = [("Content-Type", "application/json"), ("Accept-Encoding", "identity")]
+        if route.api_key:
+            headers.append(("Authorization", f"Bearer {route.api_key}"))
+        elif self._options.route is None and (own := exchange.header("authorization")):
+            headers.append(("Authorization", own))  # the request's own key, for the request's own upstream only
+        return headers

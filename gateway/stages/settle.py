@@ -1,0 +1,57 @@
+"""Stage 8, the unwinding: what was really used? Runs however an exchange ended.
+
+The upstream's own usage is the bill. Without it (a cut stream, a client that left, a vendor that does not say) the
+prompt is billed as counted, what was visibly generated is counted, and the bill is marked estimated.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gateway.exchange import Bill, Exchange
+from gateway.ports import Telemetry, TextCounter
+
+
+class Settle:
+    """Writes `bill` and `duration_s`, and tells telemetry.
+
+    Args:
+        counter: tokenizers.
+        telemetry: metrics and logs.
+    """
+
+    def __init__(self, counter: TextCounter, telemetry: Telemetry) -> None:
+        self._counter = counter
+        self._telemetry = telemetry
+
+    def needs_counting(self, exchange: Exchange) -> bool:
+        """Whether the bill takes tokenising, and so an await."""
+        return bool(exchange.outcome.visible_text) and exchange.outcome.usage is None and exchange.count is not None
+
+    async def count_and_finish(self, exchange: Exchange) -> None:
+        """Settle an exchange whose visible output must be counted first."""
+        assert exchange.count is not None
+        (tokens,) = await self._counter.count(exchange.count.profile, [exchange.outcome.visible_text])
+        self.finish(exchange, tokens)
+
+    def finish(self, exchange: Exchange, visible_tokens: int = 0) -> None:
+        """Settle an exchange; `visible_tokens` is what it visibly generated where the upstream did not say."""
+        exchange.duration_s = time.perf_counter() - exchange.started_s
+        exchange.bill = _bill(exchange, visible_tokens)
+        self._telemetry.settled(exchange)
+
+
+def _bill(exchange: Exchange, visible_tokens: int) -> Bill | None:
+    outcome, count = exchange.outcome, exchange.count
+    usage = outcome.usage
+    if usage is not None:
+        return Bill(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, is_estimated=False)
+    was_served = outcome.attempts > 0 and (outcome.status < 400 or outcome.status == CLIENT_GONE)
+    if count is None or not was_served:
+        return None
+    prompt = exchange.receipt.forwarded_tokens if exchange.receipt else count.prompt_tokens
+    return Bill(prompt, visible_tokens, 0, is_estimated=True)
+
+
+CLIENT_GONE = 499
+"""The status in logs and metrics of a request whose client left before it saw one."""
