@@ -19,49 +19,58 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("DEV_VENV", ROOT / ".venv"))
-LOCK = ROOT / "requirements-dev.lock"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+LOCKS = {
+    "runtime": ("requirements.lock", []),
+    "demo": ("requirements-demo.lock", ["demo", "build"]),
+    "dev": ("requirements-dev.lock", ["dev"]),
+}
+"""What is installed: the lock file, and the extras of pyproject.toml that it is resolved from."""
 
 
-def installed_digest() -> str:
+def digest_of(kind: str) -> str:
     """What the environment must hold: locked packages, our own metadata, and the interpreter."""
-    parts = [
-        LOCK.read_bytes(),
-        (ROOT / "pyproject.toml").read_bytes(),
-        sys.version.encode(),
-        str(ROOT).encode(),
-    ]
+    files = [ROOT / LOCKS[kind][0], ROOT / "pyproject.toml"]
+    parts = [path.read_bytes() for path in files] + [sys.version.encode(), str(ROOT).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def ensure_environment() -> None:
+def is_installed(kind: str) -> bool:
+    """Whether the environment holds this; `dev` holds everything that `demo` does."""
+    stamps = [(each, VENV / f".installed-{each}") for each in {kind, "dev"}]
+    found = (stamp.exists() and stamp.read_text() == digest_of(each) for each, stamp in stamps)
+    return PYTHON.exists() and any(found)
+
+
+def ensure_environment(kind: str = "dev") -> None:
     """Make or refresh the virtual environment.
+
+    Args:
+        kind: `demo` for what it takes to run, `dev` for tests and checks too.
 
     Raises:
         SystemExit: Python is older than 3.11, or pip failed (its own message stands above).
     """
     if sys.version_info < (3, 11):  # noqa: UP036 - this line runs before any environment exists
         sys.exit(f"dev.py needs Python 3.11 or newer, this is {sys.version.split()[0]}")
-    stamp = VENV / ".installed"
-    digest = installed_digest()
-    if PYTHON.exists() and stamp.exists() and stamp.read_text() == digest:
+    if is_installed(kind):
         return
     print(f"dev.py: installing locked packages into {VENV}", file=sys.stderr, flush=True)
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for arguments in (
-        ["--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)],
+        ["--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / LOCKS[kind][0])],
         ["--no-deps", "--no-build-isolation", "-e", str(ROOT)],
     ):
         if subprocess.run([*pip, *arguments], cwd=ROOT, check=False).returncode != 0:
             sys.exit("dev.py: pip could not install the locked packages; its message stands above")
-    stamp.write_text(digest)
+    (VENV / f".installed-{kind}").write_text(digest_of(kind))
 
 
-def run(*command: str) -> int:
+def run(*command: str, kind: str = "dev") -> int:
     """Run a command of the environment from the project's root; returns its exit code."""
-    ensure_environment()
+    ensure_environment(kind)
     return subprocess.run([str(PYTHON), *command], cwd=ROOT, check=False).returncode
 
 
@@ -73,7 +82,7 @@ def task_setup(_: list[str]) -> int:
 
 def task_demo(arguments: list[str]) -> int:
     """a long conversation through the gateway, with the built-in upstream"""
-    return run("-m", "gateway", "demo", *arguments)
+    return run("-m", "gateway", "demo", *arguments, kind="demo")
 
 
 def task_test(arguments: list[str]) -> int:
@@ -103,15 +112,16 @@ def task_bench(arguments: list[str]) -> int:
 
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
-    return run("-m", "gateway", "config", "--write", str(ROOT / "config"))
+    return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")
 
 
 def task_lock(_: list[str]) -> int:
     """resolve the versions anew (needs `uv` on PATH)"""
     base = ["uv", "pip", "compile", "-q", "--universal", "--generate-hashes", "--no-annotate", "--no-header"]
-    base += ["-p", "3.11", "pyproject.toml"]
-    for extra, target in (([], "requirements.lock"), (["--extra", "dev"], "requirements-dev.lock")):
-        code = subprocess.run([*base, *extra, "--upgrade", "-o", target], cwd=ROOT, check=False).returncode
+    base += ["--upgrade", "-p", "3.11", "pyproject.toml"]
+    for target, extras in LOCKS.values():
+        chosen = [word for extra in extras for word in ("--extra", extra)]
+        code = subprocess.run([*base, *chosen, "-o", target], cwd=ROOT, check=False).returncode
         if code != 0:
             return code
     return 0

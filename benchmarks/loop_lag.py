@@ -32,7 +32,7 @@ from benchmarks.framing import MessageReader
 from benchmarks.measurement import percentile
 from benchmarks.processes import choose_cores, pinned
 from benchmarks.report import render_table
-from benchmarks.targets import Target
+from benchmarks.targets import NotStartedError, Target
 from benchmarks.upstream import loop_factory
 
 PERIOD_S = 0.002
@@ -203,13 +203,16 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     cores = choose_cores() if chosen.one_core else None
     target_cores, load_cores = cores or (None, None)
-    with (
-        pinned(load_cores),
-        asyncio.Runner(loop_factory=loop_factory()) as runner,
-        targets.upstream(load_cores) as upstream,
-        targets.gateway(upstream.port, target_cores, MAX_TOTAL_TOKENS) as target,
-    ):
-        rows = runner.run(probe(target, chosen.times, chosen.idle))
+    try:
+        with (
+            pinned(load_cores),
+            asyncio.Runner(loop_factory=loop_factory()) as runner,
+            targets.upstream(load_cores) as upstream,
+            targets.gateway(upstream.port, target_cores, MAX_TOTAL_TOKENS) as target,
+        ):
+            rows = runner.run(probe(target, chosen.times, chosen.idle))
+    except NotStartedError as failure:
+        sys.exit(f"the gateway did not start:\n{failure}")
     heads = ["", "live p50 ms", "p99", "max", "| models p50 ms", "p99", "max", "| own max", "wrong"]
     heads += ["| requests took ms", "status"]
     pins = f"gateway on core {min(cores[0])}, the rest on core {min(cores[1])}" if cores else "not pinned"

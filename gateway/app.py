@@ -7,35 +7,30 @@ configuration and swapped whole on reload, so that running requests keep the one
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
 import msgspec
-import xxhash
 from aiohttp import web
 from prometheus_client.core import Metric
 
+from gateway.compose import (
+    make_budget_table,
+    make_compaction,
+    make_encodings,
+    make_route,
+    make_summarizer_options,
+)
 from gateway.core.context.brief import Brief, render_brief
-from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
-from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
-from gateway.core.tokens.profiles import O200K, WORDS, Profile
+from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
 from gateway.exchange import Exchange
 from gateway.pipeline import Pipeline
-from gateway.settings import (
-    DEMO_URL,
-    RESTART_ONLY,
-    Settings,
-    SummarizerSettings,
-    TokenBudget,
-    UpstreamOptions,
-)
-from gateway.settings_check import is_loopback, resolve_budget, share_tokens
+from gateway.settings import DEMO_URL, RESTART_ONLY, Settings
+from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.http.admin_server import AdminPort
@@ -43,14 +38,15 @@ from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
 from gateway.shell.state.memory import MemoryBriefStore
-from gateway.shell.summarizer import Summarizer, SummarizerOptions
+from gateway.shell.summarizer import Summarizer
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
 from gateway.shell.tokens.counter import TiktokenCounter
+from gateway.shell.tokens.digest import message_digest
 from gateway.shell.upstream.client import HttpUpstream
 from gateway.shell.upstream.demo_server import DemoUpstream
-from gateway.stages.assemble import AssembleStage, CompactionOptions
+from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
 from gateway.stages.forward import ForwardStage
 from gateway.stages.identify import identify
@@ -171,49 +167,21 @@ class Gateway:
         _log.warning("upstream builtin://demo answers from the prompt's own words; it is no language model")
 
     def _make_pipeline(self, settings: Settings) -> Pipeline:
-        routes = [_route(upstream) for upstream in settings.upstreams]
-        encodings: dict[str, str] = dict(settings.token_estimator.models)
-        if settings.token_estimator.strategy == "word_based":
-            encodings = {"*": WORDS}
+        routes = [make_route(upstream) for upstream in settings.upstreams]
         recorder = Recorder(self.metrics)
-        maker = StoredBriefMaker(
-            self.briefs,
-            self.counter,
-            self._make_summarizer(settings.summarizer),
-            settings.summarizer.deadline_seconds,
-            self._tasks,
-        )
+        options = make_summarizer_options(settings.summarizer)
+        summarizer = Summarizer(options, self._upstream, self.counter) if options else None
+        deadline_s = settings.summarizer.deadline_seconds
+        maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
+        budgets = make_budget_table(settings.token_budget)
         stages = (
             identify,
             RouteStage(routes),
-            CountStage(self.counter, self._caches, _digest, encodings),
-            AssembleStage(
-                _budget_table(settings.token_budget), _compaction(settings), self.briefs, maker, self.counter
-            ),
+            CountStage(self.counter, self._caches, message_digest, make_encodings(settings.token_estimator)),
+            AssembleStage(budgets, make_compaction(settings), self.briefs, maker, self.counter),
             ForwardStage(self._upstream),
         )
         return Pipeline(stages, Settle(self.counter, recorder), recorder, self._tasks)
-
-    def _make_summarizer(self, options: SummarizerSettings) -> Summarizer | None:
-        if not options.endpoint:
-            return None
-        route = None
-        if options.endpoint != "upstream":
-            route = Route(
-                "summarizer",
-                options.endpoint.rstrip("/").removesuffix("/chat/completions"),
-                options.api_key,
-                ("*",),
-                0,
-                Roles.OPEN,
-                StreamUsage.NEVER,
-                Timeouts(5, options.timeout_secs, options.timeout_secs, options.timeout_secs, options.timeout_secs),
-                0,
-            )
-        made = SummarizerOptions(
-            route, options.model, options.timeout_secs, options.max_retries, options.max_input_tokens
-        )
-        return Summarizer(made, self._upstream, self.counter)
 
     def _collect(self) -> list[Metric]:
         hits, misses = self._caches.totals()
@@ -242,14 +210,6 @@ class Gateway:
         ]
 
 
-_SEED = int.from_bytes(os.urandom(8), "big")
-"""Of the digests that key what was counted: nobody outside can make two messages collide."""
-
-
-def _digest(raw: msgspec.Raw | bytes) -> bytes:
-    return xxhash.xxh3_128_digest(memoryview(raw), _SEED)
-
-
 async def _listen(
     handler: Callable[[web.BaseRequest], object], host: str, port: int, keepalive_s: float, drain_s: float
 ) -> tuple[web.ServerRunner, int]:
@@ -258,59 +218,6 @@ async def _listen(
     await web.TCPSite(runner, host, port, backlog=1024).start()
     bound: int = runner.addresses[0][1]
     return runner, bound
-
-
-def _route(options: UpstreamOptions) -> Route:
-    times = options.timeouts
-    return Route(
-        name=options.name,
-        base_url=options.base_url.rstrip("/") if options.base_url != DEMO_URL else DEMO_URL,
-        api_key=options.api_key,
-        models=tuple(options.models),
-        priority=options.priority,
-        roles=Roles(options.roles),
-        stream_usage=StreamUsage(options.stream_usage),
-        timeouts=Timeouts(
-            times.connect_seconds,
-            times.header_seconds,
-            times.first_token_seconds,
-            times.idle_seconds,
-            times.total_seconds,
-        ),
-        max_retries=options.retries.max,
-    )
-
-
-def _budget_table(options: TokenBudget) -> BudgetTable:
-    by_pattern = []
-    for pattern in options.models:
-        resolved = resolve_budget(options, pattern, [], [])
-        assert resolved is not None  # checked when the configuration was loaded
-        by_pattern.append((pattern, _budget(resolved)))
-    return BudgetTable(_budget(options), by_pattern)
-
-
-def _budget(options: TokenBudget) -> Budget:
-    return Budget(
-        max_total_tokens=options.max_total if isinstance(options.max_total, int) else AUTO,
-        system_tokens=share_tokens(options.system_tokens, options.max_total),
-        running_brief_tokens=share_tokens(options.running_brief, options.max_total),
-        recent_tokens=share_tokens(options.recent_turns, options.max_total),
-        retrieved_tokens=share_tokens(options.retrieved_context, options.max_total),
-        completion_tokens=share_tokens(options.completion, options.max_total),
-        on_unfittable=OnUnfittable(options.on_unfittable),
-    )
-
-
-def _compaction(settings: Settings) -> CompactionOptions:
-    """What shapes a brief's text is part of its key: other settings, other briefs."""
-    shaping = (settings.token_budget.running_brief, settings.summarizer.endpoint, settings.summarizer.model)
-    return CompactionOptions(
-        is_enabled=settings.compaction.enabled,
-        is_shadow=settings.compaction.shadow,
-        target_ratio=settings.compaction.target_ratio,
-        fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
-    )
 
 
 def _keeping(new: Settings, old: Settings) -> Settings:

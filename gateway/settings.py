@@ -102,7 +102,7 @@ Share = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(gt=0, lt=1)]
 
 
 class TokenBudget(_Section, frozen=True):
-    """Shares of one request's tokens; a share below 1 is a fraction of max_total."""
+    """Shares of one request, in tokens; a share below 1 is a fraction of max_total."""
 
     system_tokens: Annotated[Share, Meta(description="System messages, tools and schemas (a target).")] = 700
     running_brief: Annotated[Share, Meta(description="The running brief.")] = 1200

@@ -22,7 +22,7 @@ from gateway.settings_check import Fault, check_settings
 
 ENV_PREFIX = "GATEWAY__"
 _variable = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
+_SECRET = re.compile(r"api_key$", re.IGNORECASE)
 
 
 class InvalidSettings(Exception):  # noqa: N818 - it carries faults, plural
@@ -176,9 +176,7 @@ def _convert(kind: type[Any], value: Any, path: str, faults: list[Fault]) -> Any
         faults.append(Fault(path or "the file", _show(path, value), "a mapping"))
         return None
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    for key in value:
-        if key not in fields:
-            faults.append(_unknown_key(path, str(key), list(fields)))
+    faults += [_unknown_key(path, str(key), list(fields)) for key in value if key not in fields]
     found: dict[str, Any] = {}
     for name, field in fields.items():
         here = _join(path, name)
@@ -262,8 +260,10 @@ def _join(path: str, key: str) -> str:
 
 
 def _show(path: str, value: Any) -> str:
-    """A value as an error may show it; secrets are not."""
-    if _SECRET.search(path.rpartition(".")[2]) and isinstance(value, str):
+    """A value as an error may show it: secrets are not, and what a list or mapping holds may be one."""
+    if _SECRET.search(path):
         return "(hidden)"
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
     text = repr(_plain(value))
     return text if len(text) <= 80 else text[:77] + "..."

@@ -22,9 +22,7 @@ FACT = "My locker at the harbour has the code 7T-4093."
 CLUB = "Our chess club meets every Tuesday in Utrecht."
 SMALL_TALK = "The weather was mild. Trams were late again. Somebody played an accordion on the bridge."
 SUMMARISER = "You keep the running brief of a conversation."
-WORDS = st.lists(
-    st.sampled_from(["ship", "Ada", "meets", "7", "on", "Tuesday.", "My", "dog", "barks.\n", "is"])
-)
+WORDS = st.lists(st.sampled_from(["ship", "Ada", "meets", "7", "on", "Tuesday.", "My", "dog", "barks.\n", "is"]))
 
 
 def count(text: str) -> int:
@@ -117,9 +115,7 @@ async def test_beyond_the_window_is_refused_as_openai_refuses(client, messages, 
 
     assert refused.value.code == "context_length_exceeded"
     assert refused.value.param == "messages"
-    assert (
-        f"This model's maximum context length is {WINDOW} tokens. However, {words}" in refused.value.message
-    )
+    assert f"This model's maximum context length is {WINDOW} tokens. However, {words}" in refused.value.message
 
 
 @pytest.mark.parametrize(
@@ -163,9 +159,7 @@ def test_two_questions_in_one_get_two_sentences():
         Said("assistant", "Noted."),
         Said("user", SMALL_TALK),
     ]
-    reply = answer(
-        [*said, Said("user", "What is my locker's code, and on which day does my club meet?")], count, None
-    )
+    reply = answer([*said, Said("user", "What is my locker's code, and on which day does my club meet?")], count, None)
 
     assert "7T-4093" in reply
     assert "Tuesday" in reply

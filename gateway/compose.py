@@ -1,0 +1,93 @@
+"""From options to what the core understands: routes, budgets, how compaction and the summariser behave.
+
+Conversions only; with `app` and `offline`, the places that know `Settings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
+from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
+from gateway.core.tokens.profiles import WORDS
+from gateway.settings import DEMO_URL, Settings, SummarizerSettings, TokenBudget, TokenEstimator, UpstreamOptions
+from gateway.settings_check import resolve_budget, share_tokens
+from gateway.shell.summarizer import SummarizerOptions
+from gateway.stages.assemble import CompactionOptions
+
+
+def make_route(options: UpstreamOptions) -> Route:
+    """An upstream as the core knows it."""
+    times = options.timeouts
+    return Route(
+        name=options.name,
+        base_url=options.base_url.rstrip("/") if options.base_url != DEMO_URL else DEMO_URL,
+        api_key=options.api_key,
+        models=tuple(options.models),
+        priority=options.priority,
+        roles=Roles(options.roles),
+        stream_usage=StreamUsage(options.stream_usage),
+        timeouts=Timeouts(
+            times.connect_seconds,
+            times.header_seconds,
+            times.first_token_seconds,
+            times.idle_seconds,
+            times.total_seconds,
+        ),
+        max_retries=options.retries.max,
+    )
+
+
+def make_budget_table(options: TokenBudget) -> BudgetTable:
+    """The budgets of all models; the overrides were checked when the configuration was loaded."""
+    by_pattern = []
+    for pattern in options.models:
+        resolved = resolve_budget(options, pattern, [], [])
+        assert resolved is not None
+        by_pattern.append((pattern, _budget(resolved)))
+    return BudgetTable(_budget(options), by_pattern)
+
+
+def _budget(options: TokenBudget) -> Budget:
+    return Budget(
+        max_total_tokens=options.max_total if isinstance(options.max_total, int) else AUTO,
+        system_tokens=share_tokens(options.system_tokens, options.max_total),
+        running_brief_tokens=share_tokens(options.running_brief, options.max_total),
+        recent_tokens=share_tokens(options.recent_turns, options.max_total),
+        retrieved_tokens=share_tokens(options.retrieved_context, options.max_total),
+        completion_tokens=share_tokens(options.completion, options.max_total),
+        on_unfittable=OnUnfittable(options.on_unfittable),
+    )
+
+
+def make_compaction(settings: Settings) -> CompactionOptions:
+    """What shapes a brief's text is part of its key: other settings, other briefs."""
+    shaping = (settings.token_budget.running_brief, settings.summarizer.endpoint, settings.summarizer.model)
+    return CompactionOptions(
+        is_enabled=settings.compaction.enabled,
+        is_shadow=settings.compaction.shadow,
+        target_ratio=settings.compaction.target_ratio,
+        fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
+    )
+
+
+def make_encodings(options: TokenEstimator) -> dict[str, str]:
+    """Encoding by model pattern, beyond the built-in table."""
+    return {"*": WORDS} if options.strategy == "word_based" else dict(options.models)
+
+
+def make_summarizer_options(options: SummarizerSettings) -> SummarizerOptions | None:
+    """How briefs are written; None for extraction only."""
+    if not options.endpoint:
+        return None
+    route = None
+    if options.endpoint != "upstream":
+        base_url = options.endpoint.rstrip("/").removesuffix("/chat/completions")
+        wait_s = options.timeout_secs
+        timeouts = Timeouts(min(5.0, wait_s), wait_s, wait_s, wait_s, wait_s)
+        route = Route(
+            "summarizer", base_url, options.api_key, ("*",), 0, Roles.OPEN, StreamUsage.NEVER, timeouts, max_retries=0
+        )
+    return SummarizerOptions(route, options.model, options.timeout_secs, options.max_retries, options.max_input_tokens)

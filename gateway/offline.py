@@ -1,0 +1,172 @@
+"""`count` and `compact`: what the gateway would do to a chat file, with no network and no summariser.
+
+The same stages as in the running gateway, over a request that comes from a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.compose import make_budget_table, make_compaction, make_encodings, make_route
+from gateway.core.context.brief import render_brief
+from gateway.core.errors import Refusal
+from gateway.core.wire.headers import Headers
+from gateway.core.wire.request import Endpoint
+from gateway.exchange import Count, Exchange, Receipt
+from gateway.settings import Settings
+from gateway.shell.brief_maker import StoredBriefMaker
+from gateway.shell.state.memory import MemoryBriefStore
+from gateway.shell.tokens.counter import TiktokenCounter
+from gateway.shell.tokens.digest import message_digest
+from gateway.stages.assemble import AssembleStage
+from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.identify import identify
+from gateway.stages.route import RouteStage
+from gateway.tasks import TaskGroup
+
+_BAR_CHARS = 40
+_CACHE_BYTES = 64 * 1024 * 1024
+
+
+class FileInbound:
+    """`ports.Inbound` over bytes that are here already."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    @property
+    def has_body(self) -> bool:
+        return True
+
+    async def read(self) -> bytes:
+        return self._body
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+class NoOutbound:
+    """`ports.Outbound` of a request that nobody waits for; the stages up to assemble never answer."""
+
+    has_started = False
+
+    async def start(self, status: int, headers: Headers, length: int | None) -> None: ...
+
+    async def write(self, chunk: bytes) -> None: ...
+
+    async def end(self, chunk: bytes = b"") -> None: ...
+
+    async def refuse(self, refusal: Refusal, headers: Headers) -> None: ...
+
+    async def abort(self) -> None: ...
+
+
+def count_file(path: Path, settings: Settings, model: str | None, *, as_json: bool) -> int:
+    """Print a file's tokens by section; returns an exit code."""
+    exchange = _read(path, model)
+    if exchange is None:
+        return 2
+    counter = TiktokenCounter(settings.token_estimator.tokens_per_word)
+    refusal = asyncio.run(_run(exchange, settings, counter, is_compacting=False))
+    if refusal is not None or exchange.count is None or exchange.request is None:
+        return _say_refusal(refusal)
+    count = exchange.count
+    if as_json:
+        fields = {"model": exchange.request.model, "encoding": count.profile.encoding}
+        print(json.dumps({**fields, "total": count.prompt_tokens, "sections": dict(count.sections)}))
+        return 0
+    messages = f", {len(count.facts)} messages" if count.facts else ""
+    print(f"{exchange.request.model}, {count.profile.encoding}{messages}: {count.prompt_tokens} tokens")
+    _print_sections(dict(count.sections), count.prompt_tokens)
+    return 0
+
+
+def compact_file(path: Path, settings: Settings, model: str | None, *, as_json: bool) -> int:
+    """Print what compaction makes of a file; returns an exit code."""
+    exchange = _read(path, model)
+    if exchange is None:
+        return 2
+    counter = TiktokenCounter(settings.token_estimator.tokens_per_word)
+    refusal = asyncio.run(_run(exchange, settings, counter, is_compacting=True))
+    receipt, count = exchange.receipt, exchange.count
+    if refusal is not None or receipt is None or count is None or exchange.request is None:
+        return _say_refusal(refusal)
+    body = exchange.prompt if exchange.prompt is not None else exchange.request.body
+    if as_json:
+        sys.stdout.buffer.write(body + b"\n")
+        return 0
+    _print_receipt(receipt, count, json.loads(body).get("messages", ()))
+    return 0
+
+
+def _read(path: Path, model: str | None) -> Exchange | None:
+    """An exchange from a chat body, an object with messages, or a list of messages; None if the file is unusable."""
+    try:
+        body = path.read_bytes()
+        tree = msgspec.json.decode(body)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        print(f"llm-gateway: {path}: {error}", file=sys.stderr)
+        return None
+    if isinstance(tree, list):
+        tree = {"messages": tree}
+    if not isinstance(tree, dict):
+        print(f"llm-gateway: {path}: expected a JSON object or a list of messages", file=sys.stderr)
+        return None
+    endpoint = Endpoint.CHAT if "messages" in tree else Endpoint.COMPLETIONS if "prompt" in tree else Endpoint.RESPONSES
+    tree["model"] = model or tree.get("model") or "gpt-4o"
+    inbound = FileInbound(msgspec.json.encode(tree))
+    return Exchange("offline", "POST", "", "", (), endpoint, inbound, NoOutbound(), time.perf_counter())
+
+
+async def _run(
+    exchange: Exchange, settings: Settings, counter: TiktokenCounter, *, is_compacting: bool
+) -> Refusal | None:
+    tasks = TaskGroup()
+    store = MemoryBriefStore(settings.state.max_bytes)
+    maker = StoredBriefMaker(store, counter, None, 0.0, tasks)
+    encodings = make_encodings(settings.token_estimator)
+    count = CountStage(counter, CountCaches(_CACHE_BYTES), message_digest, encodings)
+    route = RouteStage([make_route(upstream) for upstream in settings.upstreams])
+    budgets = make_budget_table(settings.token_budget)
+    assemble = AssembleStage(budgets, make_compaction(settings), store, maker, counter)
+    try:
+        for stage in (identify, route, count, assemble) if is_compacting else (identify, count):
+            await stage(exchange)
+    except Refusal as refusal:
+        return refusal
+    finally:
+        await tasks.drain(1.0)
+        counter.close()
+    return None
+
+
+def _say_refusal(refusal: Refusal | None) -> int:
+    message = refusal.message if refusal else "nothing to count"
+    print(f"refused: {message}", file=sys.stderr)
+    return 1
+
+
+def _print_sections(sections: dict[str, int], total: int) -> None:
+    width = max(map(len, sections), default=0)
+    for name, tokens in sorted(sections.items(), key=lambda item: -item[1]):
+        bar = "█" * round(_BAR_CHARS * tokens / max(1, total))
+        print(f"  {name:{width}}  {tokens:>9}  {bar}")
+
+
+def _print_receipt(receipt: Receipt, count: Count, messages: list[dict[str, Any]]) -> None:
+    limit = receipt.budget.prompt_limit_tokens(receipt.completion_tokens)
+    print(f"before  {receipt.client_tokens:>9} tokens in {len(count.facts)} messages")
+    print(f"after   {receipt.prompt_tokens:>9} tokens in {len(messages)} messages; the prompt may take {limit}")
+    print(f"level   {receipt.level.value:>9}   saved {receipt.saved_tokens}, folded {receipt.folded_messages} messages")
+    _print_sections(dict(receipt.sections), receipt.prompt_tokens)
+    if receipt.brief is not None:
+        print("\nthe running brief:\n")
+        print(render_brief(receipt.brief.covers, receipt.brief.ledger, receipt.brief.body))

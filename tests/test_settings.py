@@ -1,0 +1,274 @@
+"""Configuration: every fault at once, nothing silently ignored, the reference file true."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.settings import LATER, Settings
+from gateway.settings_load import InvalidSettings, load_settings
+from gateway.settings_reference import render_reference, render_schema
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def faults_of(text: str, tmp_path: Path, environment: dict[str, str] | None = None) -> dict[str, str]:
+    """Path -> the whole message, for each fault."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(path, environment or {})
+    return {fault.path: str(fault) for fault in caught.value.faults}
+
+
+def settings_of(text: str, tmp_path: Path, environment: dict[str, str] | None = None) -> Settings:
+    """The settings of a file that has no fault."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path, environment or {}).settings
+
+
+def test_without_a_file_the_demo_answers() -> None:
+    """No file, no environment: one upstream, the built-in one, said in a note."""
+    loaded = load_settings(None, {})
+
+    assert [upstream.base_url for upstream in loaded.settings.upstreams] == ["builtin://demo"]
+    assert any("no language model" in note for note in loaded.notes)
+
+
+def test_the_usual_environment_is_enough() -> None:
+    """OPENAI_BASE_URL and OPENAI_API_KEY make one upstream."""
+    environment = {"OPENAI_BASE_URL": "https://api.openai.com/v1", "OPENAI_API_KEY": "sk-1"}
+    (upstream,) = load_settings(None, environment).settings.upstreams
+
+    assert (upstream.base_url, upstream.api_key) == ("https://api.openai.com/v1", "sk-1")
+
+
+def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
+    """One start, one list: unknown keys, wrong types, bounds, missing values, contradictions."""
+    faults = faults_of(
+        """
+        server: {prot: 1, port: x, max_body_bytes: 1}
+        upstreams: [{name: a}, {name: b, base_url: "ftp://x"}, {name: b, base_url: "http://h/v1"}]
+        token_budget: {completion: 9000}
+        summarizer: {endpoint: nonsense}
+        compaction: []
+        nosuch: 1
+        """,
+        tmp_path,
+    )
+
+    assert set(faults) == {
+        "nosuch",
+        "server.prot",
+        "server.port",
+        "server.max_body_bytes",
+        "upstreams[0].base_url",
+        "upstreams[1].name",
+        "token_budget",
+        "summarizer.endpoint",
+        "compaction",
+    } | {path for path in faults if path.startswith("upstreams[")}
+    assert "did you mean 'port'" in faults["server.prot"]
+    assert "found 'x'" in faults["server.port"]
+    assert "= 15100" in faults["token_budget"]
+    assert "max_total 8000" in faults["token_budget"]
+
+
+@pytest.mark.parametrize("name", sorted(LATER))
+def test_what_is_not_there_yet_says_so(name: str, tmp_path: Path) -> None:
+    """An option of a later version is an error that says it, not a silence."""
+    faults = faults_of(f"{name}: {{}}", tmp_path)
+
+    assert "does not have it yet" in faults[name]
+
+
+CONTRADICTIONS = {
+    "key on an open port": (
+        "server: {host: 0.0.0.0}\nupstreams: [{name: a, base_url: 'http://h/v1', api_key: k}]",
+        "server.host",
+    ),
+    "upstream is the gateway itself": (
+        "server: {port: 9999}\nupstreams: [{name: a, base_url: 'http://localhost:9999/v1'}]",
+        "upstreams[0].base_url",
+    ),
+    "two names": (
+        "upstreams: [{name: a, base_url: 'http://h/v1'}, {name: a, base_url: 'http://i/v1'}]",
+        "upstreams[1].name",
+    ),
+    "credentials in the URL": ("upstreams: [{name: a, base_url: 'http://u:p@h/v1'}]", "upstreams[0].base_url"),
+    "key and key file": (
+        "upstreams: [{name: a, base_url: 'http://h/v1', api_key: k, api_key_file: /x}]",
+        "upstreams[0].api_key_file",
+    ),
+    "missing key file": ("upstreams: [{name: a, base_url: 'http://h/v1', api_key_file: /no/file}]", None),
+    "shares above max_total": ("token_budget: {max_total: 5000}", "token_budget"),
+    "fractions above max_total": ("token_budget: {running_brief: 0.5, retrieved_context: 0.6}", "token_budget"),
+    "model's shares": (
+        "token_budget: {models: {'x*': {max_total: 100}}}",
+        'token_budget.models["x*"]',
+    ),
+    "model's unknown key": ("token_budget: {models: {'x*': {max_totl: 1}}}", 'token_budget.models["x*"]'),
+    "wrong word": ("upstreams: [{name: a, base_url: 'http://h/v1', roles: loose}]", "upstreams[0].roles"),
+}
+
+
+@pytest.mark.parametrize(("text", "path"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_contradictions_are_faults(text: str, path: str | None, tmp_path: Path) -> None:
+    """What cannot work together is refused at the path where it stands."""
+    faults = faults_of(text, tmp_path)
+
+    assert path is None or path in faults
+
+
+def test_anonymous_use_of_a_key_must_be_allowed_by_name(tmp_path: Path) -> None:
+    """allow_anonymous: true opens what is refused without it."""
+    text = "server: {host: 0.0.0.0, allow_anonymous: true}\nupstreams: [{name: a, base_url: 'http://h/v1', api_key: k}]"
+
+    assert settings_of(text, tmp_path).server.host == "0.0.0.0"
+
+
+BROKEN_FILES = {
+    "no YAML": "a: [",
+    "a list": "[1, 2]",
+    "a key twice": "server: {}\nserver: {}",
+    "a tag": "a: !!python/object/apply:os.system ['true']",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN_FILES.values(), ids=BROKEN_FILES)
+def test_a_broken_file_is_one_clear_fault(text: str, tmp_path: Path) -> None:
+    """What is no configuration at all names the file."""
+    faults = faults_of(text, tmp_path)
+
+    assert list(faults) == [str(tmp_path / "gateway.yaml")]
+
+
+def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
+    """It is not taken for an empty one."""
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(tmp_path / "absent.yaml", {})
+
+    assert "absent.yaml" in str(caught.value)
+
+
+def test_variables_are_expanded(tmp_path: Path) -> None:
+    """Set, empty, defaulted; numbers and booleans from text."""
+    text = """
+    server: {port: "${PORT:-7000}", drain_seconds: "${DRAIN}", allow_anonymous: "${ANON:-true}"}
+    upstreams: [{name: a, base_url: "http://${HOST:-h}/v1", api_key: "${KEY}"}]
+    """
+    settings = settings_of(text, tmp_path, {"DRAIN": "3", "KEY": ""})
+
+    assert (settings.server.port, settings.server.drain_seconds, settings.server.allow_anonymous) == (7000, 3.0, True)
+    assert (settings.upstreams[0].base_url, settings.upstreams[0].api_key) == ("http://h/v1", "")
+
+
+def test_an_unset_variable_is_a_fault(tmp_path: Path) -> None:
+    """Without a default, silence would be a wrong value."""
+    faults = faults_of('server: {host: "${NO_SUCH_VARIABLE}"}', tmp_path)
+
+    assert "NO_SUCH_VARIABLE" in faults["server.host"]
+
+
+def test_the_environment_overrides(tmp_path: Path) -> None:
+    """GATEWAY__A__B wins over the file; other GATEWAY_ names are not ours."""
+    environment = {
+        "GATEWAY__SERVER__PORT": "9001",
+        "GATEWAY__UPSTREAMS__0__API_KEY": "12345",
+        "GATEWAY__TOKEN_BUDGET__MODELS": '{"x": {"max_total": 9000}}',
+        "GATEWAY_SERVICE_HOST": "10.0.0.1",
+    }
+    text = "server: {port: 1}\nupstreams: [{name: a, base_url: 'http://h/v1'}]"
+    settings = settings_of(text, tmp_path, environment)
+
+    assert settings.server.port == 9001
+    assert settings.upstreams[0].api_key == "12345"
+    assert settings.token_budget.models == {"x": {"max_total": 9000}}
+
+
+@pytest.mark.parametrize("name", ["GATEWAY__SERVR__PORT", "GATEWAY__SERVER__PROT", "GATEWAY__UPSTREAMS__7__NAME"])
+def test_an_override_of_nothing_is_a_fault(name: str, tmp_path: Path) -> None:
+    """A mistyped variable is not ignored."""
+    faults = faults_of("upstreams: [{name: a, base_url: 'http://h/v1'}]", tmp_path, {name: "1"})
+
+    assert len(faults) == 1
+
+
+def test_secrets_come_from_files_and_never_show(tmp_path: Path) -> None:
+    """A key file is read and stripped; faults about keys hide their values."""
+    secret = tmp_path / "key"
+    secret.write_text("sk-from-file\n")
+    text = f"upstreams: [{{name: a, base_url: 'http://h/v1', api_key_file: '{secret}'}}]"
+
+    assert settings_of(text, tmp_path).upstreams[0].api_key == "sk-from-file"
+    faults = faults_of("upstreams: [{name: a, base_url: 'http://h/v1', api_key: [sk-hidden]}]", tmp_path)
+    assert "sk-hidden" not in str(faults)
+
+
+def test_the_reference_file_is_the_one_that_is_made() -> None:
+    """config/ holds what `dev.py docs` writes today."""
+    assert (PROJECT / "config" / "gateway.yaml").read_text(encoding="utf-8") == render_reference()
+    assert (PROJECT / "config" / "gateway.schema.json").read_text(encoding="utf-8") == render_schema()
+
+
+def test_the_reference_file_is_all_defaults() -> None:
+    """Loading it gives the defaults, with its example upstream; every option stands in it."""
+    loaded = load_settings(PROJECT / "config" / "gateway.yaml", {})
+    defaults = Settings(upstreams=loaded.settings.upstreams)
+
+    assert loaded.settings == defaults
+    assert leaves(yaml.safe_load(render_reference())) == leaves(msgspec.to_builtins(defaults))
+
+
+def leaves(tree: Any, path: str = "") -> set[str]:
+    """The paths of all options."""
+    if isinstance(tree, dict) and tree:
+        return {leaf for key, value in tree.items() for leaf in leaves(value, f"{path}.{key}")}
+    if isinstance(tree, list) and tree and isinstance(tree[0], dict):
+        return leaves(tree[0], f"{path}[]")
+    return {path}
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "config" / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_are_valid(path: Path) -> None:
+    """An example that does not load helps nobody."""
+    environment = {"OPENAI_API_KEY": "k", "AZURE_API_KEY": "k"}
+
+    assert load_settings(path, environment).settings.upstreams
+
+
+def test_the_schema_knows_every_section() -> None:
+    """Editors complete what the loader takes."""
+    schema = json.loads(render_schema())
+
+    assert set(schema["$defs"]["Settings"]["properties"]) == set(Settings.__struct_fields__)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from([*Settings.__struct_fields__, "port", "name", "max_total", "x"]), inner)
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_tree_breaks_the_loader(tmp_path_factory: pytest.TempPathFactory, tree: Any) -> None:
+    """Whatever the file holds: settings, or faults; never another error."""
+    path = tmp_path_factory.mktemp("any") / "gateway.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    try:
+        outcome: list[Any] = list(load_settings(path, {}).settings.upstreams)
+    except InvalidSettings as invalid:
+        outcome = list(invalid.faults)
+
+    assert outcome
