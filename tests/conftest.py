@@ -1,0 +1,67 @@
+"""What end-to-end tests share: one fake upstream and one gateway process for all of them.
+
+Both live on the session's event loop; tests that use them are marked `asyncio(loop_scope="session")`. A test that
+needs other options, or looks at totals of metrics, starts a gateway of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import openai
+import pytest_asyncio
+
+from tests.fakes.openai_rules import Rules
+from tests.fakes.openai_server import FakeOpenAI
+from tests.gateway_process import GatewayProcess, config_for
+
+KEY = "sk-test-0123456789abcdef"
+
+
+def forget(fake: FakeOpenAI) -> None:
+    """Bring a fake back to its defaults, as if nothing had been asked."""
+    for name, value in vars(Rules()).items():
+        setattr(fake, name, value)
+    for held in (fake.requests, fake.cancelled, fake.script, fake.files):
+        held.clear()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_fake() -> AsyncIterator[FakeOpenAI]:
+    async with FakeOpenAI() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_gateway(shared_fake: FakeOpenAI) -> AsyncIterator[GatewayProcess]:
+    async with GatewayProcess(config_for(shared_fake)) as gateway:
+        yield gateway
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def upstream(shared_fake: FakeOpenAI) -> FakeOpenAI:
+    """The upstream of `shared_gateway`, at its defaults."""
+    forget(shared_fake)
+    return shared_fake
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def via(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The real client, through the gateway."""
+    async with openai.AsyncOpenAI(base_url=shared_gateway.base_url, api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def direct(upstream: FakeOpenAI) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The real client, to the upstream itself."""
+    async with openai.AsyncOpenAI(base_url=upstream.base_url, api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def web() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client that changes nothing: no decoding, no redirects asked for by tests, no cookies."""
+    async with aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
