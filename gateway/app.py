@@ -85,8 +85,15 @@ class Gateway:
         """Load tokenizers, listen, be ready.
 
         Raises:
-            OSError: a port cannot be bound.
+            OSError: a port cannot be bound; what was started is stopped again.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
         server = self.settings.server
         self.counter.load(O200K)
         self._stack.callback(self.counter.close)

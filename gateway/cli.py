@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway import __version__
+from gateway.settings import TokenBudget
+from gateway.settings_check import SHARES
 from gateway.settings_load import InvalidSettings, Loaded, load_settings
 
 CONFIG_VARIABLE = "LLM_GATEWAY_CONFIG"
@@ -26,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `llm-gateway ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code
 
 
@@ -137,12 +142,7 @@ def run_demo(options: argparse.Namespace) -> int:
     from gateway.demo import run_demo as drive
     from gateway.shell.telemetry.logs import set_up_logging
 
-    environment = {
-        "GATEWAY__SERVER__PORT": "0",
-        "GATEWAY__SERVER__ADMIN_PORT": "0",
-        "GATEWAY__TOKEN_BUDGET__MAX_TOTAL": str(options.budget),
-    }
-    loaded = load_settings(None, environment)
+    loaded = load_settings(None, _demo_environment(options.budget))
     set_up_logging("error", "text")
 
     async def run() -> int:
@@ -162,6 +162,18 @@ def run_demo(options: argparse.Namespace) -> int:
             await gateway.stop()
 
     return asyncio.run(run())
+
+
+def _demo_environment(max_total: int) -> dict[str, str]:
+    """Free ports, and the default shares in proportion to the budget."""
+    defaults = TokenBudget()
+    assert isinstance(defaults.max_total, int)
+    environment = {"GATEWAY__SERVER__PORT": "0", "GATEWAY__SERVER__ADMIN_PORT": "0"}
+    environment["GATEWAY__TOKEN_BUDGET__MAX_TOTAL"] = str(max_total)
+    for share in SHARES:
+        tokens = int(getattr(defaults, share) * max_total / defaults.max_total)
+        environment[f"GATEWAY__TOKEN_BUDGET__{share.upper()}"] = str(tokens)
+    return environment
 
 
 def run_config(options: argparse.Namespace) -> int:

@@ -144,7 +144,8 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], faults: list
             value = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
         except yaml.YAMLError:
             value = text
-        leaf = value if isinstance(value, dict | list | bool) or value is None else _FromText(text)
+        is_tree = isinstance(value, dict | list | bool) or (value is None and text)
+        leaf = value if is_tree else _FromText(value if isinstance(value, str) else text)
         if not _put(tree, keys, leaf):
             faults.append(Fault(name, text if not _SECRET.search(name) else "(hidden)", "the path of an option"))
 

@@ -184,6 +184,8 @@ def test_the_environment_overrides(tmp_path: Path) -> None:
         "GATEWAY__SERVER__PORT": "9001",
         "GATEWAY__UPSTREAMS__0__API_KEY": "12345",
         "GATEWAY__TOKEN_BUDGET__MODELS": '{"x": {"max_total": 9000}}',
+        "GATEWAY__SUMMARIZER__ENDPOINT": "",
+        "GATEWAY__SUMMARIZER__MODEL": "'quoted'",
         "GATEWAY_SERVICE_HOST": "10.0.0.1",
     }
     text = "server: {port: 1}\nupstreams: [{name: a, base_url: 'http://h/v1'}]"
@@ -192,6 +194,7 @@ def test_the_environment_overrides(tmp_path: Path) -> None:
     assert settings.server.port == 9001
     assert settings.upstreams[0].api_key == "12345"
     assert settings.token_budget.models == {"x": {"max_total": 9000}}
+    assert (settings.summarizer.endpoint, settings.summarizer.model) == ("", "quoted")
 
 
 @pytest.mark.parametrize("name", ["GATEWAY__SERVR__PORT", "GATEWAY__SERVER__PROT", "GATEWAY__UPSTREAMS__7__NAME"])
