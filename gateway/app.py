@@ -143,7 +143,7 @@ class Gateway:
             loaded = self._reload()
             pipeline = self._make_pipeline(loaded.settings)
         except InvalidSettings as invalid:
-            self.metrics.reloads.labels("refused").inc()
+            self.metrics.reloads[("refused",)].inc()
             self.metrics.config_valid.set(0)
             _log.error(
                 "configuration refused, the present one stays",
@@ -152,7 +152,7 @@ class Gateway:
             return
         fixed = [name for name in RESTART_ONLY if getattr(loaded.settings, name) != getattr(self.settings, name)]
         self._pipeline, self.settings = pipeline, _keeping(loaded.settings, self.settings)
-        self.metrics.reloads.labels("applied").inc()
+        self.metrics.reloads[("applied",)].inc()
         self.metrics.config_valid.set(1)
         _log.info("configuration applied", extra={"needs_restart": fixed})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Receipt
 from gateway.shell.telemetry.metrics import Metrics
 
 _log = logging.getLogger("gateway.access")
@@ -26,9 +26,66 @@ class Recorder:
 
     def settled(self, exchange: Exchange) -> None:
         self._metrics.in_flight.dec()
-        self._metrics.observe(exchange)
+        self._observe(exchange)
         if _log.isEnabledFor(logging.INFO):
             _log.info("request", extra=access_fields(exchange))
+
+    def _observe(self, exchange: Exchange) -> None:
+        """Everything that one settled exchange says."""
+        metrics = self._metrics
+        outcome = exchange.outcome
+        endpoint = exchange.endpoint.value
+        served = outcome.attempts > 0 and outcome.status < 400
+        model = metrics.model_label(exchange.request.model, is_known=served) if exchange.request else ""
+        metrics.requests[endpoint, model, outcome.upstream, str(outcome.status)].inc()
+        metrics.duration[endpoint, outcome.upstream].observe(exchange.duration_s)
+        if outcome.first_byte_s is not None:
+            metrics.overhead[(endpoint,)].observe(max(0.0, outcome.first_byte_s - outcome.upstream_s))
+            if outcome.is_stream:
+                metrics.first_token[endpoint, outcome.upstream].observe(outcome.first_byte_s)
+        if outcome.attempts > 1:
+            metrics.retries[(outcome.upstream,)].inc(outcome.attempts - 1)
+        if outcome.fault:
+            metrics.faults[outcome.fault, outcome.upstream].inc()
+        if outcome.refusal is not None:
+            metrics.refusals[(outcome.refusal.code,)].inc()
+        self._observe_bill(exchange, model)
+        if exchange.receipt is not None:
+            self._observe_receipt(exchange.receipt, model)
+
+    def _observe_bill(self, exchange: Exchange, model: str) -> None:
+        metrics, bill = self._metrics, exchange.bill
+        if bill is None:
+            return
+        client = exchange.client.name if exchange.client else ""
+        metrics.tokens["prompt", model, client].inc(bill.prompt_tokens)
+        metrics.tokens["completion", model, client].inc(bill.completion_tokens)
+        if bill.cached_tokens:
+            metrics.cached_tokens[(model,)].inc(bill.cached_tokens)
+        if bill.is_estimated:
+            metrics.estimated_bills.inc()
+        elif exchange.count is not None and bill.prompt_tokens:
+            ours = exchange.receipt.forwarded_tokens if exchange.receipt else exchange.count.prompt_tokens
+            metrics.estimate_error[(exchange.outcome.upstream,)].observe(
+                (ours - bill.prompt_tokens) / bill.prompt_tokens
+            )
+
+    def _observe_receipt(self, receipt: Receipt, model: str) -> None:
+        metrics = self._metrics
+        if receipt.has_overflowed:
+            metrics.overflows[(model,)].inc()
+        metrics.budget_used[(model,)].observe(receipt.forwarded_tokens)
+        metrics.budget_remaining[(model,)].observe(receipt.remaining_tokens)
+        metrics.compactions[receipt.level.value, "shadow" if receipt.is_shadow else "active"].inc()
+        if receipt.is_shadow:
+            return
+        if receipt.is_new_brief and receipt.brief is not None:
+            metrics.summarizations[(receipt.brief.level.value,)].inc()
+        if receipt.saved_tokens > 0:
+            metrics.tokens_saved[(model,)].inc(receipt.saved_tokens)
+        for section, tokens in receipt.sections.items():
+            if tokens:
+                metrics.sections[(section,)].inc(tokens)
 
 
 def access_fields(exchange: Exchange) -> dict[str, Any]:
