@@ -43,7 +43,7 @@ from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
 from gateway.shell.tokens.counter import TiktokenCounter
-from gateway.shell.tokens.digest import message_digest
+from gateway.shell.tokens.digest import message_digests
 from gateway.shell.upstream.client import HttpUpstream
 from gateway.shell.upstream.demo_server import DemoUpstream
 from gateway.stages.assemble import AssembleStage
@@ -184,7 +184,7 @@ class Gateway:
         stages = (
             identify,
             RouteStage(routes),
-            CountStage(self.counter, self._caches, message_digest, make_encodings(settings.token_estimator)),
+            CountStage(self.counter, self._caches, message_digests, make_encodings(settings.token_estimator)),
             AssembleStage(budgets, make_compaction(settings), self.briefs, maker, self.counter),
             ForwardStage(self._upstream),
         )

@@ -25,7 +25,7 @@ from gateway.settings import Settings
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.tokens.counter import TiktokenCounter
-from gateway.shell.tokens.digest import message_digest
+from gateway.shell.tokens.digest import message_digests
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
 from gateway.stages.identify import identify
@@ -57,6 +57,7 @@ class NoOutbound:
     """`ports.Outbound` of a request that nobody waits for; the stages up to assemble never answer."""
 
     has_started = False
+    is_open = True
 
     async def start(self, status: int, headers: Headers, length: int | None) -> None: ...
 
@@ -133,7 +134,7 @@ async def _run(
     store = MemoryBriefStore(settings.state.max_bytes)
     maker = StoredBriefMaker(store, counter, None, 0.0, tasks)
     encodings = make_encodings(settings.token_estimator)
-    count = CountStage(counter, CountCaches(_CACHE_BYTES), message_digest, encodings)
+    count = CountStage(counter, CountCaches(_CACHE_BYTES), message_digests, encodings)
     route = RouteStage([make_route(upstream) for upstream in settings.upstreams])
     budgets = make_budget_table(settings.token_budget)
     assemble = AssembleStage(budgets, make_compaction(settings), store, maker, counter)

@@ -44,6 +44,10 @@ class Outbound(Protocol):
     def has_started(self) -> bool:
         """Whether the client has seen the head."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is still there, as far as can be known."""
+
     async def start(self, status: int, headers: Headers, length: int | None) -> None:
         """Fix the head; it is sent with the first bytes. `length` is None for a body of unknown size."""
 
@@ -95,6 +99,13 @@ class UpstreamAnswer(Protocol):
 
     @property
     def headers(self) -> Headers: ...
+
+    async def begin(self, min_bytes: int) -> bytes:
+        """Wait until so many bytes of the body are here, or all of it; `chunks` yields them all the same.
+
+        Raises:
+            UpstreamFault: it stalled or was cut.
+        """
 
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives.
@@ -150,11 +161,14 @@ class BriefStore(Protocol):
 class BriefMaker(Protocol):
     """Makes briefs: a language model within its deadline, else extraction."""
 
-    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> Brief:
-        """The brief to apply for this job; concurrent calls for one key share one fold."""
+    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> tuple[Brief, bool]:
+        """The brief to apply for this job, and whether this call made it; concurrent calls for one key share one fold.
 
-    async def shrink(self, profile: Profile, brief: Brief, max_tokens: int) -> Brief:
-        """The same brief within fewer tokens, for one request; it is not stored."""
+        It may have been made for another request's limits.
+        """
+
+    async def refold(self, profile: Profile, job: FoldJob) -> Brief:
+        """An extractive brief for one request that the applied one does not suit; it is not stored."""
 
 
 class Telemetry(Protocol):

@@ -7,6 +7,7 @@ needs other options, or looks at totals of metrics, starts a gateway of its own.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import openai
@@ -46,18 +47,40 @@ async def upstream(shared_fake: FakeOpenAI) -> FakeOpenAI:
     return shared_fake
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def via(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> AsyncIterator[openai.AsyncOpenAI]:
-    """The real client, through the gateway."""
-    async with openai.AsyncOpenAI(base_url=shared_gateway.base_url, api_key=KEY, max_retries=0) as client:
-        yield client
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def clients(shared_gateway: GatewayProcess, shared_fake: FakeOpenAI) -> AsyncIterator[list[Any]]:
+    """The real clients, asynchronous and synchronous, through the gateway and directly; making one takes 0.1 s."""
+    urls = (shared_gateway.base_url, shared_fake.base_url)
+    kinds: list[Any] = [openai.AsyncOpenAI, openai.OpenAI]
+    made = [kind(base_url=url, api_key=KEY, max_retries=0) for kind in kinds for url in urls]
+    yield made
+    for client in made:
+        if (closing := client.close()) is not None:
+            await closing
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def direct(upstream: FakeOpenAI) -> AsyncIterator[openai.AsyncOpenAI]:
+async def via(clients: list[Any], upstream: FakeOpenAI) -> Any:
+    """The real client, through the gateway; untyped, since tests send it what its types forbid."""
+    return clients[0]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def direct(clients: list[Any], upstream: FakeOpenAI) -> Any:
     """The real client, to the upstream itself."""
-    async with openai.AsyncOpenAI(base_url=upstream.base_url, api_key=KEY, max_retries=0) as client:
-        yield client
+    return clients[1]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def via_sync(clients: list[Any], upstream: FakeOpenAI) -> Any:
+    """The real synchronous client, through the gateway; call it in a thread."""
+    return clients[2]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def direct_sync(clients: list[Any], upstream: FakeOpenAI) -> Any:
+    """The real synchronous client, to the upstream itself; call it in a thread."""
+    return clients[3]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

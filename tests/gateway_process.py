@@ -80,6 +80,7 @@ class Command:
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    logs: list[Json] = field(default_factory=list)
     _process: asyncio.subprocess.Process | None = None
     _reader: asyncio.Task[None] | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -105,6 +106,8 @@ class Command:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             self.lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+            if line.startswith(b"{"):
+                self.logs.append(json.loads(line))
             self._changed.set()
         self._changed.set()
 
@@ -116,10 +119,6 @@ class Command:
     @property
     def output(self) -> str:
         return "\n".join(self.lines)
-
-    @property
-    def logs(self) -> list[Json]:
-        return [json.loads(line) for line in self.lines if line.startswith("{")]
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -134,8 +133,8 @@ class Command:
             await self._reader
         return code
 
-    async def wait_logs(self, count: int = 1, timeout_s: float = 8, **fields: Any) -> list[Json]:
-        """Waits until so many log lines have these fields; the process may have ended.
+    async def wait_logs(self, count: int, timeout_s: float = 8, since: int = 0, **fields: Any) -> list[Json]:
+        """Waits until so many of `logs[since:]` have these fields; the process may have ended.
 
         Raises:
             TimeoutError: with the process's last lines.
@@ -144,7 +143,11 @@ class Command:
             async with asyncio.timeout(timeout_s):
                 while True:
                     self._changed.clear()
-                    found = [log for log in self.logs if fields.items() <= log.items()]
+                    found = [
+                        log
+                        for log in self.logs[since:]
+                        if all(log.get(name) == value for name, value in fields.items())
+                    ]
                     if len(found) >= count:
                         return found
                     if self._reader is None or self._reader.done():
@@ -154,9 +157,9 @@ class Command:
             last = "\n".join(self.lines[-20:])
             raise TimeoutError(f"{count} log lines with {fields} did not come; the last lines are:\n{last}") from None
 
-    async def wait_log(self, timeout_s: float = 8, **fields: Any) -> Json:
+    async def wait_log(self, timeout_s: float = 8, since: int = 0, **fields: Any) -> Json:
         """Waits for a log line with these fields."""
-        return (await self.wait_logs(1, timeout_s, **fields))[0]
+        return (await self.wait_logs(1, timeout_s, since, **fields))[0]
 
     async def stop(self, timeout_s: float = 10) -> int:
         """SIGTERM, and SIGKILL for what does not end; returns the exit code."""

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ENVELOPE = frozenset(
-    {"id", "object", "created", "model", "service_tier", "system_fingerprint", "obfuscation"}
-)
+ENVELOPE = frozenset({"id", "object", "created", "model", "service_tier", "system_fingerprint", "obfuscation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +42,7 @@ def kept(name: str, *data: str) -> Vector:
     return spliced(name, *((one, one) for one in data))
 
 
-def framed(
-    name: str, raw: str, events: list[str | tuple[str, str]], without_usage: str | None = None
-) -> Vector:
+def framed(name: str, raw: str, events: list[str | tuple[str, str]], without_usage: str | None = None) -> Vector:
     """From the whole stream; bare strings are the data of "message" events; None: nothing is spliced."""
     named = [("message", one) if isinstance(one, str) else one for one in events]
     return Vector(name, raw.encode(), named, (raw if without_usage is None else without_usage).encode())
@@ -60,9 +56,7 @@ USAGE = (
     '"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,'
     '"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0}}'
 )
-SPACED = (
-    '"id": "c-1", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Hi"}}]'
-)
+SPACED = '"id": "c-1", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Hi"}}]'
 DONE = ("[DONE]", "[DONE]")
 LAST = f'{{{HEAD},"choices":[],{USAGE}}}'
 NULLED, CLEAN = f'{{{HEAD},{TEXT},"usage":null}}', f"{{{HEAD},{TEXT}}}"
@@ -124,9 +118,7 @@ VENDORS = [
     ),
     kept("usage chunk with other content", f'{{{HEAD},"choices":[],{FILTERS},{USAGE}}}', "[DONE]"),
     spliced("usage before choices", (f'{{{HEAD},{USAGE},"choices":[]}}', None), DONE),
-    spliced(
-        "no choices and no usage yet", (f'{{{HEAD},"choices":[],"usage":null}}', f'{{{HEAD},"choices":[]}}')
-    ),
+    spliced("no choices and no usage yet", (f'{{{HEAD},"choices":[],"usage":null}}', f'{{{HEAD},"choices":[]}}')),
     spliced(
         "legacy completions",
         (
@@ -269,13 +261,9 @@ FRAMES = [
     Vector("nothing", b"", [], b""),
 ]  # fmt: skip
 
-CREATED = (
-    '{"type":"response.created","sequence_number":0,"response":{"id":"resp_1","output":[],"usage":null}}'
-)
+CREATED = '{"type":"response.created","sequence_number":0,"response":{"id":"resp_1","output":[],"usage":null}}'
 DELTA = '{"type":"response.output_text.delta","sequence_number":1,"delta":"Hi","logprobs":[],"usage":null}'
-COMPLETED = (
-    '{"type":"response.completed","sequence_number":2,"response":{"id":"resp_1","usage":{"input_tokens":9}}}'
-)
+COMPLETED = '{"type":"response.completed","sequence_number":2,"response":{"id":"resp_1","usage":{"input_tokens":9}}}'
 TYPED = [
     ("response.created", CREATED),
     ("response.output_text.delta", DELTA),

@@ -94,9 +94,7 @@ def test_signals_reach_the_gateway():
 def test_every_install_is_hash_checked():
     """pip either checks hashes of wheels, or may not use a network at all."""
     commands = [part for stage in STAGES for run in all_of(stage, "RUN") for part in run.split("&&")]
-    installs = [
-        command.split("install", 1)[1] for command in commands if "pip" in command and " install " in command
-    ]
+    installs = [command.split("install", 1)[1] for command in commands if "pip" in command and " install " in command]
 
     assert len(installs) == 3
     for arguments in installs:
@@ -162,9 +160,7 @@ def test_labels_tell_what_it_is():
 def test_context_holds_what_is_copied_and_nothing_else():
     """.dockerignore starts from nothing, so that a new folder, or a stray .env, is kept out unasked."""
     first, *rules = [
-        line
-        for line in (ROOT / ".dockerignore").read_text().splitlines()
-        if line and not line.startswith("#")
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
     ]
     let_in = {rule[1:] for rule in rules if rule.startswith("!")}
     copied = {

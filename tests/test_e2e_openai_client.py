@@ -16,7 +16,6 @@ import pytest
 
 from tests.conftest import KEY
 from tests.fakes.openai_server import Behaviour, FakeOpenAI, fail, rate_limited
-from tests.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -137,16 +136,11 @@ async def test_async_client_gets_the_same(name: str, via: Any, direct: Any) -> N
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_sync_client_gets_the_same(name: str, shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
+async def test_sync_client_gets_the_same(name: str, via_sync: Any, direct_sync: Any) -> None:
     path, arguments = CALLS[name]
+    wanted = await asyncio.to_thread(call_sync, direct_sync, path, arguments)
 
-    def ask(base_url: str) -> list[Any]:
-        with openai.OpenAI(base_url=base_url, api_key=KEY, max_retries=0) as client:
-            return call_sync(client, path, arguments)
-
-    wanted = await asyncio.to_thread(ask, upstream.base_url)
-
-    assert await asyncio.to_thread(ask, shared_gateway.base_url) == wanted
+    assert await asyncio.to_thread(call_sync, via_sync, path, arguments) == wanted
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if not name.startswith("model")])
@@ -171,7 +165,7 @@ async def test_upstream_gets_the_same_body(name: str, via: Any, direct: Any, ups
 async def test_files(via: Any, upstream: FakeOpenAI) -> None:
     """Upload, list one, download and delete, with content that is no text."""
     content = bytes(range(256)) * 300 + b"\r\n--boundary\r\n\x00"
-    made = await via.files.create(file=("naïve \"name\".bin", content), purpose="assistants")
+    made = await via.files.create(file=('naïve "name".bin', content), purpose="assistants")
     seen = await via.files.retrieve(made.id)
     loaded = await via.files.content(made.id)
     gone = await via.files.delete(made.id)

@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from gateway.core.context.brief import BRIEF_ROLE, Brief, FoldJob, fold_extractive, fold_written
+from gateway.core.context.brief import (
+    BRIEF_ROLE,
+    Brief,
+    CountBrief,
+    CountTokens,
+    FoldJob,
+    fold_extractive,
+    fold_written,
+    frame_brief,
+)
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
 from gateway.exchange import Exchange
@@ -45,56 +54,68 @@ class StoredBriefMaker:
         self._summarizer = summarizer
         self._deadline_s = deadline_s
         self._tasks = tasks
-        self._folding: dict[bytes, asyncio.Task[Brief]] = {}
+        self._folding: dict[bytes, asyncio.Task[tuple[Brief, bool]]] = {}
         self._writing = 0
 
-    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> Brief:
+    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> tuple[Brief, bool]:
         assert exchange.count is not None
         folding = self._folding.get(key)
-        if folding is None:
+        if is_first := folding is None:
             folding = self._tasks.spawn(self._fold(exchange, exchange.count.profile, scope, key, job), "fold")
             self._folding[key] = folding
             folding.add_done_callback(lambda _: self._folding.pop(key, None))
-        return await asyncio.shield(folding)  # a client that leaves must not take the others' fold with it
+        brief, is_new = await asyncio.shield(folding)  # a client that leaves must not take the others' fold with it
+        return brief, is_new and is_first
 
-    async def shrink(self, profile: Profile, brief: Brief, max_tokens: int) -> Brief:
-        job = FoldJob(brief.covers, brief, (), max_tokens)
-        return await self._extract(profile, job)
+    async def refold(self, profile: Profile, job: FoldJob) -> Brief:
+        return await asyncio.to_thread(self._extract, profile, job)
 
-    async def _extract(self, profile: Profile, job: FoldJob) -> Brief:
-        count = partial(self._counter.count_here, profile)
-        return await asyncio.to_thread(fold_extractive, job, count, partial(self._count_brief, profile))
-
-    async def _fold(self, exchange: Exchange, profile: Profile, scope: bytes, key: bytes, job: FoldJob) -> Brief:
-        written = await self._written_in_time(exchange, profile, key, job)
-        brief = written or await self._extract(profile, job)
-        return await self._store.put_if_absent(scope, key, brief)
+    async def _fold(
+        self, exchange: Exchange, profile: Profile, scope: bytes, key: bytes, job: FoldJob
+    ) -> tuple[Brief, bool]:
+        present = await self._store.find([key])  # another fold may have ended since this request looked
+        if present is not None:
+            return present, False
+        brief = await self._written_in_time(exchange, profile, key, job) or await self.refold(profile, job)
+        applied = await self._store.put_if_absent(scope, key, brief)
+        return applied, applied is brief
 
     async def _written_in_time(self, exchange: Exchange, profile: Profile, key: bytes, job: FoldJob) -> Brief | None:
-        if self._summarizer is None or self._writing >= MAX_WRITING:
+        if self._summarizer is None or self._summarizer.is_off or self._writing >= MAX_WRITING:
             return None
-        writing = self._tasks.spawn(self._write(exchange, profile, job), "summary")
-        done, _ = await asyncio.wait({writing}, timeout=self._deadline_s)
-        if done:
-            return writing.result()
-        self._tasks.spawn(self._adopt_late(writing, key), "late summary")
-        return None
-
-    async def _write(self, exchange: Exchange, profile: Profile, job: FoldJob) -> Brief | None:
-        assert self._summarizer is not None
         self._writing += 1
-        try:
-            written = await self._summarizer.write(exchange, profile, job)
-        finally:
-            self._writing -= 1
-        count = partial(self._counter.count_here, profile)
-        return await asyncio.to_thread(fold_written, job, written, count, partial(self._count_brief, profile))
+        writing = self._tasks.spawn(self._write(self._summarizer, exchange, profile, job), "summary")
+        writing.add_done_callback(self._wrote)
+        await asyncio.wait({writing}, timeout=self._deadline_s)
+        if not writing.done():
+            self._tasks.spawn(self._keep_late(writing, key), "late summary")
+            return None
+        return None if writing.cancelled() or writing.exception() else writing.result()
 
-    async def _adopt_late(self, writing: asyncio.Task[Brief | None], key: bytes) -> None:
+    def _wrote(self, _: object) -> None:
+        self._writing -= 1
+
+    async def _write(self, summarizer: Summarizer, exchange: Exchange, profile: Profile, job: FoldJob) -> Brief | None:
+        count, count_brief = self._counts(profile)
+        frame = await asyncio.to_thread(frame_brief, job, count, count_brief)
+        written = await summarizer.write(exchange, profile, job, frame.body_tokens)
+        return await asyncio.to_thread(fold_written, job, frame, written, count, count_brief)
+
+    async def _keep_late(self, writing: asyncio.Task[Brief | None], key: bytes) -> None:
         brief = await writing
         if brief is not None:
             await self._store.put_better(key, brief)
 
-    def _count_brief(self, profile: Profile, text: str) -> int:
-        weight = weigh_message({"role": BRIEF_ROLE, "content": text}, profile)
-        return weight.fixed_tokens + sum(self._counter.count_here(profile, part) for part in weight.texts)
+    def _extract(self, profile: Profile, job: FoldJob) -> Brief:
+        count, count_brief = self._counts(profile)
+        return fold_extractive(job, frame_brief(job, count, count_brief), count, count_brief)
+
+    def _counts(self, profile: Profile) -> tuple[CountTokens, CountBrief]:
+        """How texts and briefs are counted, in the calling thread."""
+        count = partial(self._counter.count_here, profile)
+
+        def count_brief(text: str) -> int:
+            weight = weigh_message({"role": BRIEF_ROLE, "content": text}, profile)
+            return weight.fixed_tokens + sum(map(count, weight.texts))
+
+        return count, count_brief

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.core.context.brief import FoldJob
 from gateway.core.context.summary import read_summary, render_summary_request
@@ -18,8 +20,8 @@ from gateway.ports import TextCounter, Upstream, UpstreamCall, UpstreamFault
 _log = logging.getLogger("gateway.summarizer")
 _FATAL_STATUSES = frozenset({401, 403, 404})
 _MAX_ANSWER_BYTES = 1024 * 1024
-_FRAME_TOKENS = 160
-"""What the brief's own frame and the summariser's instructions take."""
+_MIN_BODY_TOKENS = 32
+"""Where a brief has less room than this for its body, nobody is asked to write it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class SummarizerOptions:
         timeout_s: of one call.
         max_retries: further calls after a failed one.
         max_input_tokens: what folded turns may take of a prompt.
+        backoff_s: unit of the waits between calls, which double.
     """
 
     route: Route | None
@@ -39,6 +42,7 @@ class SummarizerOptions:
     timeout_s: float
     max_retries: int
     max_input_tokens: int
+    backoff_s: float = 0.25
 
 
 class Summarizer:
@@ -54,13 +58,20 @@ class Summarizer:
         self._options = options
         self._upstream = upstream
         self._counter = counter
-        self._is_off = False
+        self.is_off = False
         self.calls = 0
         self.failures = 0
 
-    async def write(self, exchange: Exchange, profile: Profile, job: FoldJob) -> str:
-        """The body of a brief, or "" if none could be had; bounded by timeouts and retries, never raises for faults."""
-        if self._is_off or exchange.request is None:
+    async def write(self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int) -> str:
+        """The body of a brief, or "" if none could be had; bounded by timeouts and retries, never raises for faults.
+
+        Args:
+            exchange: the request that needs it; its model, upstream and key are used where no others are configured.
+            profile: how to count.
+            job: what to fold.
+            body_tokens: what the body may take.
+        """
+        if self.is_off or exchange.request is None or body_tokens < _MIN_BODY_TOKENS:
             return ""
         route = self._options.route or (exchange.routes[0] if exchange.routes else None)
         if route is None:
@@ -70,13 +81,13 @@ class Summarizer:
             job,
             self._options.model or exchange.request.model,
             self._options.max_input_tokens,
-            max(64, job.max_tokens - _FRAME_TOKENS),
-            lambda text: self._counter.count_here(profile, text),
+            body_tokens,
+            partial(self._counter.count_here, profile),
         )
         call = UpstreamCall(route, "POST", "/chat/completions", self._headers(exchange, route), body)
         for attempt in range(self._options.max_retries + 1):
             if attempt:
-                await asyncio.sleep(random.uniform(0.5, 1.0) * 0.25 * 2**attempt)
+                await asyncio.sleep(random.uniform(0.5, 1.0) * self._options.backoff_s * 2**attempt)
             written = await self._ask(call)
             if written is not None:
                 return written
@@ -87,22 +98,32 @@ class Summarizer:
         self.calls += 1
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                answer = await self._upstream.send(call)
-                try:
-                    pieces = [chunk async for chunk in answer.chunks()]
-                finally:
-                    answer.close()
+                status, body = await self._exchange(call)
         except (UpstreamFault, TimeoutError) as fault:
             self._failed("no answer", str(fault) or type(fault).__name__)
             return None
-        if answer.status == 200 and sum(map(len, pieces)) <= _MAX_ANSWER_BYTES:
-            return read_summary(b"".join(pieces))
-        self._failed("error status", str(answer.status))
-        if answer.status in _FATAL_STATUSES and self._options.route is not None:
-            self._is_off = True
-            _log.error("summariser is off until reload", extra={"status": answer.status})
-        is_hopeless = answer.status < 500 and answer.status not in (408, 409, 429)
+        if status == 200:
+            return read_summary(body)
+        self._failed("error status", str(status))
+        if status in _FATAL_STATUSES and self._options.route is not None:
+            self.is_off = True
+            _log.error("summariser is off until reload", extra={"status": status})
+        is_hopeless = status < 500 and status not in (408, 409, 429)
         return "" if is_hopeless else None
+
+    async def _exchange(self, call: UpstreamCall) -> tuple[int, bytes]:
+        """The answer's status and body; of a body beyond all measure, nothing."""
+        answer = await self._upstream.send(call)
+        try:
+            body = bytearray()
+            async with aclosing(answer.chunks()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > _MAX_ANSWER_BYTES:
+                        return answer.status, b""
+            return answer.status, bytes(body)
+        finally:
+            answer.close()
 
     def _failed(self, what: str, reason: str) -> None:
         self.failures += 1

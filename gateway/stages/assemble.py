@@ -11,20 +11,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from gateway.core.context.brief import Brief, FoldJob, Level, render_brief
 from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
-from gateway.core.context.extractive import Turn
 from gateway.core.context.facts import chain_digests
-from gateway.core.context.plan import FoldLimits, FoldPlan, plan_fold, plan_trims, plan_with_brief
-from gateway.core.context.render import array_of, join_brief, place_brief, trimmed_message, turn_of
+from gateway.core.context.plan import FoldLimits, FoldPlan, plan_fold, plan_with_brief
+from gateway.core.context.render import array_of, join_brief, place_brief, trim_results, turn_of
+from gateway.core.context.units import Outline, outline_of
 from gateway.core.errors import context_length_exceeded
 from gateway.core.routing.routes import Roles
+from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
 from gateway.core.wire.body import Edit, splice
-from gateway.core.wire.message import encode_message, parse_message
+from gateway.core.wire.message import parse_message
 from gateway.core.wire.request import Endpoint, MeteredRequest
-from gateway.exchange import Count, Exchange, Receipt
+from gateway.exchange import Client, Count, Exchange, Receipt
 from gateway.ports import BriefMaker, BriefStore, TextCounter
 
 FIRST_USER_SHARE = 0.25
@@ -50,15 +52,29 @@ class CompactionOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Chat:
-    """A chat on its way through this stage."""
+    """A chat on its way through this stage. `keys` name what a brief covers, by how many foldable messages it does."""
 
     exchange: Exchange
     request: MeteredRequest
     count: Count
+    outline: Outline
     limits: FoldLimits
     receipt: Receipt
     scope: bytes
-    chain: Sequence[bytes]
+    keys: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """What is forwarded in place of the client's messages, as far as folding goes."""
+
+    plan: FoldPlan
+    brief: Brief | None
+    is_new_brief: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return self.plan.kept_tokens + (self.brief.tokens if self.brief else 0)
 
 
 class AssembleStage:
@@ -90,37 +106,31 @@ class AssembleStage:
         request, count = exchange.request, exchange.count
         if request is None or count is None or request.endpoint is Endpoint.EMBEDDINGS:
             return
-        receipt = plan_receipt(request, count, self._budgets.budget_of(request.model))
-        if request.endpoint is Endpoint.CHAT and self._options.is_enabled:
+        options = self._options
+        receipt = plan_receipt(
+            request, count, self._budgets.budget_of(request.model), options.is_enabled and options.is_shadow
+        )
+        exchange.receipt = receipt
+        if request.endpoint is Endpoint.CHAT and options.is_enabled:
             await self._fit_chat(exchange, request, count, receipt)
-        else:
-            exchange.receipt = receipt
-            if receipt.has_overflowed:
-                refuse_unless_forwarded(receipt, "Compaction is off for this request; send less.")
+        elif receipt.has_overflowed:
+            refuse_unless_forwarded(receipt, receipt.client_tokens, "Compaction is off for this request; send less.")
 
     async def _fit_chat(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
         assert exchange.client is not None
-        exchange.receipt = receipt
-        scope = hashlib.sha256(exchange.client.scope + self._options.fingerprint).digest()
+        scope = _scope_of(exchange.client, self._options.fingerprint, count.profile)
         has_briefs = not self._store.is_empty(scope)
         if not receipt.has_overflowed and not has_briefs:
             return
-        chain = chain_digests(scope, count.facts)
-        limits = self._limits_of(receipt)
-        chat = _Chat(exchange, request, count, limits, receipt, scope, chain)
-        applied = await self._store.find(chain) if has_briefs else None
-        plan = self._plan_applied(chat, applied)
-        if plan is None and not receipt.has_overflowed:
-            return
-        is_new = plan is None
-        if plan is None:
-            plan = plan_fold(count.facts, count.fixed_tokens, limits, applied.covers if applied else 0)
-            if plan.lacking_tokens:
-                exchange.receipt = replace(receipt, is_shadow=self._options.is_shadow)
-                refuse_unless_forwarded(exchange.receipt, _what_lacks(plan))
-                return
-            applied = await self._brief_for(chat, plan, applied)
-        await self._write_prompt(chat, plan, applied, is_new=is_new)
+        outline = outline_of(count.facts)
+        keys = chain_digests(scope, count.facts)
+        chat = _Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys)
+        applied = await self._store.find([keys[covers] for covers in outline.boundaries]) if has_briefs else None
+        fold = _with_brief(chat, applied) if applied else None
+        if fold is None and receipt.has_overflowed:
+            fold = await self._fold(chat, applied)
+        if fold is not None:
+            await self._write_prompt(chat, fold)
 
     def _limits_of(self, receipt: Receipt) -> FoldLimits:
         budget = receipt.budget
@@ -133,62 +143,59 @@ class AssembleStage:
             target_ratio=self._options.target_ratio,
         )
 
-    def _plan_applied(self, chat: _Chat, applied: Brief | None) -> FoldPlan | None:
-        """The plan with the applied brief, if there is one and the whole fits with it."""
-        if applied is None:
-            return None
-        plan = plan_with_brief(chat.count.facts, chat.count.fixed_tokens, chat.limits, applied.covers, applied.tokens)
-        if plan is None or plan.kept_tokens + applied.tokens > chat.limits.prompt:
-            return None
-        return plan
+    async def _fold(self, chat: _Chat, applied: Brief | None) -> _Fold | None:
+        """Compact; None where even that does not fit, and the client's own bytes are to be forwarded.
 
-    async def _brief_for(self, chat: _Chat, plan: FoldPlan, applied: Brief | None) -> Brief | None:
-        """The brief that this plan has room for, or None if it has none."""
-        if not plan.brief_tokens:
-            return None
+        Raises:
+            Refusal: even that does not fit.
+        """
         covered = applied.covers if applied else 0
-        if plan.covers == covered:
-            brief = applied
-        else:
-            earlier = (await self._store.find_better(chat.chain[covered]) or applied) if applied else None
-            turns = await asyncio.to_thread(_turns, chat, covered, plan.covers)
-            job = FoldJob(plan.covers, earlier, turns, plan.brief_tokens)
-            brief = await self._maker.make(chat.exchange, chat.scope, chat.chain[plan.covers], job)
-        if brief is not None and brief.tokens > plan.brief_tokens:
-            brief = await self._maker.shrink(chat.count.profile, brief, plan.brief_tokens)
-        return brief
+        plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
+        if plan.lacking_tokens:
+            least = chat.limits.prompt + plan.lacking_tokens
+            refuse_unless_forwarded(chat.receipt, least, _what_lacks(chat.receipt, least))
+            return None
+        if not plan.brief_tokens:
+            return _Fold(plan, None)
+        is_new = False
+        if plan.covers > covered:
+            ground = (await self._store.find_better(chat.keys[covered]) or applied) if applied else None
+            job = await asyncio.to_thread(_job, chat, plan, ground)
+            key = chat.keys[plan.covers]
+            applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job)
+            suits = applied.pinned == plan.pinned and applied.tokens <= plan.brief_tokens
+            if fold := _Fold(plan, applied, is_new) if suits else _with_brief(chat, applied):
+                return replace(fold, is_new_brief=is_new)
+        brief = await self._maker.refold(chat.count.profile, await asyncio.to_thread(_job, chat, plan, applied))
+        return _Fold(plan, brief if brief.tokens <= plan.brief_tokens else None, is_new)
 
-    async def _write_prompt(self, chat: _Chat, plan: FoldPlan, brief: Brief | None, *, is_new: bool) -> None:
-        facts = chat.count.facts
-        excess = plan.kept_tokens + (brief.tokens if brief else 0) - chat.limits.prompt
-        trims = plan_trims(facts, plan.kept, excess)
-        messages, kept_tokens = [], plan.kept_tokens
-        for index in plan.kept:
-            raw = bytes(chat.request.messages[index])
-            if index in trims:
-                raw, tokens = await asyncio.to_thread(self._trim, chat, index, trims[index])
-                kept_tokens += tokens - facts[index].tokens
-            messages.append(raw)
-        total = kept_tokens + (brief.tokens if brief else 0)
-        receipt = _written_receipt(chat, plan, brief, total, is_new=is_new, is_trimmed=bool(trims))
-        receipt = replace(receipt, is_shadow=self._options.is_shadow)
-        chat.exchange.receipt = receipt
+    async def _write_prompt(self, chat: _Chat, fold: _Fold) -> None:
+        excess = fold.tokens - chat.limits.prompt
+        trimmed: dict[int, bytes] = {}
+        lost_tokens = 0
+        if excess > 0:
+            trimmed, lost_tokens = await asyncio.to_thread(self._trim, chat, fold.plan.kept, excess)
+        total = fold.tokens - lost_tokens
+        chat.exchange.receipt = _written_receipt(chat, fold, total, is_trimmed=bool(trimmed))
         if total > chat.limits.prompt:
-            refuse_unless_forwarded(receipt, "Its newest tool results cannot be shortened enough.")
-        elif not self._options.is_shadow:
-            chat.exchange.prompt = _body(chat, plan, brief, messages)
+            refuse_unless_forwarded(chat.receipt, total, _what_lacks(chat.receipt, total))
+        elif not chat.receipt.is_shadow:
+            raws = chat.request.messages
+            messages = [trimmed[index] if index in trimmed else bytes(raws[index]) for index in fold.plan.kept]
+            chat.exchange.prompt = _body(chat, fold, messages)
 
-    def _trim(self, chat: _Chat, index: int, max_tokens: int) -> tuple[bytes, int]:
-        """One tool result, shortened, and what it costs now."""
+    def _trim(self, chat: _Chat, kept: Sequence[int], excess_tokens: int) -> tuple[dict[int, bytes], int]:
         profile = chat.count.profile
-        message = parse_message(bytes(chat.request.messages[index]), index)
         count = partial(self._counter.count_here, profile)
-        shorter = trimmed_message(message, chat.count.facts[index].tokens, max_tokens, count)
-        weight = weigh_message(shorter, profile)
-        return encode_message(shorter), weight.fixed_tokens + sum(count(text) for text in weight.texts)
+
+        def count_message(message: Mapping[str, Any]) -> int:
+            weight = weigh_message(message, profile)
+            return weight.fixed_tokens + sum(map(count, weight.texts))
+
+        return trim_results(chat.request.messages, chat.count.facts, kept, excess_tokens, count_message, count)
 
 
-def plan_receipt(request: MeteredRequest, count: Count, budget: Budget) -> Receipt:
+def plan_receipt(request: MeteredRequest, count: Count, budget: Budget, is_shadow: bool) -> Receipt:
     """The receipt of a request to which nothing was done yet.
 
     Raises:
@@ -196,79 +203,86 @@ def plan_receipt(request: MeteredRequest, count: Count, budget: Budget) -> Recei
     """
     completion = request.completion_tokens if request.completion_tokens is not None else budget.completion_tokens
     limit = budget.prompt_limit_tokens(completion)
-    if limit < 1 and budget.on_unfittable is OnUnfittable.ERROR:
-        raise context_length_exceeded(
-            count.prompt_tokens,
-            completion,
-            budget.max_total_tokens,
-            "The completion alone takes the whole budget; ask for fewer completion tokens.",
-        )
-    has_overflowed = count.prompt_tokens > limit
-    return Receipt(
-        Level.NONE,
-        has_overflowed,
-        count.prompt_tokens,
-        count.prompt_tokens,
-        completion,
-        budget,
-        count.sections,
+    tokens = count.prompt_tokens
+    receipt = Receipt(
+        Level.NONE, tokens > limit, tokens, tokens, completion, budget, count.sections, is_shadow=is_shadow
     )
+    if limit < 1:
+        detail = "The completion alone takes the whole budget; ask for fewer completion tokens."
+        refuse_unless_forwarded(receipt, tokens, detail)
+    return receipt
 
 
-def refuse_unless_forwarded(receipt: Receipt, detail: str) -> None:
+def refuse_unless_forwarded(receipt: Receipt, least_tokens: int, detail: str) -> None:
     """What becomes of a request that cannot be made to fit.
+
+    Args:
+        receipt: of the request.
+        least_tokens: what its prompt takes after everything that may be shortened was.
+        detail: why that is so, and what to do.
 
     Raises:
         Refusal: 400 context_length_exceeded, unless the budget says `forward` or compaction only watches.
     """
     if receipt.is_shadow or receipt.budget.on_unfittable is OnUnfittable.FORWARD:
         return
-    raise context_length_exceeded(
-        receipt.client_tokens, receipt.completion_tokens, receipt.budget.max_total_tokens, detail
-    )
+    raise context_length_exceeded(least_tokens, receipt.completion_tokens, receipt.budget.max_total_tokens, detail)
 
 
-def _what_lacks(plan: FoldPlan) -> str:
+def _what_lacks(receipt: Receipt, least_tokens: int) -> str:
+    lacking = least_tokens - receipt.budget.prompt_limit_tokens(receipt.completion_tokens)
     return (
-        f"What may not be folded (system messages, tools, the last user message, the newest turn) takes"
-        f" {plan.kept_tokens} tokens, {plan.lacking_tokens} too many. Shorten it, or ask for fewer completion tokens."
+        f"Of the {receipt.client_tokens} prompt tokens sent, {least_tokens} can neither be folded nor shortened (system"
+        f" messages, tools, the last user message, the newest turn): {lacking} too many. Shorten them, or ask for fewer"
+        " completion tokens."
     )
 
 
-def _turns(chat: _Chat, covered: int, covers: int) -> tuple[Turn, ...]:
-    """The foldable messages covered < i <= covers, as text."""
+def _scope_of(client: Client, fingerprint: bytes, profile: Profile) -> bytes:
+    """Within what briefs are shared; what they cost is part of them, so other tokenizers have other briefs."""
+    parts = (client.scope, fingerprint, profile.encoding.encode(), str(profile.message_tokens).encode())
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
+
+
+def _with_brief(chat: _Chat, brief: Brief) -> _Fold | None:
+    """The chat with a brief that exists already; None if that does not fit or is no gain."""
+    fixed = chat.count.fixed_tokens
+    fold = _Fold(plan_with_brief(chat.outline, fixed, brief.covers, brief.pinned, brief.tokens), brief)
+    return fold if fold.tokens <= min(chat.limits.prompt, chat.receipt.client_tokens - 1) else None
+
+
+def _job(chat: _Chat, plan: FoldPlan, earlier: Brief | None) -> FoldJob:
+    """What is to be told: what the earlier brief does not tell, less what is forwarded beside the new one."""
+    covered = earlier.covers if earlier else 0
+    numbers = {*range(covered + 1, plan.covers + 1), *(earlier.pinned if earlier else ())} - set(plan.pinned)
     turns = []
-    number = 0
-    for index, fact in enumerate(chat.count.facts):
-        if not fact.is_foldable:
-            continue
-        number += 1
-        if covered < number <= covers:
-            turns.append(turn_of(number, parse_message(bytes(chat.request.messages[index]), index)))
-    return tuple(turns)
+    for number in sorted(numbers):
+        index = chat.outline.places[number - 1]
+        turns.append(turn_of(number, parse_message(bytes(chat.request.messages[index]), index)))
+    return FoldJob(plan.covers, plan.pinned, earlier, tuple(turns), plan.brief_tokens)
 
 
-def _body(chat: _Chat, plan: FoldPlan, brief: Brief | None, messages: list[bytes]) -> bytes:
-    if brief is not None:
-        text = render_brief(brief.covers, brief.ledger, brief.body)
-        is_strict = chat.exchange.routes[0].roles is Roles.STRICT
-        messages = (join_brief if is_strict else place_brief)(messages, plan.brief_before, text)
+def _body(chat: _Chat, fold: _Fold, messages: list[bytes]) -> bytes:
+    brief, before = fold.brief, fold.plan.brief_before
+    text = render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+    if chat.exchange.routes[0].roles is Roles.STRICT:
+        messages = join_brief(messages, before, text)
+    elif text is not None:
+        messages = place_brief(messages, before, text)
     place = chat.request.spans["messages"]
     return splice(chat.request.body, [Edit(place.start, place.end, array_of(messages))])
 
 
-def _written_receipt(
-    chat: _Chat, plan: FoldPlan, brief: Brief | None, total: int, *, is_new: bool, is_trimmed: bool
-) -> Receipt:
-    level = brief.level if brief else Level.EXTRACTIVE
+def _written_receipt(chat: _Chat, fold: _Fold, total: int, *, is_trimmed: bool) -> Receipt:
+    brief = fold.brief
     return replace(
         chat.receipt,
-        level=Level.TRIMMED if is_trimmed else level,
+        level=brief.level if brief and not is_trimmed else Level.TRIMMED,
         prompt_tokens=total,
         sections=_sections(chat.count.sections, brief.tokens if brief else 0, total),
-        folded_messages=len(chat.count.facts) - len(plan.kept),
+        folded_messages=len(chat.count.facts) - len(fold.plan.kept),
         brief=brief,
-        is_new_brief=is_new and brief is not None,
+        is_new_brief=fold.is_new_brief and brief is not None,
     )
 
 

@@ -22,7 +22,8 @@ from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Count, Exchange
 from gateway.ports import TextCounter
 
-Digest = Callable[[msgspec.Raw | bytes], bytes]
+Digest = Callable[[Sequence[msgspec.Raw | bytes]], list[bytes]]
+"""128 bits over the bytes of each."""
 FACTS_ENTRY_BYTES = 420
 SECTION_ENTRY_BYTES = 130
 _PARSE_INLINE_BYTES = 65_536
@@ -59,7 +60,7 @@ class CountStage:
     Args:
         counter: tokenizers.
         caches: what was counted before.
-        digest: 128 bits over bytes, seeded per process.
+        digest: 128 bits over the bytes of each, seeded per process.
         encodings: model pattern -> encoding, from the configuration.
     """
 
@@ -90,8 +91,8 @@ class CountStage:
 
     async def _learn(self, profile: Profile, messages: Sequence[msgspec.Raw]) -> list[MessageFacts]:
         cache, _ = self._caches.of(profile)
-        keys = [self._digest(raw) for raw in messages]
-        found = [cache.get(key) for key in keys]
+        keys = self._digest(messages)
+        found = cache.get_many(keys)
         missing = [index for index, fact in enumerate(found) if fact is None]
         if missing:
             raws = [(index, bytes(messages[index])) for index in missing]
@@ -109,7 +110,7 @@ class CountStage:
         _, cache = self._caches.of(profile)
         counted: dict[str, int] = {}
         for name, raw in request.sections.items():
-            key = self._digest(raw) + name.encode()
+            key = self._digest([raw])[0] + name.encode()
             tokens = cache.get(key)
             if tokens is None:
                 tokens = await self._count_section(profile, name, raw)

@@ -1,21 +1,21 @@
 """Stage 7: send, retry or fail over until the first byte is out, then stream.
 
-Bytes pass as they arrive. Upstream errors pass through with status, body and headers. A stream that breaks is ended by
-an error event, never shown as success; a client that leaves cancels the upstream call at once.
+Bytes pass as they arrive. Upstream errors pass through with status, body and headers. An answer that breaks raises a
+refusal, which the pipeline puts where the answer was to stand, or at the end of what was sent of it; a client that
+leaves cancels the upstream call at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import msgspec
-
-from gateway.core.errors import Refusal, render_error
+from gateway.core.errors import Refusal
 from gateway.core.routing.retry import (
     Next,
     backoff_s,
@@ -26,9 +26,8 @@ from gateway.core.routing.retry import (
 from gateway.core.routing.routes import Route, StreamUsage
 from gateway.core.wire.body import ask_for_usage, object_spans, splice
 from gateway.core.wire.gateway_headers import gateway_headers
-from gateway.core.wire.headers import Headers, forwardable_request_headers, forwardable_response_headers
+from gateway.core.wire.headers import Headers, forwardable_request_headers, forwardable_response_headers, header_of
 from gateway.core.wire.request import Endpoint
-from gateway.core.wire.sse import render_event
 from gateway.core.wire.stream import StreamObserver
 from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
@@ -37,8 +36,8 @@ from gateway.ports import Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault
 API_PREFIX = "/v1"
 _HELD_BYTES = 8 * 1024 * 1024
 """A JSON answer up to this size is held until it is whole; a larger one is streamed on."""
-_EVENT_END = b"\n\n"
-"""Ends an event that was cut off, so that the error event is one of its own."""
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_REFUSED = frozenset({400, 422})
 _USAGE_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
 
@@ -76,72 +75,56 @@ class ForwardStage:
         Raises:
             Refusal: 502 or 504, no upstream answered.
         """
-        last_fault: UpstreamFault | None = None
-        routes = exchange.routes if exchange.request or not exchange.inbound.has_body else exchange.routes[:1]
+        can_repeat = _can_repeat(exchange)
+        routes = exchange.routes if can_repeat else exchange.routes[:1]
+        fault: UpstreamFault | None = None
         for place, route in enumerate(routes):
-            tries = 0
-            while True:
-                tries += 1
+            is_last = place + 1 == len(routes)
+            for tries in itertools.count(1):
                 retry_after_s = None
                 try:
                     reply = await self._ask(exchange, route)
-                except UpstreamFault as fault:
-                    last_fault = fault
+                except UpstreamFault as found:
+                    fault = found
                     exchange.outcome.upstream, exchange.outcome.fault = route.name, fault.kind
-                    can_repeat = fault.is_retryable and (exchange.request or not exchange.inbound.has_body)
-                    step = decide_after_fault(bool(can_repeat), tries, route)
+                    step = decide_after_fault(fault.is_retryable and can_repeat, tries, route)
                 else:
-                    answer = reply.answer
-                    retry_after_s = parse_retry_after(_header_of(answer.headers, "retry-after"))
-                    step = decide_after_status(answer.status, tries, route, retry_after_s)
-                    is_last = place + 1 == len(routes) and step is Next.NEXT_ROUTE
-                    if step is Next.PASS_ON or is_last or not _can_repeat(exchange):
+                    retry_after_s = parse_retry_after(header_of(reply.answer.headers, "retry-after"))
+                    step = decide_after_status(reply.answer.status, tries, route, retry_after_s)
+                    if step is Next.PASS_ON or not can_repeat or (is_last and step is Next.NEXT_ROUTE):
                         exchange.outcome.fault = ""
                         return reply
-                    answer.close()
+                    reply.answer.close()
                 if step is Next.NEXT_ROUTE:
                     break
                 await asyncio.sleep(backoff_s(tries, random.random(), retry_after_s))
-        assert last_fault is not None
-        raise _no_answer(routes, last_fault)
+        assert fault is not None
+        raise _refusal_of(fault, routes)
 
     async def _ask(self, exchange: Exchange, route: Route) -> _Reply:
-        """One call; a 400 about `stream_options` teaches not to ask this upstream for usage, and is repeated without."""
+        """One call; a 400 about `stream_options` is repeated without, and if that helps, never asked again."""
         asks = self._may_ask_for_usage(exchange, route)
         answer = await self._send(exchange, route, asks_for_usage=asks)
-        if asks and answer.status in (400, 422):
-            body = b"".join([chunk async for chunk in _up_to(answer, _HELD_BYTES)])
-            answer.close()
-            if b"stream_options" not in body and b"include_usage" not in body:
-                return _Reply(_Read(answer.status, answer.headers, body), route, False)
+        if not asks or answer.status not in _REFUSED:
+            return _Reply(answer, route, asks)
+        body = await _begun(answer, _HELD_BYTES)
+        if b"stream_options" not in body and b"include_usage" not in body:
+            return _Reply(answer, route, False)
+        answer.close()
+        answer = await self._send(exchange, route, asks_for_usage=False)
+        if answer.status not in _REFUSED:
             self._refuses_usage.add(route.name)
-            asks = False
-            answer = await self._send(exchange, route, asks_for_usage=False)
-        return _Reply(answer, route, asks)
+        return _Reply(answer, route, False)
 
     async def _send(self, exchange: Exchange, route: Route, *, asks_for_usage: bool) -> UpstreamAnswer:
-        request = exchange.request
-        body: bytes | AsyncIterator[bytes] | None
-        if request is not None:
-            body = exchange.prompt if exchange.prompt is not None else request.body
-            if asks_for_usage:
-                spans = request.spans if exchange.prompt is None else object_spans(body)
-                body = splice(body, [ask_for_usage(body, spans)])
-        else:
-            body = exchange.inbound.stream() if exchange.inbound.has_body else None
-        headers = forwardable_request_headers(
-            exchange.headers,
-            is_metered=request is not None,
-            upstream_key=route.api_key,
-            request_id=exchange.request_id,
-        )
-        if request is None and (length := exchange.header("content-length")) is not None:
-            headers.append(("Content-Length", length))
+        """One call, until its first bytes are here: as long as they are not, another upstream may be asked."""
         exchange.outcome.attempts += 1
         asked_s = time.perf_counter()
         try:
-            target = exchange.target.removeprefix(API_PREFIX)
-            return await self._upstream.send(UpstreamCall(route, exchange.method, target, headers, body))
+            answer = await self._upstream.send(_call(exchange, route, asks_for_usage=asks_for_usage))
+            if exchange.request is not None:
+                await _begun(answer, 1)
+            return answer
         finally:
             exchange.outcome.upstream_s += time.perf_counter() - asked_s
 
@@ -160,115 +143,121 @@ class ForwardStage:
         answer = reply.answer
         exchange.outcome.status = answer.status
         headers = forwardable_response_headers(answer.headers) + _own_headers(exchange)
-        content_type = _header_of(answer.headers, "content-type") or ""
-        if exchange.request is None:
-            length = _length_of(answer.headers)
-            await self._relay_raw(exchange, answer, headers, length)
-        elif content_type.startswith("text/event-stream"):
-            await self._relay_stream(exchange, reply, headers)
-        else:
-            await self._relay_whole(exchange, answer, headers)
-
-    async def _relay_raw(
-        self, exchange: Exchange, answer: UpstreamAnswer, headers: Headers, length: int | None
-    ) -> None:
-        """Pass a body through untouched; one that breaks off cuts the client's connection."""
-        await exchange.outbound.start(answer.status, headers, length)
+        content_type = (header_of(answer.headers, "content-type") or "").lower()
         try:
-            async with aclosing(answer.chunks()) as chunks:
-                async for chunk in chunks:
-                    _mark_first_byte(exchange)
-                    await exchange.outbound.write(chunk)
+            if exchange.request is None:
+                await _relay_raw(exchange, answer, headers)
+            elif answer.status < 400 and content_type.startswith("text/event-stream"):
+                await _relay_stream(exchange, reply, headers)
+            else:
+                await _relay_whole(exchange, answer, headers)
         except UpstreamFault as fault:
             exchange.outcome.fault = fault.kind
-            await exchange.outbound.abort()
-            return
-        await exchange.outbound.end()
-
-    async def _relay_whole(self, exchange: Exchange, answer: UpstreamAnswer, headers: Headers) -> None:
-        """Hold a JSON answer until it is whole, so that a broken one is an honest error; a huge one is streamed."""
-        outbound, held, size = exchange.outbound, [], 0
-        try:
-            async with aclosing(answer.chunks()) as chunks:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if not outbound.has_started and size <= _HELD_BYTES:
-                        held.append(chunk)
-                        continue
-                    if not outbound.has_started:
-                        await outbound.start(answer.status, headers, _length_of(answer.headers))
-                        await outbound.write(b"".join(held))
-                        held.clear()
-                    await outbound.write(chunk)
-        except UpstreamFault as fault:
-            exchange.outcome.fault = fault.kind
-            if not outbound.has_started:
-                raise _no_answer(exchange.routes, fault) from None
-            await outbound.abort()
-            return
-        _mark_first_byte(exchange)
-        if outbound.has_started:
-            await outbound.end()
-            return
-        body = b"".join(held)
-        if answer.status < 400:
-            exchange.outcome.usage = usage_of_answer(body)
-        await outbound.start(answer.status, headers, len(body))
-        await outbound.end(body)
-
-    async def _relay_stream(self, exchange: Exchange, reply: _Reply, headers: Headers) -> None:
-        """Pass server-sent events on as they arrive, watched; a break is ended by an error event."""
-        outcome, outbound = exchange.outcome, exchange.outbound
-        outcome.is_stream = True
-        observer = StreamObserver(cuts_usage=reply.asked_for_usage)
-        last = b""
-        try:
-            async with aclosing(reply.answer.chunks()) as chunks:
-                async for chunk in chunks:
-                    forwarded = observer.feed(chunk)
-                    if not outbound.has_started:
-                        _mark_first_byte(exchange)
-                        await outbound.start(reply.answer.status, headers, None)
-                    if forwarded:
-                        await outbound.write(forwarded)
-            last = observer.finish()
-            fault = None if observer.is_complete or observer.has_error else _unfinished()
-        except UpstreamFault as broken:
-            fault = broken
-        finally:
-            outcome.usage = observer.usage
-            outcome.visible_text = "" if observer.usage else observer.visible_text()
-        if fault is not None:
-            outcome.fault = fault.kind
-            if not outbound.has_started:
-                raise _no_answer(exchange.routes, fault)
-            last = _EVENT_END + _error_event(exchange.endpoint, _refusal_of(fault))
-        await outbound.end(last)
+            raise _refusal_of(fault, [reply.route]) from None
 
 
-@dataclass(slots=True)
-class _Read:
-    """An answer whose body was read already."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        yield self.body
-
-    def close(self) -> None:
-        """Nothing is open."""
+async def _relay_raw(exchange: Exchange, answer: UpstreamAnswer, headers: Headers) -> None:
+    """Pass a body through untouched."""
+    await exchange.outbound.start(answer.status, headers, _length_of(answer.headers))
+    async with aclosing(answer.chunks()) as chunks:
+        async for chunk in chunks:
+            _mark_first_byte(exchange)
+            await exchange.outbound.write(chunk)
+    await exchange.outbound.end()
 
 
-async def _up_to(answer: UpstreamAnswer, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    size = 0
+async def _relay_whole(exchange: Exchange, answer: UpstreamAnswer, headers: Headers) -> None:
+    """Hold a JSON answer until it is whole, so that a broken one is an honest error; a huge one is streamed."""
+    outbound, outcome = exchange.outbound, exchange.outcome
+    held: list[bytes] = []
+    size, began_s = 0, time.perf_counter()
     async with aclosing(answer.chunks()) as chunks:
         async for chunk in chunks:
             size += len(chunk)
-            if size > max_bytes:
-                return
-            yield chunk
+            if outbound.has_started:
+                await outbound.write(chunk)
+                continue
+            held.append(chunk)
+            if size > _HELD_BYTES:
+                _mark_first_byte(exchange)
+                await outbound.start(answer.status, headers, _length_of(answer.headers))
+                await outbound.write(b"".join(held))
+                held.clear()
+    if outbound.has_started:
+        await outbound.end()
+        return
+    outcome.upstream_s += time.perf_counter() - began_s
+    _mark_first_byte(exchange)
+    body = b"".join(held)
+    if answer.status < 400:
+        outcome.usage = usage_of_answer(body)
+    await outbound.start(answer.status, headers, len(body))
+    await outbound.end(body)
+
+
+async def _relay_stream(exchange: Exchange, reply: _Reply, headers: Headers) -> None:
+    """Pass server-sent events on as they arrive, watched.
+
+    Raises:
+        UpstreamFault: it broke between two events. One that broke within an event cannot be ended by another event,
+            so there the client's connection is cut.
+    """
+    outcome, outbound = exchange.outcome, exchange.outbound
+    outcome.is_stream = True
+    observer = StreamObserver(cuts_usage=reply.asked_for_usage)
+    tail = b"\n\n"
+    try:
+        async with aclosing(reply.answer.chunks()) as chunks:
+            async for chunk in chunks:
+                forwarded = observer.feed(chunk)
+                if not outbound.has_started:
+                    _mark_first_byte(exchange)
+                    await outbound.start(reply.answer.status, headers, None)
+                if forwarded:
+                    await outbound.write(forwarded)
+                    tail = forwarded[-4:] if len(forwarded) > 3 else (tail + forwarded)[-4:]
+        last = observer.finish()
+        if not observer.is_complete and not observer.has_error:
+            raise UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)
+    except UpstreamFault as fault:
+        if tail.endswith(_EVENT_ENDS):
+            raise
+        outcome.fault = fault.kind
+        await outbound.abort()
+        return
+    finally:
+        outcome.usage = observer.usage
+        outcome.visible_text = "" if observer.usage else observer.visible_text()
+    await outbound.end(last)
+
+
+def _call(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> UpstreamCall:
+    request = exchange.request
+    body: bytes | AsyncIterator[bytes] | None
+    if request is not None:
+        body = exchange.prompt if exchange.prompt is not None else request.body
+        if asks_for_usage:
+            spans = request.spans if exchange.prompt is None else object_spans(body)
+            body = splice(body, [ask_for_usage(body, spans)])
+    else:
+        body = exchange.inbound.stream() if exchange.inbound.has_body else None
+    headers = forwardable_request_headers(
+        exchange.headers,
+        is_metered=request is not None,
+        upstream_key=route.api_key,
+        request_id=exchange.request_id,
+    )
+    if request is None and (length := exchange.header("content-length")) is not None:
+        headers.append(("Content-Length", length))
+    return UpstreamCall(route, exchange.method, exchange.target.removeprefix(API_PREFIX), headers, body)
+
+
+async def _begun(answer: UpstreamAnswer, min_bytes: int) -> bytes:
+    try:
+        return await answer.begin(min_bytes)
+    except BaseException:
+        answer.close()
+        raise
 
 
 def _can_repeat(exchange: Exchange) -> bool:
@@ -293,34 +282,15 @@ def _mark_first_byte(exchange: Exchange) -> None:
         exchange.outcome.first_byte_s = time.perf_counter() - exchange.started_s
 
 
-def _header_of(headers: Headers, name: str) -> str | None:
-    return next((value for key, value in headers if key.lower() == name), None)
-
-
 def _length_of(headers: Headers) -> int | None:
-    length = _header_of(headers, "content-length")
+    length = header_of(headers, "content-length")
     return int(length) if length is not None and length.isdigit() else None
 
 
-def _error_event(endpoint: Endpoint, refusal: Refusal) -> bytes:
-    """The event that tells a client that its stream broke, in the form its library raises."""
-    if endpoint is not Endpoint.RESPONSES:
-        return render_event(render_error(refusal))
-    fields = {"type": "error", "code": refusal.code, "message": refusal.message, "param": None}
-    return render_event(msgspec.json.encode(fields), "error")
-
-
-def _unfinished() -> UpstreamFault:
-    return UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)
-
-
-def _refusal_of(fault: UpstreamFault) -> Refusal:
+def _refusal_of(fault: UpstreamFault, routes: Sequence[Route]) -> Refusal:
     is_late = fault.kind.endswith("timeout")
     code = "upstream_timeout" if is_late else "upstream_error"
-    return Refusal(504 if is_late else 502, code, f"The upstream failed ({fault.kind}): {fault.message}.")
-
-
-def _no_answer(routes: Sequence[Route], fault: UpstreamFault) -> Refusal:
-    refusal = _refusal_of(fault)
     names = ", ".join(route.name for route in routes)
-    return Refusal(refusal.status, refusal.code, f"{refusal.message} Asked: {names}.")
+    return Refusal(
+        504 if is_late else 502, code, f"The upstream failed ({fault.kind}): {fault.message}. Asked: {names}."
+    )

@@ -1,7 +1,8 @@
 """Stage 8, the unwinding: what was really used? Runs however an exchange ended.
 
 The upstream's own usage is the bill. Without it (a cut stream, a client that left, a vendor that does not say) the
-prompt is billed as counted, what was visibly generated is counted, and the bill is marked estimated.
+prompt is billed as counted, what was visibly generated is counted, and the bill is marked estimated. A whole answer
+that a client did not wait for is billed at all that it might have held: nobody can see how much of it was generated.
 """
 
 from __future__ import annotations
@@ -50,7 +51,15 @@ def _bill(exchange: Exchange, visible_tokens: int) -> Bill | None:
     if count is None or not was_served:
         return None
     prompt = exchange.receipt.forwarded_tokens if exchange.receipt else count.prompt_tokens
-    return Bill(prompt, visible_tokens, 0, is_estimated=True)
+    return Bill(prompt, visible_tokens or _unseen_tokens(exchange), 0, is_estimated=True)
+
+
+def _unseen_tokens(exchange: Exchange) -> int:
+    """The most that an abandoned whole answer may have taken."""
+    request, receipt = exchange.request, exchange.receipt
+    if exchange.outcome.status != CLIENT_GONE or request is None or receipt is None or request.is_stream:
+        return 0
+    return request.choices * receipt.completion_tokens
 
 
 CLIENT_GONE = 499

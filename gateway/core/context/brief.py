@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.core.context.extractive import Turn, extract_brief
 from gateway.core.context.ledger import LEDGER_SHARE, Quote, bound_ledger, quote_rules, render_quote
@@ -39,6 +40,7 @@ class Brief:
         ledger: the user's rules, oldest first.
         lost_quotes: rules that the ledger had no room for.
         tokens: what the brief's message costs in a prompt.
+        pinned: numbers of covered messages that are forwarded beside it, and so are not told in it.
     """
 
     covers: int
@@ -47,6 +49,7 @@ class Brief:
     ledger: tuple[Quote, ...]
     lost_quotes: int
     tokens: int
+    pinned: tuple[int, ...] = ()
 
 
 def render_brief(covers: int, ledger: Sequence[Quote], body: str) -> str:
@@ -68,12 +71,15 @@ class FoldJob:
 
     Attributes:
         covers: how many foldable messages it will stand for.
+        pinned: numbers of those among them that are forwarded beside it.
         earlier: the brief before, or None.
-        turns: the foldable messages after those the earlier brief covers, up to `covers`.
-        max_tokens: what the brief's message may cost.
+        turns: what is to be told beyond the earlier brief, oldest first: the messages after those that it covers, up
+            to `covers`, and those that were pinned beside it and no longer are; without the ones in `pinned`.
+        max_tokens: what the brief's message may cost; at least `plan.MIN_BRIEF_TOKENS`.
     """
 
     covers: int
+    pinned: tuple[int, ...]
     earlier: Brief | None
     turns: tuple[Turn, ...]
     max_tokens: int
@@ -85,49 +91,79 @@ CountBrief = Callable[[str], int]
 """Tokens of a whole message of `BRIEF_ROLE` with this text."""
 
 
-def fold_ledger(job: FoldJob, count: CountTokens) -> tuple[tuple[Quote, ...], int]:
-    """The ledger after the job's turns, and how many quotes it has lost so far."""
-    earlier = job.earlier.ledger if job.earlier else ()
-    stated = [quote for turn in job.turns if turn.role == "user" for quote in quote_rules(turn.number, turn.text)]
-    room = max(0, int(job.max_tokens * LEDGER_SHARE))
-    ledger, lost = bound_ledger([*earlier, *stated], room, count)
-    return ledger, lost + (job.earlier.lost_quotes if job.earlier else 0)
+class Frame(NamedTuple):
+    """A brief before its body: the ledger, the quotes lost so far, and what the body may take in tokens."""
+
+    ledger: tuple[Quote, ...]
+    lost_quotes: int
+    body_tokens: int
 
 
-def fold_extractive(job: FoldJob, count: CountTokens, count_brief: CountBrief) -> Brief:
-    """The brief that needs nothing and always fits.
+def frame_brief(job: FoldJob, count: CountTokens, count_brief: CountBrief) -> Frame:
+    """What of a brief does not depend on who writes its body.
 
     Args:
-        job: what to fold; `max_tokens` is at least `plan.MIN_BRIEF_TOKENS`.
+        job: what to fold.
         count: tokens of a text.
         count_brief: tokens of the brief's whole message.
     """
-    ledger, lost = fold_ledger(job, count)
-    room = job.max_tokens - count_brief(render_brief(job.covers, ledger, ".")) - 2
-    while True:
-        body = extract_brief(job.earlier.body if job.earlier else "", job.turns, max(0, room), count)
-        tokens = count_brief(render_brief(job.covers, ledger, body))
-        if tokens <= job.max_tokens:
-            return Brief(job.covers, Level.EXTRACTIVE, body, ledger, lost, tokens)
-        if not body:
-            ledger, lost = ledger[1:], lost + bool(ledger)
-        room -= max(4, tokens - job.max_tokens)
+    earlier = job.earlier.ledger if job.earlier else ()
+    stated = [quote for turn in job.turns if turn.role == "user" for quote in quote_rules(turn.number, turn.text)]
+    ledger, lost = bound_ledger([*earlier, *stated], int(job.max_tokens * LEDGER_SHARE), count)
+    lost += job.earlier.lost_quotes if job.earlier else 0
+    room = job.max_tokens - count_brief(render_brief(job.covers, ledger, "."))
+    while room < 0 and ledger:
+        ledger, lost = ledger[1:], lost + 1
+        room = job.max_tokens - count_brief(render_brief(job.covers, ledger, "."))
+    return Frame(ledger, lost, max(0, room))
 
 
-def fold_written(job: FoldJob, written: str, count: CountTokens, count_brief: CountBrief) -> Brief | None:
-    """The brief with a body that a language model wrote, or None if it is empty, too long or no gain.
+def fold_extractive(job: FoldJob, frame: Frame, count: CountTokens, count_brief: CountBrief) -> Brief:
+    """The brief that needs nothing, and fits wherever its bare frame does.
+
+    Args:
+        job: what to fold.
+        frame: `frame_brief(job)`.
+        count: tokens of a text.
+        count_brief: tokens of the brief's whole message.
+    """
+    told = job.earlier.body if job.earlier else ""
+    return _fitted(job, frame, Level.EXTRACTIVE, told, job.turns, count, count_brief)
+
+
+def fold_written(job: FoldJob, frame: Frame, written: str, count: CountTokens, count_brief: CountBrief) -> Brief | None:
+    """The brief with a body that a language model wrote, or None if there is none.
 
     Args:
         job: what was folded.
-        written: the summariser's answer.
+        frame: `frame_brief(job)`.
+        written: the summariser's answer; of one that is too long the best lines are taken.
         count: tokens of a text.
         count_brief: tokens of the brief's whole message.
     """
     body = written.strip()
-    if not body:
-        return None
-    ledger, lost = fold_ledger(job, count)
-    tokens = count_brief(render_brief(job.covers, ledger, body))
+    tokens = count_brief(render_brief(job.covers, frame.ledger, body))
     if tokens > job.max_tokens:
-        return None
-    return Brief(job.covers, Level.BRIEF, body, ledger, lost, tokens)
+        brief = _fitted(job, frame, Level.BRIEF, body, (), count, count_brief)
+    else:
+        brief = Brief(job.covers, Level.BRIEF, body, frame.ledger, frame.lost_quotes, tokens, job.pinned)
+    return brief if brief.body else None
+
+
+def _fitted(
+    job: FoldJob,
+    frame: Frame,
+    level: Level,
+    told: str,
+    turns: Sequence[Turn],
+    count: CountTokens,
+    count_brief: CountBrief,
+) -> Brief:
+    """The brief with the best lines; a text may cost more than its lines do, so what is over is taken off again."""
+    room = frame.body_tokens
+    while True:
+        body = extract_brief(told, turns, room, count) if room > 0 else ""
+        tokens = count_brief(render_brief(job.covers, frame.ledger, body))
+        if tokens <= job.max_tokens or not body:
+            return Brief(job.covers, level, body, frame.ledger, frame.lost_quotes, tokens, job.pinned)
+        room -= max(4, tokens - job.max_tokens)

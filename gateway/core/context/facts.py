@@ -70,7 +70,10 @@ def learn_facts(message: Mapping[str, Any], weight: Weight, text_tokens: int) ->
 
 
 def canonical_digest(message: Mapping[str, Any]) -> bytes:
-    """SHA-256 of the message's canonical form: sorted keys, no nulls, no cache marks, a lone text part as a string."""
+    """SHA-256 of the message's canonical form.
+
+    Keys sorted; no nulls, empty contents or cache marks; a lone text part as a string.
+    """
     return hashlib.sha256(_encode_sorted(_canonical(message))).digest()
 
 
@@ -81,9 +84,7 @@ def _canonical(message: Mapping[str, Any]) -> dict[str, Any]:
         parts = [{key: value for key, value in part.items() if key != "cache_control"} for part in content]
         is_text = len(parts) == 1 and parts[0].keys() == {"type", "text"} and parts[0]["type"] == "text"
         kept["content"] = parts[0]["text"] if is_text else parts
-    if not kept.get("tool_calls", True):
-        del kept["tool_calls"]
-    return kept
+    return {key: value for key, value in kept.items() if value or key not in ("content", "tool_calls")}
 
 
 def chain_digests(scope: bytes, facts: Iterable[MessageFacts]) -> list[bytes]:

@@ -1,22 +1,28 @@
 """Does a chat fit, and if not: what stays, what is folded, what must be shortened?
 
 Pure arithmetic over message facts. The plan says how much the brief may take; whoever makes it must keep to that,
-and then the whole fits.
+and then the whole fits once tool results have lost what `plan_trims` says.
+
+The folded messages are a prefix of the foldable ones, less a few that stay beside the brief (`pinned`: the first and
+the last user message). The brief stands where the folded messages stood: before the first foldable message that it
+does not cover. A stored brief remembers what was pinned beside it, so the prompt's prefix does not change between
+compactions, whatever the next user message or the next request's limits are.
 
 Invariants, each with a test of its own:
-  1. kept + brief + fixed tokens <= limit, or the plan says by how much tool results must be trimmed, and what lacks.
+  1. kept + brief <= limit once tool results are trimmed, or the plan says what lacks even then.
   2. No unit is split; pinned messages are always kept; order is the client's.
-  3. A brief covers a prefix of the foldable messages, never more than all but the newest unit.
-  4. An applied brief stays applied.
+  3. A brief covers a prefix of the foldable messages, never the newest unit, and is smaller than what it replaces.
+  4. Tool results are trimmed only where pinned content leaves no room for the smallest brief.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core.context.facts import MessageFacts
-from gateway.core.context.units import Pins, Unit, find_pins, find_units
+from gateway.core.context.units import Outline
 
 MIN_BRIEF_TOKENS = 96
 """Below this a brief says nothing beyond its own frame, and none is made."""
@@ -48,139 +54,115 @@ class FoldPlan:
     """How a chat is to be forwarded.
 
     Attributes:
-        covers: how many foldable messages the brief stands for (0: there is no brief).
+        covers: how many foldable messages are folded, those in `pinned` excepted.
+        pinned: numbers of covered messages that are forwarded all the same.
         kept: indices of the messages that are forwarded, in order.
         brief_before: the brief goes before `kept[brief_before]`.
-        brief_tokens: what the brief's message may take; 0 means that none fits.
-        kept_tokens: tokens of everything but the brief.
-        trim_tokens: how much tool results among `kept` must lose for the whole to fit.
+        brief_tokens: what the brief's message may take; 0 means that there is none.
+        kept_tokens: tokens of everything but the brief, before tool results are trimmed.
         lacking_tokens: what is missing even when they have lost all they can; 0 if the chat can be made to fit.
     """
 
     covers: int
+    pinned: tuple[int, ...]
     kept: tuple[int, ...]
     brief_before: int
     brief_tokens: int
     kept_tokens: int
-    trim_tokens: int = 0
     lacking_tokens: int = 0
 
 
 def plan_with_brief(
-    facts: Sequence[MessageFacts], fixed_tokens: int, limits: FoldLimits, covers: int, brief_tokens: int
-) -> FoldPlan | None:
-    """How the chat looks with a brief that exists already; it may or may not fit. None if it would split a unit."""
-    units = find_units(facts)
-    pins = find_pins(facts, units, limits.first_user)
-    if covers not in _unit_ends(facts, units):
-        return None
-    return _arrange(facts, fixed_tokens, pins, covers, brief_tokens)
+    outline: Outline, fixed_tokens: int, covers: int, pinned: Sequence[int], brief_tokens: int
+) -> FoldPlan:
+    """How the chat looks with a brief that exists already; it may or may not fit.
+
+    Args:
+        outline: the chat; `covers` is one of its boundaries.
+        fixed_tokens: what the prompt costs beside its messages.
+        covers: how many foldable messages the brief stands for.
+        pinned: numbers of covered messages that were pinned when it was made.
+        brief_tokens: what its message costs.
+    """
+    last = outline.last_user
+    stay = {*pinned, last} if last is not None and last <= covers else set(pinned)
+    return _arrange(outline, fixed_tokens, covers, sorted(stay), brief_tokens)
 
 
-def _unit_ends(facts: Sequence[MessageFacts], units: Sequence[Unit]) -> set[int]:
-    ends = {0}
-    foldable = 0
-    for unit in units:
-        foldable += sum(facts[index].is_foldable for index in range(unit.start, unit.end))
-        ends.add(foldable)
-    return ends
-
-
-def plan_fold(facts: Sequence[MessageFacts], fixed_tokens: int, limits: FoldLimits, covered: int) -> FoldPlan:
+def plan_fold(outline: Outline, fixed_tokens: int, limits: FoldLimits, covered: int) -> FoldPlan:
     """Fold the oldest units so that the chat fits, with room to grow.
 
     Args:
-        facts: the chat, which does not fit as it is.
+        outline: the chat, which does not fit as it is, or not with the brief that it has.
         fixed_tokens: what the prompt costs beside its messages.
         limits: the budget.
-        covered: how many foldable messages an existing brief stands for; never fewer are folded.
+        covered: how many foldable messages that brief stands for, one of the outline's boundaries; 0 for none. More
+            are folded wherever that is possible.
 
     Returns:
         The plan; it lacks tokens if pinned content alone does not fit even with its tool results trimmed.
     """
-    units = find_units(facts)
-    pins = find_pins(facts, units, limits.first_user)
-    plan = _plan_with_pins(facts, fixed_tokens, limits, covered, units, pins)
-    if plan.lacking_tokens and pins.first_user not in (None, pins.last_user):
-        plan = _plan_with_pins(facts, fixed_tokens, limits, covered, units, pins._replace(first_user=None))
-    return plan
+    first, last = outline.first_user, outline.last_user
+    pins = [] if last is None else [last]
+    if first is not None and first != last and outline.tokens_of(first) <= limits.first_user:
+        plan = _plan_with_pins(outline, fixed_tokens, limits, covered, [first, *pins])
+        if not plan.lacking_tokens:
+            return plan
+    return _plan_with_pins(outline, fixed_tokens, limits, covered, pins)
 
 
 def _plan_with_pins(
-    facts: Sequence[MessageFacts],
-    fixed_tokens: int,
-    limits: FoldLimits,
-    covered: int,
-    units: Sequence[Unit],
-    pins: Pins,
+    outline: Outline, fixed_tokens: int, limits: FoldLimits, covered: int, pins: Sequence[int]
 ) -> FoldPlan:
-    boundaries = _boundaries(facts, units, pins, covered)
-    smallest = _arrange(facts, fixed_tokens, pins, boundaries[-1], 0)
-    room = limits.prompt - smallest.kept_tokens
-    brief_tokens = min(limits.brief, room) if smallest.covers else 0
+    always = fixed_tokens + sum(fact.tokens for fact in outline.facts if not fact.is_foldable)
+
+    def tokens_kept(covers: int) -> int:
+        return always + outline.tokens_after[covers] + sum(outline.tokens_of(pin) for pin in pins if pin <= covers)
+
+    places = outline.boundaries[bisect_right(outline.boundaries, covered) :] or [covered]
+    deepest = places[-1]
+    brief_tokens, target = _shares(limits, tokens_kept(deepest), _trimmable_tokens(outline, deepest))
+    # What is kept shrinks with every unit folded: the first place that meets the target keeps the most.
+    found = bisect_left(places, True, key=lambda covers: tokens_kept(covers) + brief_tokens <= target)
+    covers = places[min(found, len(places) - 1)]
+    replaced = tokens_kept(0) - tokens_kept(covers)
+    brief_tokens = min(brief_tokens, replaced - 1)
     if brief_tokens < MIN_BRIEF_TOKENS:
         brief_tokens = 0
-    floor = smallest.kept_tokens + brief_tokens + limits.recent
-    target = min(limits.prompt, max(int(limits.target_ratio * limits.prompt), floor))
-    low, high = 0, len(boundaries) - 1
-    while low < high:  # what is kept shrinks with the boundary: the first one that meets the target keeps the most
-        middle = (low + high) // 2
-        if _arrange(facts, fixed_tokens, pins, boundaries[middle], 0).kept_tokens + brief_tokens <= target:
-            high = middle
-        else:
-            low = middle + 1
-    plan = _arrange(facts, fixed_tokens, pins, boundaries[low], brief_tokens)
-    replaced = fixed_tokens + sum(fact.tokens for fact in facts) - plan.kept_tokens
-    if plan.brief_tokens >= replaced:  # a brief must be smaller than what it stands for
-        plan = replace(plan, brief_tokens=replaced - 1 if replaced > MIN_BRIEF_TOKENS else 0)
-    excess = plan.kept_tokens + plan.brief_tokens - limits.prompt
-    lacking = excess - _trimmable_tokens(facts, plan.kept)
-    return replace(plan, trim_tokens=max(0, excess), lacking_tokens=max(0, lacking))
+    plan = _arrange(outline, fixed_tokens, covers, [pin for pin in pins if pin <= covers], brief_tokens)
+    lacking = plan.kept_tokens + brief_tokens - _trimmable_tokens(outline, covers) - limits.prompt
+    return replace(plan, lacking_tokens=max(0, lacking))
 
 
-def _boundaries(facts: Sequence[MessageFacts], units: Sequence[Unit], pins: Pins, covered: int) -> list[int]:
-    """How many foldable messages may be folded, at unit boundaries, ascending; never fewer than are covered."""
-    newest_start = pins.newest.start if pins.newest else len(facts)
-    boundaries = []
-    foldable = 0
-    for unit in units:
-        if foldable >= covered:
-            boundaries.append(foldable)
-        if unit.start >= newest_start:
-            break
-        foldable += sum(facts[index].is_foldable for index in range(unit.start, unit.end))
-    return boundaries or [foldable]
+def _shares(limits: FoldLimits, pinned_tokens: int, trimmable_tokens: int) -> tuple[int, int]:
+    """What the brief may take, and what the compacted prompt should take at most.
 
-
-def _arrange(facts: Sequence[MessageFacts], fixed_tokens: int, pins: Pins, covers: int, brief_tokens: int) -> FoldPlan:
-    """The messages that stay when the first `covers` foldable ones are folded, and where the brief goes.
-
-    The brief stands right after the leading system messages; once the fold has passed the last user message (an open
-    tool loop), right after that message, so that the work it records follows the request it serves.
+    Of the room that pinned content leaves, the brief has at most a half and recent turns at most a quarter, so that
+    the next compaction is some turns away even where the room is small.
     """
-    kept: list[int] = []
-    pinned_newest = range(pins.newest.start, pins.newest.end) if pins.newest else range(0)
-    foldable = 0
-    brief_before = 0
-    is_leading = True
-    for index, fact in enumerate(facts):
-        if not fact.is_foldable:
-            kept.append(index)
-            brief_before = len(kept) if is_leading else brief_before
-            continue
-        is_leading = False
-        foldable += 1
-        is_pinned = index in (pins.first_user, pins.last_user) or index in pinned_newest
-        if foldable > covers or is_pinned:
-            kept.append(index)
-        if index == pins.last_user and foldable < covers:
-            brief_before = len(kept)
+    room = limits.prompt - pinned_tokens
+    recent = min(limits.recent, room // 4)
+    if room < MIN_BRIEF_TOKENS:
+        room += trimmable_tokens
+        recent = 0
+    brief = min(limits.brief, max(room // 2, MIN_BRIEF_TOKENS)) if room >= MIN_BRIEF_TOKENS else 0
+    return brief, max(pinned_tokens + brief + recent, int(limits.target_ratio * limits.prompt))
+
+
+def _arrange(outline: Outline, fixed_tokens: int, covers: int, pinned: Sequence[int], brief_tokens: int) -> FoldPlan:
+    """The messages that stay when the first `covers` foldable ones are folded, and where the brief goes."""
+    facts, places = outline.facts, outline.places
+    folded = set(places[:covers]) - {places[number - 1] for number in pinned}
+    kept = tuple(index for index in range(len(facts)) if index not in folded)
+    before = bisect_left(kept, places[covers]) if covers < len(places) else len(kept)
     kept_tokens = fixed_tokens + sum(facts[index].tokens for index in kept)
-    return FoldPlan(covers, tuple(kept), brief_before, brief_tokens if covers else 0, kept_tokens)
+    return FoldPlan(covers, tuple(pinned), kept, before, brief_tokens, kept_tokens)
 
 
-def _trimmable_tokens(facts: Sequence[MessageFacts], kept: Sequence[int]) -> int:
-    return sum(max(0, facts[index].tokens - MIN_TRIMMED_TOKENS) for index in kept if facts[index].is_tool_result)
+def _trimmable_tokens(outline: Outline, covers: int) -> int:
+    """What the tool results after the fold can lose; pinned messages before it are no tool results."""
+    results = (outline.facts[index] for index in outline.places[covers:] if outline.facts[index].is_tool_result)
+    return sum(max(0, fact.tokens - MIN_TRIMMED_TOKENS) for fact in results)
 
 
 def plan_trims(facts: Sequence[MessageFacts], kept: Sequence[int], trim_tokens: int) -> dict[int, int]:
@@ -194,13 +176,14 @@ def plan_trims(facts: Sequence[MessageFacts], kept: Sequence[int], trim_tokens: 
     Returns:
         Tokens that remain, by message index; empty when nothing must go.
     """
-    results = sorted((index for index in kept if facts[index].is_tool_result), key=lambda i: (-facts[i].tokens, i))
-    level = max((facts[index].tokens for index in results), default=0)
-    low, high = MIN_TRIMMED_TOKENS, level
+    if trim_tokens <= 0:
+        return {}
+    costs = {index: facts[index].tokens for index in kept if facts[index].is_tool_result}
+    low, high = MIN_TRIMMED_TOKENS, max(costs.values(), default=MIN_TRIMMED_TOKENS)
     while low < high:  # the highest level at which they lose enough
         middle = (low + high + 1) // 2
-        if sum(max(0, facts[index].tokens - middle) for index in results) >= trim_tokens:
+        if sum(max(0, tokens - middle) for tokens in costs.values()) >= trim_tokens:
             low = middle
         else:
             high = middle - 1
-    return {index: low for index in results if facts[index].tokens > low} if trim_tokens > 0 else {}
+    return {index: low for index, tokens in costs.items() if tokens > low}

@@ -9,63 +9,104 @@ import msgspec
 
 from gateway.core.context.brief import BRIEF_ROLE
 from gateway.core.context.extractive import Turn
+from gateway.core.context.facts import MessageFacts
+from gateway.core.context.plan import MIN_TRIMMED_TOKENS, plan_trims
 from gateway.core.context.trim import trim_text
-from gateway.core.wire.message import text_of
-
-_encode = msgspec.json.encode
+from gateway.core.wire.message import encode_message, parse_message, text_of
 
 
 def turn_of(number: int, message: Mapping[str, Any]) -> Turn:
     """A message as text to be folded: its words, its calls, and the kinds of its parts that are not text."""
-    pieces = [text_of(message)]
-    content = message.get("content")
-    if isinstance(content, list):
-        kinds = [str(part.get("type", "part")) for part in content if not isinstance(part.get("text"), str)]
-        pieces += [f"[{kind}]" for kind in kinds if kind != "refusal"]
-    for call in message.get("tool_calls") or ():
-        function = call.get("function") or call.get("custom") or {}
-        pieces.append(f"called {function.get('name', '')}({function.get('arguments') or function.get('input') or ''})")
+    calls = [call.get("function") or call.get("custom") for call in message.get("tool_calls") or ()]
+    called = [_called(call) for call in (*calls, message.get("function_call")) if isinstance(call, Mapping)]
+    pieces = [_shown(message), *called]
     return Turn(number, message["role"], "\n".join(piece for piece in pieces if piece))
 
 
-def trimmed_message(
-    message: Mapping[str, Any], fact_tokens: int, max_tokens: int, count_tokens: Callable[[str], int]
-) -> dict[str, Any]:
-    """A tool result shortened to about `max_tokens`, head and tail kept; parts become one text.
+def _called(call: Mapping[str, Any]) -> str:
+    return f"called {call.get('name', '')}({call.get('arguments') or call.get('input') or ''})"
+
+
+def _shown(message: Mapping[str, Any]) -> str:
+    """The message's text, with a mark for each part that is none."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    marks = [f"[{part.get('type', 'part')}]" for part in parts if not text_of({"content": [part]})]
+    return "\n".join(piece for piece in (text_of(message), *marks) if piece)
+
+
+CountMessage = Callable[[Mapping[str, Any]], int]
+"""Tokens of a message."""
+
+
+def trim_results(
+    raws: Sequence[msgspec.Raw | bytes],
+    facts: Sequence[MessageFacts],
+    kept: Sequence[int],
+    excess_tokens: int,
+    count_message: CountMessage,
+    count_tokens: Callable[[str], int],
+) -> tuple[dict[int, bytes], int]:
+    """Tool results shortened until they have lost enough together, or can lose no more.
 
     Args:
-        message: the tool result.
-        fact_tokens: what it costs now.
-        max_tokens: what it may cost.
+        raws: all messages of the chat.
+        facts: theirs.
+        kept: indices of those that are forwarded.
+        excess_tokens: what is to be lost.
+        count_message: tokens of a message.
         count_tokens: tokens of a text.
+
+    Returns:
+        The shortened ones by index, and what they have lost.
     """
-    text = text_of(message)
-    frame_tokens = max(0, fact_tokens - count_tokens(text))
-    return {**message, "content": trim_text(text, max(0, max_tokens - frame_tokens), count_tokens)}
+    goal = excess_tokens
+    while True:
+        trimmed: dict[int, bytes] = {}
+        lost = 0
+        levels = plan_trims(facts, kept, goal)
+        for index, level in levels.items():
+            shorter = _trimmed(parse_message(bytes(raws[index]), index), level, count_message, count_tokens)
+            trimmed[index] = encode_message(shorter)
+            lost += facts[index].tokens - count_message(shorter)
+        if lost >= excess_tokens or min(levels.values(), default=0) <= MIN_TRIMMED_TOKENS:
+            return trimmed, lost
+        goal += excess_tokens - lost  # some could not lose what their size promised
+
+
+def _trimmed(
+    message: Mapping[str, Any], max_tokens: int, count_message: CountMessage, count_tokens: Callable[[str], int]
+) -> dict[str, Any]:
+    """A tool result of at most `max_tokens`, head and tail kept; parts become one text."""
+    frame_tokens = count_message({**message, "content": ""})
+    return {**message, "content": trim_text(_shown(message), max_tokens - frame_tokens, count_tokens)}
 
 
 def place_brief(messages: Sequence[bytes], before: int, text: str) -> list[bytes]:
     """The messages with the brief as a message of its own (`roles: open`)."""
-    brief = _encode({"role": BRIEF_ROLE, "content": text})
+    brief = encode_message({"role": BRIEF_ROLE, "content": text})
     return [*messages[:before], brief, *messages[before:]]
 
 
-def join_brief(messages: Sequence[bytes], before: int, text: str) -> list[bytes]:
-    """The messages with the brief joined to its neighbours (`roles: strict`): no two user messages stand in a row.
+def join_brief(messages: Sequence[bytes], before: int, text: str | None) -> list[bytes]:
+    """The messages with the brief joined to its neighbours (`roles: strict`), so that folding puts no two user
+    messages in a row.
 
-    User messages right before and right after the brief's place become one message with it; each text stays whole
-    and contiguous, in order.
+    The user messages right before the brief's place and the one right after it become one message with the brief;
+    each text stays whole and contiguous, in order. Without a brief they are joined all the same.
     """
-    start = end = before
+    start = before
     while start > 0 and _role(messages[start - 1]) == "user":
         start -= 1
-    while end < len(messages) and _role(messages[end]) == "user":
-        end += 1
+    end = before + 1 if before < len(messages) and _role(messages[before]) == "user" else before
+    if text is None and end - start < 2:
+        return list(messages)
     neighbours = [msgspec.json.decode(raw) for raw in messages[start:end]]
     contents = [message.get("content") for message in neighbours]
-    contents.insert(before - start, text)
-    merged = {**(neighbours[-1] if neighbours else {"role": "user"}), "content": _joined(contents)}
-    return [*messages[:start], _encode(merged), *messages[end:]]
+    if text is not None:
+        contents.insert(before - start, text)
+    merged = {**(neighbours[-1] if neighbours else {"role": BRIEF_ROLE}), "content": _joined(contents)}
+    return [*messages[:start], encode_message(merged), *messages[end:]]
 
 
 def _joined(contents: Sequence[Any]) -> str | list[Any]:

@@ -1,6 +1,10 @@
 """Text cut into sentences and words, in any script, without a language model.
 
 Code fences and quoted lines are told apart, because rules are not taken from what a user pastes.
+
+Invariants, each with a test of its own:
+  1. Every sentence stands, letter for letter, in the text; nothing but white space, fence marks and boundaries is lost.
+  2. No sentence is longer than `MAX_SENTENCE_CHARS`.
 """
 
 from __future__ import annotations
@@ -10,35 +14,48 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _CJK = "぀-ヿ㐀-䶿一-鿿가-힯"
-_boundary = re.compile(r"(?<=[.!?…])(?=\s)|(?<=[.!?…][\"'”’)\]])(?=\s)|(?<=[。！？؟।])")
+_boundary = re.compile(r"(?<=[.!?…])(?=\s)|(?<=[.!?…][\"'”’)\]])(?=\s)|(?<=[。！？؟।])(?![」』”’）)])")
 _word = re.compile(rf"[{_CJK}]|[^\W_]+(?:[-_./:@'’][^\W_]+)*", re.UNICODE)
 _fence = re.compile(r"^\s*(```|~~~)")
 _quoted = re.compile(r"^\s*(>|\|)")
+_soft_boundary = re.compile(r"[\s,;，；、]")
 MAX_SENTENCE_CHARS = 600
 
 
 class Sentence(NamedTuple):
-    """One sentence; `is_own` is False inside code fences and quoted lines."""
+    """One sentence; `is_own` is False inside code fences, in quoted lines, and in text without sentences."""
 
     text: str
     is_own: bool
 
 
 def split_sentences(text: str) -> Iterator[Sentence]:
-    """The sentences of a text, in order, white space trimmed; overlong ones are cut at `MAX_SENTENCE_CHARS`."""
+    """The sentences of a text, in order, white space trimmed; overlong ones come in pieces that nobody wrote so."""
     in_fence = False
     for line in text.splitlines():
         if _fence.match(line):
             in_fence = not in_fence
             continue
         is_own = not in_fence and not _quoted.match(line)
-        if not is_own:
-            if stripped := line.strip():
-                yield Sentence(stripped[:MAX_SENTENCE_CHARS], is_own=False)
-            continue
-        for piece in _boundary.split(line):
-            if stripped := piece.strip():
-                yield Sentence(stripped[:MAX_SENTENCE_CHARS], is_own=True)
+        for piece in _boundary.split(line) if is_own else [line]:
+            stripped = piece.strip()
+            if len(stripped) > MAX_SENTENCE_CHARS:
+                yield from (Sentence(part, is_own=False) for part in _cut(stripped))
+            elif stripped:
+                yield Sentence(stripped, is_own)
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Pieces of an overlong sentence, cut at spaces or commas where there are any."""
+    at = 0
+    while at < len(text):
+        end = at + MAX_SENTENCE_CHARS
+        if end < len(text):
+            places = [found.end() for found in _soft_boundary.finditer(text, at + MAX_SENTENCE_CHARS // 2, end)]
+            end = places[-1] if places else end
+        if part := text[at:end].strip():
+            yield part
+        at = end
 
 
 def words_of(text: str) -> list[str]:

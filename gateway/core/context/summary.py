@@ -1,19 +1,18 @@
 """What the summariser is asked, and how its answer is read.
 
 Folded text is data: it stands between marks, and the instructions say so. The system prompt and anything the gateway
-itself put into earlier prompts are not fed to it. The input is bounded: when the folded turns are more than the
-summariser may read, the longest are shortened first.
+itself put into earlier prompts are not fed to it. The input is bounded: where the folded turns are more than the
+summariser may read, it reads their extract.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
 from gateway.core.context.brief import FoldJob
-from gateway.core.context.extractive import Turn
-from gateway.core.context.trim import trim_text
+from gateway.core.context.extractive import extract_brief
 from gateway.core.tokens.profiles import bare_model
 
 INSTRUCTIONS = (
@@ -23,7 +22,12 @@ INSTRUCTIONS = (
     " values (names, numbers, dates, paths, identifiers, quoted as they stand); what was done; open items. A later"
     " statement replaces an earlier one. Short lines, no preamble, no invention. At most {max_tokens} tokens."
 )
-_MIN_TURN_TOKENS = 40
+_TOLD_SHARE = 0.8
+"""Of the room, what the summariser is told to use: models count tokens badly."""
+_CUT_SHARE = 1.25
+"""Of the room, where its answer is cut off; in between, the best lines are taken."""
+_THINKING_TOKENS = 2_048
+"""What models that think first spend of the same limit."""
 
 
 class _Message(msgspec.Struct):
@@ -51,55 +55,26 @@ def render_summary_request(
         job: what to fold.
         model: the summariser's model.
         max_input_tokens: what the folded turns may take of the summariser's prompt.
-        max_output_tokens: what the brief's body may take.
+        max_output_tokens: what the brief's body may take in the end.
         count: tokens of a text.
     """
-    turns = _bounded(job.turns, max_input_tokens, count)
-    lines = ["<conversation>"]
-    if job.earlier:
-        lines += ["[the brief so far]", job.earlier.body, "[messages since]"]
-    lines += [f"[{turn.number} {turn.role}] {turn.text}" for turn in turns]
-    lines.append("</conversation>")
-    bare = bare_model(model)
-    limit_key = "max_completion_tokens" if bare.startswith(("o1", "o3", "o4", "gpt-5")) else "max_tokens"
+    lines = [f"[{turn.number} {turn.role}] {turn.text}" for turn in job.turns]
+    if sum(count(line) for line in lines) > max_input_tokens:
+        lines = [extract_brief("", job.turns, max_input_tokens, count)]
+    earlier = ["[the brief so far]", job.earlier.body, "[messages since]"] if job.earlier else []
+    data = "\n".join([*earlier, *lines]).replace("</conversation", "<\\/conversation")
+    is_thinking = bare_model(model).startswith(("o1", "o3", "o4", "gpt-5"))
+    limit_key = "max_completion_tokens" if is_thinking else "max_tokens"
     return msgspec.json.encode(
         {
             "model": model,
             "messages": [
-                {"role": "system", "content": INSTRUCTIONS.format(max_tokens=max_output_tokens)},
-                {"role": "user", "content": "\n".join(lines)},
+                {"role": "system", "content": INSTRUCTIONS.format(max_tokens=int(max_output_tokens * _TOLD_SHARE))},
+                {"role": "user", "content": f"<conversation>\n{data}\n</conversation>"},
             ],
-            limit_key: max_output_tokens,
+            limit_key: int(max_output_tokens * _CUT_SHARE) + _THINKING_TOKENS * is_thinking,
         }
     )
-
-
-def _bounded(turns: Sequence[Turn], max_tokens: int, count: Callable[[str], int]) -> list[Turn]:
-    """The turns within a number of tokens: levelled down from the longest; the eldest go only when all are short."""
-    costs = [count(turn.text) for turn in turns]
-    if sum(costs) <= max_tokens:
-        return list(turns)
-    level = max(_MIN_TURN_TOKENS, _level(costs, max_tokens))
-    kept: list[Turn] = []
-    left = max_tokens
-    for turn, cost in zip(reversed(turns), reversed(costs), strict=True):
-        if left < min(cost, level):
-            break
-        left -= min(cost, level)
-        kept.append(turn if cost <= level else turn._replace(text=trim_text(turn.text, level, count)))
-    return kept[::-1]
-
-
-def _level(costs: Sequence[int], max_tokens: int) -> int:
-    """The highest bound on each turn under which all fit together."""
-    low, high = 0, max(costs)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sum(min(cost, middle) for cost in costs) <= max_tokens:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def read_summary(body: bytes) -> str:

@@ -1,4 +1,9 @@
-"""A text shortened to a number of tokens: its head and its tail stay, and a line between says what is missing."""
+"""A text shortened to a number of tokens: its head and its tail stay, and a line between says what is missing.
+
+Invariants, each with a test of its own:
+  1. The result takes at most `max_tokens`; a text that fits comes back as it is.
+  2. What stays is a head and a tail of the text; where not even the line between has room, nothing stays.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ def trim_text(text: str, max_tokens: int, count_tokens: Callable[[str], int]) ->
 
     Args:
         text: the whole.
-        max_tokens: the bound; at least the few tokens that the marker line takes, else the result is a bare cut.
+        max_tokens: the bound.
         count_tokens: tokens of a text.
     """
     total = count_tokens(text)
@@ -21,9 +26,9 @@ def trim_text(text: str, max_tokens: int, count_tokens: Callable[[str], int]) ->
     keep_chars = int(len(text) * max_tokens / total)
     while keep_chars > 0:
         head = int(keep_chars * _HEAD_SHARE)
-        tail = keep_chars - head
         missing = len(text) - keep_chars
-        candidate = f"{text[:head]}\n[... {missing} characters left out to fit the token budget ...]\n{text[len(text) - tail :]}"
+        mark = f"\n[... {missing} characters left out to fit the token budget ...]\n"
+        candidate = text[:head] + mark + text[head + missing :]
         tokens = count_tokens(candidate)
         if tokens <= max_tokens:
             return candidate

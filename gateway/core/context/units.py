@@ -1,17 +1,21 @@
-"""Units that are never split, and the messages that always stay.
+"""Units that are never split, and where a chat may be folded.
 
 A unit is a message, or an assistant message with tool calls together with all their results and whatever stands
-between. Pinned are system and developer messages, the first user message (up to a cap), the last user message, and
-the newest unit.
+between. System and developer messages always stay. Foldable messages are numbered from 1; what an outline names,
+it names by that number, since system messages may come and go.
 
 Invariants, each with a test of its own:
   1. Units cover every message exactly once, in order.
   2. A result is in the unit of the nearest earlier call with its id.
+  3. A boundary never lies within a unit, after the newest unit's start, or between the last user message and an
+     answer to it that is still open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from gateway.core.context.facts import MessageFacts
@@ -26,44 +30,73 @@ class Unit(NamedTuple):
 
 def find_units(facts: Sequence[MessageFacts]) -> list[Unit]:
     """Cut a chat into units."""
+    reach = list(range(len(facts)))  # the last message that must stay with this one
+    caller: dict[str, int] = {}
+    for index, fact in enumerate(facts):
+        caller.update(dict.fromkeys(fact.calls, index))
+        if fact.answers in caller:
+            reach[caller[fact.answers]] = index
     units: list[Unit] = []
-    at = 0
-    while at < len(facts):
-        end = _end_of_call(facts, at) if facts[at].calls else at + 1
-        units.append(Unit(at, end))
-        at = end
+    start = last = 0
+    for index, furthest in enumerate(reach):
+        if index > last:
+            units.append(Unit(start, index))
+            start = index
+        last = max(last, furthest)
+    if facts:
+        units.append(Unit(start, len(facts)))
     return units
 
 
-def _end_of_call(facts: Sequence[MessageFacts], at: int) -> int:
-    open_calls = set(facts[at].calls)
-    end = at + 1
-    for index in range(at + 1, len(facts)):
-        if facts[index].calls or not open_calls:
-            break
-        if facts[index].answers in open_calls:
-            end = index + 1
-            open_calls.discard(facts[index].answers or "")
-    return end
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A chat as far as folding goes.
 
+    Attributes:
+        facts: its messages.
+        places: the index of each foldable message; number n stands at `places[n - 1]`.
+        tokens_after: tokens of the foldable messages numbered above n, by n.
+        boundaries: how many foldable messages may be folded, ascending from 0.
+        first_user: the number of the first user message, or None.
+        last_user: the number of the last user message, or None.
+    """
 
-class Pins(NamedTuple):
-    """The places of messages that are kept whatever is folded; None where there is no such message."""
-
+    facts: Sequence[MessageFacts]
+    places: Sequence[int]
+    tokens_after: Sequence[int]
+    boundaries: Sequence[int]
     first_user: int | None
     last_user: int | None
-    newest: Unit | None
+
+    def tokens_of(self, number: int) -> int:
+        """Tokens of one foldable message."""
+        return self.facts[self.places[number - 1]].tokens
 
 
-def find_pins(facts: Sequence[MessageFacts], units: Sequence[Unit], first_user_max_tokens: int) -> Pins:
-    """Which messages are pinned beside system and developer messages.
+def outline_of(facts: Sequence[MessageFacts]) -> Outline:
+    """The outline of a chat."""
+    places = [index for index, fact in enumerate(facts) if fact.is_foldable]
+    users = [number for number, index in enumerate(places, 1) if facts[index].role == "user"]
+    last_user = users[-1] if users else None
+    from_the_end = accumulate((facts[index].tokens for index in reversed(places)), initial=0)
+    return Outline(
+        facts,
+        places,
+        list(from_the_end)[::-1],
+        _boundaries(facts, last_user),
+        users[0] if users else None,
+        last_user,
+    )
 
-    Args:
-        facts: the chat.
-        units: `find_units(facts)`.
-        first_user_max_tokens: a first user message above this is folded like any other.
-    """
-    users = [index for index, fact in enumerate(facts) if fact.role == "user"]
-    first = users[0] if users and facts[users[0]].tokens <= first_user_max_tokens else None
-    newest = next((unit for unit in reversed(units) if facts[unit.start].is_foldable), None)
-    return Pins(first, users[-1] if users else None, newest)
+
+def _boundaries(facts: Sequence[MessageFacts], last_user: int | None) -> list[int]:
+    """How many foldable messages stand before each unit that may be the first to stay."""
+    starts = []
+    before = 0
+    for unit in find_units(facts):
+        foldable = sum(facts[index].is_foldable for index in range(unit.start, unit.end))
+        if foldable:
+            starts.append(before)
+        before += foldable
+    # Folding up to the last user message itself gains nothing, since it stays.
+    return [0, *(start for start in starts if start not in (0, last_user))]

@@ -6,10 +6,12 @@ one, and when the young one is full the old one is dropped whole. One dict look-
 Invariants, each with a test of its own:
   1. It never holds more than `max_bytes`, by its own estimate of an entry.
   2. An entry used since the last turn of generations survives the next.
+  3. What it gives back is the value that was last put.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -26,7 +28,7 @@ class TwoGenerationCache(Generic[V]):
     __slots__ = ("_max_young", "_old", "_young", "hits", "misses")
 
     def __init__(self, max_bytes: int, entry_bytes: int) -> None:
-        self._max_young = max(1, max_bytes // (2 * entry_bytes))
+        self._max_young = max_bytes // (2 * entry_bytes)
         self._young: dict[bytes, V] = {}
         self._old: dict[bytes, V] = {}
         self.hits = 0
@@ -46,9 +48,21 @@ class TwoGenerationCache(Generic[V]):
         self.put(key, found)
         return found
 
+    def get_many(self, keys: Sequence[bytes]) -> list[V | None]:
+        """The value or None for each key, in order."""
+        young = self._young
+        try:
+            found: list[V | None] = [young[key] for key in keys]
+        except KeyError:
+            return [self.get(key) for key in keys]
+        self.hits += len(found)
+        return found
+
     def put(self, key: bytes, value: V) -> None:
         """Keep a value; the eldest go when there is no room."""
-        if len(self._young) >= self._max_young:
+        if not self._max_young:
+            return
+        if len(self._young) >= self._max_young and key not in self._young:
             self._old, self._young = self._young, {}
         self._young[key] = value
 

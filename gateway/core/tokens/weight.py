@@ -65,7 +65,7 @@ def weigh_message(message: Mapping[str, Any], profile: Profile) -> Weight:
 def _call_texts(call: Mapping[str, Any]) -> list[str]:
     function = call.get("function") or call.get("custom")
     if not isinstance(function, Mapping):
-        return [msgspec.json.encode(call).decode()]
+        return [_as_json(call)]
     return [value for key in ("name", "arguments", "input") if isinstance(value := function.get(key), str)]
 
 
@@ -74,6 +74,8 @@ def _weigh_content(content: Any) -> tuple[list[str], int]:
         return [], 0
     if isinstance(content, str):
         return [content], 0
+    if not isinstance(content, list):
+        return [_as_json(content)], 0
     texts: list[str] = []
     fixed = 0
     for part in content:
@@ -83,11 +85,10 @@ def _weigh_content(content: Any) -> tuple[list[str], int]:
     return texts, fixed
 
 
-def _weigh_part(part: Mapping[str, Any]) -> tuple[str, int]:
+def _weigh_part(part: Any) -> tuple[str, int]:
+    if not isinstance(part, Mapping):
+        return _as_json(part), 0
     kind = part.get("type", "")
-    for key in ("text", "refusal", "thinking"):
-        if isinstance(text := part.get(key), str):
-            return text, 0
     if kind in ("image_url", "input_image", "image"):
         return "", IMAGE_TOKENS
     if kind == "input_audio":
@@ -96,7 +97,14 @@ def _weigh_part(part: Mapping[str, Any]) -> tuple[str, int]:
         return "", int(len(data) * AUDIO_TOKENS_PER_BASE64_CHAR) + 1 if isinstance(data, str) else FILE_TOKENS
     if kind in ("file", "input_file"):
         return "", FILE_TOKENS
-    return msgspec.json.encode(part).decode(), 0
+    for key in ("text", "refusal", "thinking"):
+        if isinstance(text := part.get(key), str):
+            return text, 0
+    return _as_json(part), 0
+
+
+def _as_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def weigh_value(value: Any) -> Weight:

@@ -21,6 +21,8 @@ from gateway.core.errors import Refusal, invalid_request
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _skip_space = re.compile(rb"[ \t\n\r]*").match
+_KEY_CHARS_SHOWN = 64
+_SPACES = frozenset((b" ", b"\t", b"\n", b"\r"))
 
 
 class Span(NamedTuple):
@@ -39,8 +41,8 @@ class Edit(NamedTuple):
     replacement: bytes
 
 
-class AmbiguousObject(ValueError):
-    """An object with a duplicate or an escaped top-level key."""
+class AmbiguousObject(ValueError):  # noqa: N818 - the object is what is wrong, and what is named
+    """An object with a duplicate or an escaped top-level key, which is the argument."""
 
 
 def object_spans(body: bytes) -> dict[str, Span]:
@@ -61,23 +63,23 @@ def object_spans(body: bytes) -> dict[str, Span]:
     at = _end_of_space(body, 0) + 1
     for key, value in values.items():
         key_start = _end_of_space(body, at)
-        quoted = b'"' + key.encode() + b'"'
-        if not body.startswith(quoted, key_start):
-            raise AmbiguousObject(key)
+        quoted = b'"%b"' % key.encode()
         colon = _end_of_space(body, key_start + len(quoted))
         start = _end_of_space(body, colon + 1)
         text = bytes(value)
-        if not body.startswith(text, start):
-            raise AmbiguousObject(key)
         end = start + len(text)
+        if not (body.startswith(quoted, key_start) and body.startswith(text, start)):
+            raise AmbiguousObject(key[:_KEY_CHARS_SHOWN])
         spans[key] = Span(key_start, start, end)
         at = _end_of_space(body, end) + 1
-    if values and body[at - 1 : at] != b"}":
-        raise AmbiguousObject(next(reversed(values)))
+    if values and not body.startswith(b"}", at - 1):
+        raise AmbiguousObject(next(reversed(values))[:_KEY_CHARS_SHOWN])
     return spans
 
 
 def _end_of_space(body: bytes, at: int) -> int:
+    if body[at : at + 1] not in _SPACES:
+        return at
     found = _skip_space(body, at)
     return found.end() if found else at
 
@@ -92,8 +94,8 @@ def request_spans(body: bytes) -> dict[str, Span]:
         return object_spans(body)
     except AmbiguousObject as ambiguous:
         raise invalid_request(
-            f"The request body holds a duplicate or escaped top-level key near {str(ambiguous)!r}. Parsers disagree about"
-            " such bodies, so it is not forwarded. Send every key once, without escapes.",
+            f"The request body holds a duplicate or escaped top-level key near {str(ambiguous)!r}. Parsers disagree"
+            " about such bodies, so it is not forwarded. Send every key once, without escapes.",
             param=str(ambiguous) or None,
             code="duplicate_key",
         ) from None
@@ -126,20 +128,30 @@ def splice(body: bytes, edits: Iterable[Edit]) -> bytes:
 
 
 def ask_for_usage(body: bytes, spans: Mapping[str, Span]) -> Edit:
-    """The edit that sets `stream_options.include_usage` in a streamed request.
+    """The edit that sets `stream_options.include_usage` in a streamed request, and touches no other byte.
 
     Args:
-        body: the client's bytes, a JSON object in which `stream_options` is absent, null or an object.
+        body: the client's bytes, a JSON object in which `stream_options` is absent, null or an object without
+            duplicate keys.
         spans: `object_spans(body)`.
     """
     found = spans.get("stream_options")
     if found is None:
-        first = body.index(b"{") + 1
-        comma = b"," if spans else b""
-        return Edit(first, first, b'"stream_options":{"include_usage":true}' + comma)
-    options = msgspec.json.decode(body[found.start : found.end]) or {}
-    options["include_usage"] = True
-    return Edit(found.start, found.end, msgspec.json.encode(options))
+        return _insert_first(body, 0, spans, b'"stream_options":{"include_usage":true}')
+    options = body[found.start : found.end]
+    if options == b"null":
+        return Edit(found.start, found.end, b'{"include_usage":true}')
+    inner = object_spans(options)
+    asked = inner.get("include_usage")
+    if asked is not None:
+        return Edit(found.start + asked.start, found.start + asked.end, b"true")
+    return _insert_first(body, found.start, inner, b'"include_usage":true')
+
+
+def _insert_first(body: bytes, start: int, spans: Mapping[str, Span], field: bytes) -> Edit:
+    """Insert a field at the head of the object that starts at or after `start`."""
+    first = body.index(b"{", start) + 1
+    return Edit(first, first, field + b"," if spans else field)
 
 
 def cut_field(body: bytes, spans: Mapping[str, Span], key: str) -> Edit:

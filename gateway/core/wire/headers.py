@@ -72,6 +72,11 @@ def forwardable_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     ]
 
 
+def header_of(headers: Headers, name: str) -> str | None:
+    """The first header of this name (lower case), or None."""
+    return next((value for key, value in headers if key.lower() == name), None)
+
+
 def _listed_in_connection(headers: Headers) -> frozenset[str]:
     listed = [value for name, value in headers if name.lower() == "connection"]
     return frozenset(word.strip().lower() for value in listed for word in value.split(","))

@@ -1,12 +1,16 @@
 """One chat message, parsed and checked as far as the gateway's promises need.
 
-Checked: it is an object without duplicate keys, its role is a known one, and the fields that counting, folding and
-tool pairing read have the types that OpenAI documents. Everything else is left to the upstream.
+Checked: it is an object without duplicate keys, of bounded nesting, its role is a known one, and the fields that
+counting, folding and tool pairing read have the types that OpenAI documents. Everything else is left to the upstream.
+
+Invariants, each with a test of its own:
+  1. Whatever the bytes are: a message, or a `Refusal` that names its place.
+  2. A message that was parsed can be weighed, digested and encoded again without an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +18,8 @@ import msgspec
 from gateway.core.errors import Refusal, invalid_request
 from gateway.core.wire.body import AmbiguousObject, object_spans
 
+MAX_NESTING = 100
+"""Levels of objects and arrays in one message; parsers and encoders recurse, each with a limit of its own."""
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
@@ -62,8 +68,12 @@ def parse_message(raw: bytes, index: int) -> dict[str, Any]:
         ) from None
     except msgspec.ValidationError as error:
         raise _wrong_shape(at, str(error)) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise _too_deep(at) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise invalid_request(f"{at} could not be parsed as JSON: {error}.", param=at, code="invalid_json") from None
+    if raw.count(b"{") + raw.count(b"[") > MAX_NESTING and _is_deeper(message, MAX_NESTING):
+        raise _too_deep(at)
     if shape.role not in ROLES:
         expected = ", ".join(f"'{role}'" for role in sorted(ROLES))
         raise invalid_request(
@@ -72,6 +82,21 @@ def parse_message(raw: bytes, index: int) -> dict[str, Any]:
             code="invalid_value",
         )
     return message
+
+
+def _too_deep(at: str) -> Refusal:
+    return invalid_request(f"{at} is nested more than {MAX_NESTING} levels deep.", param=at, code="invalid_json")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    layer: list[Any] = [value]
+    for _ in range(levels):
+        layer = [inner for outer in layer for inner in _inside(outer)]
+    return any(isinstance(inner, dict | list) for inner in layer)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _wrong_shape(at: str, error: str) -> Refusal:

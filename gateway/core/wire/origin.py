@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.core.errors import Refusal
 
@@ -26,7 +27,7 @@ def decide_origin(origin: str | None, host: str | None, rules: OriginRules) -> R
         return Refusal(
             403,
             "origin_not_allowed",
-            f"Requests from the web page {origin[:200]!r} are refused; list it in server.allowed_origins to let it call.",
+            f"Requests from the web page {origin[:200]!r} are refused; server.allowed_origins lists who may call.",
         )
     if rules.is_loopback and host is not None and not is_loopback_host(host_of(host)):
         return Refusal(
@@ -44,6 +45,7 @@ def host_of(authority: str) -> str:
     return authority.rpartition(":")[0] if authority.count(":") == 1 else authority
 
 
+@lru_cache(maxsize=1024)
 def is_loopback_host(host: str) -> bool:
     """Whether a host name or address can only mean this machine."""
     name = host.lower().rstrip(".")

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import msgspec
 
 from gateway.core.errors import Refusal, invalid_request
-from gateway.core.wire.body import Span, not_json, request_spans
+from gateway.core.wire.body import AmbiguousObject, Span, not_json, object_spans, request_spans
 
 
 class Endpoint(enum.Enum):
@@ -116,6 +116,10 @@ _COUNTED_KEYS = {
     Endpoint.EMBEDDINGS: ("input",),
 }
 _MODEL_CHARS_MAX = 256
+_INTEGER_MAX = 2**31 - 1
+"""Of token limits and `n`: what stores and counters downstream can multiply safely."""
+_OPTION_BRACKETS_MAX = 64
+_DIGITS_SHOWN = 20
 _repeated_slashes = re.compile(r"/{2,}")
 
 
@@ -137,7 +141,10 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(error, body) from None
     if len(found.model) > _MODEL_CHARS_MAX or not (found.model or endpoint is Endpoint.RESPONSES):
-        raise invalid_request(f"`model` must be 1 to {_MODEL_CHARS_MAX} characters long.", param="model")
+        message = f"`model` must be 1 to {_MODEL_CHARS_MAX} characters long, found {len(found.model)}."
+        raise invalid_request(message, param="model", code="invalid_value")
+    if found.stream_options:
+        _check_options(body, spans["stream_options"])
     messages = found.messages if isinstance(found, _Chat) else []
     if isinstance(found, _Chat) and not messages:
         raise invalid_request(
@@ -152,24 +159,49 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
         is_stream=bool(found.stream),
         asks_for_usage=bool(found.stream_options and found.stream_options.include_usage),
         completion_tokens=_completion_tokens(found),
-        choices=_at_least(1, found.n, "n") or 1,
+        choices=1 if found.n is None else _within(1, found.n, "n"),
         sections={key: body[spans[key].start : spans[key].end] for key in _COUNTED_KEYS[endpoint] if key in spans},
     )
+
+
+def _check_options(body: bytes, span: Span) -> None:
+    """What asking for usage later relies on: a key may stand in `stream_options` only once."""
+    options = body[span.start : span.end]
+    try:
+        object_spans(options)
+    except AmbiguousObject as ambiguous:
+        raise invalid_request(
+            f"`stream_options` holds a duplicate or escaped key near {str(ambiguous)!r}; send every key once.",
+            param="stream_options",
+            code="duplicate_key",
+        ) from None
+    brackets = options.count(b"{") + options.count(b"[")
+    if brackets > _OPTION_BRACKETS_MAX:
+        message = f"`stream_options` may hold {_OPTION_BRACKETS_MAX} brackets at most, found {brackets}."
+        raise invalid_request(message, param="stream_options", code="invalid_value")
 
 
 def _completion_tokens(found: _Common) -> int | None:
     limits = {key: getattr(found, key) for key in ("max_completion_tokens", "max_tokens", "max_output_tokens")}
     for key, value in limits.items():
         if value is not None:
-            return _at_least(0, value, key)
+            return _within(0, value, key)
     return None
 
 
-def _at_least(least: int, value: int | None, key: str) -> int | None:
-    if value is not None and value < least:
-        message = f"`{key}` must be at least {least}, found {value}."
+def _within(least: int, value: int, key: str) -> int:
+    if value < least:
+        message = f"`{key}` must be at least {least}, found {_shortened(value)}."
         raise invalid_request(message, param=key, code="integer_below_min_value")
+    if value > _INTEGER_MAX:
+        message = f"`{key}` must be at most {_INTEGER_MAX}, found {_shortened(value)}."
+        raise invalid_request(message, param=key, code="integer_above_max_value")
     return value
+
+
+def _shortened(value: int) -> str:
+    digits = str(value)
+    return digits if len(digits) <= _DIGITS_SHOWN else f"{digits[:_DIGITS_SHOWN]}... ({len(digits)} digits)"
 
 
 _field_path = re.compile(r"`\$\.?([^`]*)`$").search

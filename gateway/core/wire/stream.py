@@ -8,69 +8,70 @@ Invariants, each with a test of its own:
   1. Not splicing: bytes out are bytes in, chunk by chunk.
   2. Splicing: joined output is the same at every way of splitting the input.
   3. A stream without an end mark is never `is_complete`.
+  4. What cannot be read as an event of a known kind passes unchanged.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from gateway.core.wire.body import AmbiguousObject, cut_field, object_spans, splice
-from gateway.core.wire.sse import EventSplitter, parse_event
-from gateway.core.wire.usage import Usage, WireUsage
+from gateway.core.wire.body import AmbiguousObject, Edit, cut_field, object_spans
+from gateway.core.wire.sse import EventSplitter, parse_event, raw_position
+from gateway.core.wire.usage import Usage, read_usage, read_usage_below
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """An incomplete event larger than this is passed on unseen, so that memory stays bounded."""
 
 
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCall(msgspec.Struct):
-    function: _Function | None = None
-
-
 class _Delta(msgspec.Struct):
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-    function_call: _Function | None = None
+    content: Any = None
+    refusal: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
 
 
 class _Choice(msgspec.Struct):
+    index: Any = 0
     delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Groq(msgspec.Struct):
-    usage: WireUsage | None = None
+    text: Any = None
+    finish_reason: Any = None
+    usage: Any = None
 
 
 class _Response(msgspec.Struct):
-    usage: WireUsage | None = None
+    usage: Any = None
+
+
+class _Item(msgspec.Struct):
+    name: Any = None
 
 
 class _Chunk(msgspec.Struct):
-    """One event of a chat, legacy or Responses stream; only the fields that are read."""
+    """One event of a chat, legacy or Responses stream; only the fields that are read, of whatever type they are."""
 
     choices: list[_Choice] | None = None
-    usage: WireUsage | msgspec.UnsetType | None = msgspec.UNSET
-    x_groq: _Groq | None = None
-    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    type: str = ""
-    delta: str | msgspec.Raw | None = None
+    usage: Any = msgspec.UNSET
+    x_groq: Any = None
+    error: Any = None
+    type: Any = None
+    delta: Any = None
+    item: _Item | None = None
     response: _Response | None = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
-_RESPONSES_TEXT = (".delta",)
+_ENVELOPE = frozenset(
+    {"id", "object", "created", "model", "service_tier", "system_fingerprint", "obfuscation", "choices", "usage"}
+)
+"""Fields that say nothing by themselves: an event of these alone exists only to carry usage."""
 
 
 class _Cut(enum.Enum):
@@ -88,32 +89,47 @@ class StreamObserver:
         cuts_usage: take out what only the gateway asked for.
     """
 
-    __slots__ = ("_cuts_usage", "_pieces", "_splitter", "has_error", "is_complete", "usage")
+    __slots__ = (
+        "_cuts_usage",
+        "_finished",
+        "_has_end_mark",
+        "_is_oversized",
+        "_pieces",
+        "_splitter",
+        "_started",
+        "has_error",
+        "usage",
+    )
 
     def __init__(self, *, cuts_usage: bool) -> None:
         self._cuts_usage = cuts_usage
         self._splitter = EventSplitter()
+        self._is_oversized = False
         self._pieces: list[str] = []
+        self._started: set[int] = set()
+        self._finished: set[int] = set()
+        self._has_end_mark = False
         self.usage: Usage | None = None
-        self.is_complete = False
         self.has_error = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer's end was seen: the stream's end mark, or the finish of every choice that began."""
+        return self._has_end_mark or (bool(self._finished) and self._finished >= self._started)
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to forward now, for these bytes received."""
-        events = self._splitter.feed(chunk)
-        if not self._cuts_usage:
-            for raw in events:
-                self._observe(raw)
-            if len(self._splitter.rest) > MAX_EVENT_BYTES:
-                self._splitter.take_rest()
-            return chunk
-        forwarded = [self._observe(raw) for raw in events]
+        forwarded = [self._observe(raw) for raw in self._splitter.feed(chunk)]
         if len(self._splitter.rest) > MAX_EVENT_BYTES:
+            self._is_oversized = True
             forwarded.append(self._splitter.take_rest())
-        return b"".join(forwarded)
+        return b"".join(forwarded) if self._cuts_usage else chunk
 
     def finish(self) -> bytes:
-        """The bytes still held when the upstream's stream has ended."""
+        """The bytes still held when the upstream's stream has ended.
+
+        A last event that lacks only its blank line is read like a whole one, but nothing is cut out of it.
+        """
         is_whole = self._splitter.rest_is_event
         rest = self._splitter.take_rest()
         seen = self._observe(rest) if rest else b""
@@ -126,71 +142,143 @@ class StreamObserver:
         return "".join(self._pieces)
 
     def _observe(self, raw: bytes) -> bytes:
+        if self._is_oversized:
+            self._is_oversized = False  # these bytes end the event whose head was passed on
+            return raw
         event = parse_event(raw)
         if event is None:
             return raw
         data = event.data
         if data.strip() == b"[DONE]":
-            self.is_complete = True
+            self._has_end_mark = True
             return raw
         try:
-            chunk = _decode_chunk(data)
+            chunk = _read_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return raw
         self._learn(chunk, event.name)
         if not self._cuts_usage:
             return raw
-        return _without_usage(raw, data, _decide_cut(chunk))
+        return _without_usage(raw, data, chunk)
 
     def _learn(self, chunk: _Chunk, name: str) -> None:
         for choice in chunk.choices or ():
             self._read_choice(choice)
-        wire = chunk.usage or (chunk.x_groq and chunk.x_groq.usage) or (chunk.response and chunk.response.usage)
-        if wire:
-            self.usage = wire.normalised() or self.usage
-        if chunk.error is not msgspec.UNSET and bytes(chunk.error) != b"null":
-            self.has_error = True
-        kind = chunk.type or name
+        if chunk.usage or chunk.x_groq or chunk.response:
+            below_response = read_usage(chunk.response.usage) if chunk.response else None
+            self.usage = read_usage(chunk.usage) or read_usage_below(chunk.x_groq) or below_response or self.usage
+        kind = chunk.type if isinstance(chunk.type, str) else name
+        self.has_error = self.has_error or bool(chunk.error)
+        if kind != "message":
+            self._read_typed(chunk, kind)
+
+    def _read_typed(self, chunk: _Chunk, kind: str) -> None:
+        """What the Responses endpoint says by the type of an event."""
         if kind in _RESPONSES_ENDS:
-            self.is_complete = True
+            self._has_end_mark = True
             self.has_error = self.has_error or kind in ("error", "response.failed")
-        elif kind.endswith(_RESPONSES_TEXT) and isinstance(chunk.delta, str):
+        elif kind == "response.output_item.added" and chunk.item and isinstance(chunk.item.name, str):
+            self._pieces.append(chunk.item.name)
+        elif kind.endswith(".delta") and isinstance(chunk.delta, str) and not kind.endswith("audio.delta"):
             self._pieces.append(chunk.delta)
 
     def _read_choice(self, choice: _Choice) -> None:
+        index = choice.index if isinstance(choice.index, int) else 0
+        self._started.add(index)
         if choice.finish_reason:
-            self.is_complete = True
+            self._finished.add(index)
+        if choice.usage:
+            self.usage = read_usage(choice.usage) or self.usage
         if choice.text:
-            self._pieces.append(choice.text)
+            self._pieces += _texts_of(choice.text)
         delta = choice.delta
         if delta is None:
             return
         for text in (delta.content, delta.refusal, delta.reasoning_content or delta.reasoning):
             if text:
-                self._pieces.append(text)
-        functions = [call.function for call in delta.tool_calls or ()] + [delta.function_call]
-        for function in functions:
-            if function:
-                self._pieces += (function.name or "", function.arguments or "")
+                self._pieces += _texts_of(text)
+        if delta.tool_calls or delta.function_call:
+            self._pieces += _call_texts(delta)
 
 
-def _decide_cut(chunk: _Chunk) -> _Cut:
+def _read_chunk(data: bytes) -> _Chunk:
+    """The event's data; where choices or other parts are of no known shape, what is beside them."""
+    try:
+        return _decode_chunk(data)
+    except msgspec.ValidationError:
+        values = _decode_object(data)
+        return _Chunk(**{key: values[key] for key in ("usage", "x_groq", "error", "type") if key in values})
+
+
+def _texts_of(content: Any) -> Iterator[str]:
+    """A text, or the texts of content parts (Mistral streams its thinking as parts within a part)."""
+    if isinstance(content, str):
+        yield content
+        return
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    for part in parts:
+        thinking = part.get("thinking")
+        inner = [one for one in thinking if isinstance(one, dict)] if isinstance(thinking, list) else []
+        for text in (part.get("text"), thinking, *(one.get("text") for one in inner)):
+            if isinstance(text, str):
+                yield text
+
+
+def _call_texts(delta: _Delta) -> Iterator[str]:
+    calls = [call for call in delta.tool_calls if isinstance(call, dict)] if isinstance(delta.tool_calls, list) else []
+    for function in (delta.function_call, *(call.get("function") or call.get("custom") for call in calls)):
+        if isinstance(function, dict):
+            for key in ("name", "arguments", "input"):
+                if isinstance(text := function.get(key), str):
+                    yield text
+
+
+def _decide_cut(data: bytes, chunk: _Chunk) -> _Cut:
+    """Which part of an event only the gateway asked for.
+
+    Raises:
+        AmbiguousObject: keys stand twice.
+    """
     if chunk.usage is msgspec.UNSET:
         return _Cut.NOTHING
     if chunk.usage is None:
         return _Cut.FIELD
-    return _Cut.EVENT if chunk.choices is not None and not chunk.choices else _Cut.NOTHING
+    if chunk.choices != [] or not isinstance(chunk.usage, dict):
+        return _Cut.NOTHING
+    has_content = any(
+        key not in _ENVELOPE and data[span.start : span.end] != b"null" for key, span in object_spans(data).items()
+    )
+    return _Cut.NOTHING if has_content else _Cut.EVENT
 
 
-def _without_usage(raw: bytes, data: bytes, cut: _Cut) -> bytes:
-    if cut is _Cut.NOTHING:
-        return raw
-    if cut is _Cut.EVENT:
-        return raw[: len(raw) - len(raw.lstrip(b"\r\n"))]
-    at = raw.find(data)
-    if at < 0:
-        return raw  # spread over several data lines: no vendor does this, and a null harms nobody
+def _without_usage(raw: bytes, data: bytes, chunk: _Chunk) -> bytes:
     try:
-        return raw[:at] + splice(data, [cut_field(data, object_spans(data), "usage")]) + raw[at + len(data) :]
+        cut = _decide_cut(data, chunk)
+        if cut is _Cut.NOTHING:
+            return raw
+        if cut is _Cut.EVENT:
+            return raw[: len(raw) - len(raw.lstrip(b"\r\n"))]
+        field = _plain_null(data) or cut_field(data, object_spans(data), "usage")
     except AmbiguousObject:
         return raw
+    if raw.startswith(b"data: ") and len(raw) == len(b"data: \n\n") + len(data):
+        start, end = field.start + len(b"data: "), field.end + len(b"data: ")
+    else:
+        start, end = raw_position(raw, field.start), raw_position(raw, field.end)
+    return raw[:start] + raw[end:]
+
+
+def _plain_null(data: bytes) -> Edit | None:
+    """`cut_field` without a second parse, for the one way in which nearly every vendor writes the field.
+
+    A lone `"usage"` is the key itself, not text: within a text its quotes would be escaped.
+    """
+    at = data.find(b'"usage":null')
+    if at < 0 or data.find(b'"usage"', at + 1) > 0 or b"\\u" in data:
+        return None
+    end = at + len(b'"usage":null')
+    if data.startswith(b',"', end):
+        return Edit(at, end + 1, b"")
+    if data.startswith(b"}", end) and data.startswith(b",", at - 1):
+        return Edit(at - 1, end, b"")
+    return None

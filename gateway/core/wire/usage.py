@@ -1,12 +1,18 @@
 """What an upstream says it billed, wherever vendors put it.
 
 Chat and legacy completions say `prompt_tokens` / `completion_tokens`; Responses says `input_tokens` /
-`output_tokens` inside its `response` object; Groq also writes `x_groq.usage`. Cached prompt tokens stand in
-`prompt_tokens_details` or `input_tokens_details`. Unknown or odd fields are ignored, never an error.
+`output_tokens` inside its `response` object; Groq also writes `x_groq.usage`, Moonshot `choices[0].usage`. Cached
+prompt tokens stand in `prompt_tokens_details` or `input_tokens_details`.
 Source: recorded answers of these providers (2025 to 2026).
+
+Invariants, each with a test of its own:
+  1. Unknown or odd fields are ignored, never an error.
+  2. Counts are never negative.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -19,37 +25,42 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
+def read_usage(wire: object) -> Usage | None:
+    """The one form that the rest of the gateway knows.
+
+    Args:
+        wire: a decoded `usage` value in any vendor's names, or anything else.
+
+    Returns:
+        None where there is no count of prompt tokens.
+    """
+    if not isinstance(wire, dict):
+        return None
+    prompt = _count(wire, "prompt_tokens", "input_tokens")
+    if prompt is None:
+        return None
+    details = wire.get("prompt_tokens_details") or wire.get("input_tokens_details")
+    cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
+    return Usage(prompt, _count(wire, "completion_tokens", "output_tokens") or 0, cached or 0)
 
 
-class WireUsage(msgspec.Struct):
-    """A `usage` object in any vendor's names."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-
-    def normalised(self) -> Usage | None:
-        """The one form that the rest of the gateway knows, or None if there are no numbers."""
-        prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
-        if prompt is None:
-            return None
-        completion = self.completion_tokens if self.completion_tokens is not None else self.output_tokens
-        details = self.prompt_tokens_details or self.input_tokens_details
-        return Usage(max(prompt, 0), max(completion or 0, 0), max((details and details.cached_tokens) or 0, 0))
+def read_usage_below(wire: object) -> Usage | None:
+    """`read_usage` of the `usage` field of a decoded object, or None for anything else."""
+    return read_usage(wire.get("usage")) if isinstance(wire, dict) else None
 
 
-class _Groq(msgspec.Struct):
-    usage: WireUsage | None = None
+def _count(wire: dict[str, Any], *names: str) -> int | None:
+    """The first of these fields that holds a number; some gateways write whole numbers as 12.0."""
+    for name in names:
+        value = wire.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return max(int(value), 0)
+    return None
 
 
 class _Answer(msgspec.Struct):
-    usage: WireUsage | None = None
-    x_groq: _Groq | None = None
+    usage: Any = None
+    x_groq: Any = None
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
@@ -61,5 +72,4 @@ def usage_of_answer(body: bytes) -> Usage | None:
         answer = _decode_answer(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    found = answer.usage or (answer.x_groq and answer.x_groq.usage)
-    return found.normalised() if found else None
+    return read_usage(answer.usage) or read_usage_below(answer.x_groq)

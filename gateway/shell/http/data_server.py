@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.core.errors import Refusal
 from gateway.core.wire.origin import OriginRules, decide_origin
 from gateway.core.wire.request import endpoint_of
 from gateway.exchange import Exchange
+from gateway.shell.http.cors import answer_preflight, is_preflight
 from gateway.shell.http.inbound import BufferPool, HttpInbound
 from gateway.shell.http.outbound import HttpOutbound
 
-_log = logging.getLogger("gateway.http")
 Walk = Callable[[Exchange], Awaitable[None]]
 
 
@@ -36,7 +35,7 @@ class DataPort:
 
     Args:
         walk: runs the pipeline over an exchange; it answers through the exchange's outbound side and never raises
-            but for cancellation.
+            but for cancellation. An exchange that comes with a refusal is only refused, and recorded.
         pool: bound of all bodies held.
         limits: bounds of one body.
         origins: which web pages may call.
@@ -51,14 +50,13 @@ class DataPort:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         target = request.raw_path
         path = target.partition("?")[0]
+        origin = request.headers.get(hdrs.ORIGIN)
+        refusal = decide_origin(origin, request.headers.get(hdrs.HOST), self._origins)
+        if refusal is None and is_preflight(request):
+            return answer_preflight(request)
         request_id = secrets.token_hex(16)
         inbound = HttpInbound(request, self._pool, self._limits.max_body_bytes, self._limits.body_idle_s)
-        outbound = HttpOutbound(request, request_id)
-        refusal = decide_origin(request.headers.get("Origin"), request.headers.get("Host"), self._origins)
-        refusal = refusal or decide_path(path)
-        if refusal is not None:
-            await outbound.refuse(refusal, [])
-            return _finished(outbound)
+        outbound = HttpOutbound(request, request_id, None if refusal else origin)
         exchange = Exchange(
             request_id=request_id,
             method=request.method,
@@ -70,6 +68,7 @@ class DataPort:
             outbound=outbound,
             started_s=time.perf_counter(),
         )
+        exchange.outcome.refusal = refusal or decide_target(target, path)
         try:
             await self._walk(exchange)
         finally:
@@ -83,14 +82,23 @@ def _finished(outbound: HttpOutbound) -> web.StreamResponse:
     return outbound.response
 
 
-def decide_path(path: str) -> Refusal | None:
-    """Whether a path is one that the data port serves."""
+def decide_target(target: str, path: str) -> Refusal | None:
+    """Whether a request's target is one that the data port serves.
+
+    Upstreams resolve `.` and `..`, and cut a fragment off: a path that holds any of them is not the path that they
+    would serve, and is refused.
+
+    Args:
+        target: as it stands in the request line.
+        path: the target without its query.
+    """
     if not path.startswith("/v1/"):
         return Refusal(
             404,
             "unknown_path",
             f"Unknown path {path[:200]!r}: the data port serves /v1/... (metrics are on the admin port).",
         )
-    if ".." in unquote(path).split("/") or "\\" in unquote(path):
-        return Refusal(400, "invalid_path", "The path must not hold '..' or a backslash.")
+    plain = unquote(path)
+    if "#" in target or "\\" in plain or not {".", ".."}.isdisjoint(plain.split("/")):
+        return Refusal(400, "invalid_path", "The path must not hold '.' or '..' segments, a backslash, or a fragment.")
     return None

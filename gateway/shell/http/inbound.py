@@ -64,7 +64,6 @@ class HttpInbound:
         if declared is not None and declared > self._max_body_bytes:
             raise self._too_large(f"{declared} bytes are announced")
         self._hold(declared or 0)
-        await self._invite()
         inflate = _decoder_of(self._request.headers.get("Content-Encoding", ""))
         pieces: list[bytes] = []
         size = 0
@@ -75,12 +74,14 @@ class HttpInbound:
                     raise self._too_large("more have arrived")
                 self._hold(size)
                 pieces.append(piece)
-        if inflate is not None and not inflate.eof:
-            raise invalid_request("The compressed request body ends too early.", code="invalid_encoding")
+                if inflate:
+                    await asyncio.sleep(0)  # a bomb must not keep others waiting
+        if inflate is not None and (not inflate.eof or inflate.unused_data):
+            raise invalid_request("The compressed request body ends too early or too late.", code="invalid_encoding")
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
     async def stream(self) -> AsyncIterator[bytes]:
-        await self._invite()
+        self._invite()
         content = self._request.content
         while True:
             try:
@@ -93,7 +94,8 @@ class HttpInbound:
                     f"No byte of the request body arrived for {self._body_idle_s:g} seconds.",
                 ) from None
             except (web.RequestPayloadError, HttpProcessingError) as error:
-                raise invalid_request(f"The request body was cut short: {error}.", code="incomplete_body") from None
+                reason = (str(error).splitlines() or ["no reason given"])[-1].strip().rstrip(".:")
+                raise invalid_request(f"The request body broke off: {reason}.", code="incomplete_body") from None
             if not chunk:
                 return
             yield chunk
@@ -108,7 +110,7 @@ class HttpInbound:
             self._pool.take(size - self._held_bytes)
             self._held_bytes = size
 
-    async def _invite(self) -> None:
+    def _invite(self) -> None:
         """Answer `Expect: 100-continue`; a client that sent it waits for this."""
         if self._request.version >= (1, 1) and self._request.headers.get("Expect", "").lower() == "100-continue":
             transport = self._request.transport

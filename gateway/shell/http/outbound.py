@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+import math
+
+from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from gateway.core.errors import Refusal, render_error
 from gateway.core.wire.headers import Headers
+from gateway.shell.http.cors import allow_origin
+from gateway.shell.http.protocol import Connection
+
+_SERVER = "llm-gateway"
 
 
 class _HeldResponse(web.StreamResponse):
@@ -14,27 +20,50 @@ class _HeldResponse(web.StreamResponse):
 
     _send_headers_immediately = False
 
+    async def _prepare_headers(self) -> None:
+        """As aiohttp does it, but an answer without a content type stays without."""
+        has_type = hdrs.CONTENT_TYPE in self._headers
+        await super()._prepare_headers()
+        if not has_type:
+            self._headers.popall(hdrs.CONTENT_TYPE, None)
+
 
 class HttpOutbound:
-    """`ports.Outbound` over an aiohttp request."""
+    """`ports.Outbound` over an aiohttp request.
 
-    __slots__ = ("_request", "_request_id", "response")
+    Args:
+        request: what is answered.
+        request_id: sent with every answer.
+        origin: of the web page that asks and may read the answer, or None.
+    """
 
-    def __init__(self, request: web.BaseRequest, request_id: str) -> None:
+    __slots__ = ("_origin", "_request", "_request_id", "response")
+
+    def __init__(self, request: web.BaseRequest, request_id: str, origin: str | None = None) -> None:
         self._request = request
         self._request_id = request_id
+        self._origin = origin
         self.response: web.StreamResponse | None = None
 
     @property
     def has_started(self) -> bool:
         return self.response is not None
 
+    @property
+    def is_open(self) -> bool:
+        transport = self._request.transport
+        return transport is not None and not transport.is_closing()
+
     async def start(self, status: int, headers: Headers, length: int | None) -> None:
         response = _HeldResponse(status=status, headers=CIMultiDict(headers))
         response.headers["x-gateway-request-id"] = self._request_id
+        response.headers.setdefault(hdrs.SERVER, _SERVER)
+        if self._origin is not None:
+            allow_origin(response.headers, self._origin)
         if length is not None:
             response.content_length = length
-        elif self._request.version < (1, 1):
+        connection = self._request.protocol
+        if isinstance(connection, Connection) and connection.is_last:
             response.force_close()
         self.response = response
         await response.prepare(self._request)
@@ -51,7 +80,7 @@ class HttpOutbound:
         body = render_error(refusal)
         sent = [*headers, ("Content-Type", "application/json")]
         if refusal.retry_after_s is not None:
-            sent.append(("Retry-After", f"{refusal.retry_after_s:g}"))
+            sent.append(("Retry-After", str(math.ceil(refusal.retry_after_s))))
         await self.start(refusal.status, sent, len(body))
         assert self.response is not None
         if not self._request.content.is_eof():

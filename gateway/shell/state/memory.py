@@ -1,13 +1,20 @@
-"""Briefs in this process's memory: bounded by bytes, the least recently used go first."""
+"""Briefs in this process's memory: bounded by bytes, the least recently used go first.
+
+Invariants, each with a test of its own:
+  1. What is held never exceeds `max_bytes`, except that the newest brief is always held.
+  2. What was applied first for a key stays applied; a better brief never takes its place, and goes when it goes.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 from gateway.core.context.brief import Brief
 
-_ENTRY_OVERHEAD_BYTES = 400
+_ENTRY_OVERHEAD_BYTES = 600
+_QUOTE_OVERHEAD_BYTES = 100
 
 
 class MemoryBriefStore:
@@ -44,14 +51,11 @@ class MemoryBriefStore:
     async def put_if_absent(self, scope: bytes, key: bytes, brief: Brief) -> Brief:
         present = self._applied.get(key)
         if present is not None:
+            self._applied.move_to_end(key)
             return present[1]
         self._applied[key] = (scope, brief)
         self._scopes[scope] += 1
-        self.held_bytes += _size_of(brief)
-        self.writes += 1
-        self.newest = brief
-        while self.held_bytes > self._max_bytes and len(self._applied) > 1:
-            self._drop_oldest()
+        self._took(brief)
         return brief
 
     async def find_better(self, key: bytes) -> Brief | None:
@@ -60,11 +64,18 @@ class MemoryBriefStore:
     async def put_better(self, key: bytes, brief: Brief) -> None:
         if key in self._applied and key not in self._better:
             self._better[key] = brief
-            self.held_bytes += _size_of(brief)
-            self.newest = brief
+            self._applied.move_to_end(key)
+            self._took(brief)
 
     def __len__(self) -> int:
         return len(self._applied)
+
+    def _took(self, brief: Brief) -> None:
+        self.held_bytes += _size_of(brief)
+        self.writes += 1
+        self.newest = brief
+        while self.held_bytes > self._max_bytes and len(self._applied) > 1:
+            self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         key, (scope, brief) = self._applied.popitem(last=False)
@@ -77,5 +88,5 @@ class MemoryBriefStore:
 
 
 def _size_of(brief: Brief) -> int:
-    quotes = sum(len(quote.text) + 100 for quote in brief.ledger)
-    return _ENTRY_OVERHEAD_BYTES + 2 * len(brief.body) + 2 * quotes
+    texts = (brief.body, *(quote.text for quote in brief.ledger))
+    return _ENTRY_OVERHEAD_BYTES + sum(_QUOTE_OVERHEAD_BYTES + sys.getsizeof(text) for text in texts)

@@ -27,7 +27,8 @@ _PIECE_CHARS = 16_384
 _RUN_CHARS = 512
 """A run without any word boundary is cut to this: tiktoken's cost grows with the square of a run's length."""
 _word_boundary = re.compile(r"(?<=[^\W_])(?= [^\W_])")
-_long_run = re.compile(rf"\S{{{_RUN_CHARS + 1},}}|\s{{{_RUN_CHARS + 1},}}")
+_long_run = re.compile(rf"(?<!\S)\S{{{_RUN_CHARS + 1},}}|(?<!\s)\s{{{_RUN_CHARS + 1},}}")
+"""Looked for only where a run begins: elsewhere the search would take the square of a run's length."""
 
 
 class TiktokenCounter:
@@ -39,17 +40,17 @@ class TiktokenCounter:
 
     def __init__(self, tokens_per_word: float) -> None:
         self._tokens_per_word = tokens_per_word
-        self._encodings: dict[str, tiktoken.Encoding | None] = {}
+        self._encodings: dict[str, tiktoken.Encoding | None] = {WORDS: None}
         self._threads = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="count")
         self.fallbacks = 0
 
     def load(self, name: str) -> None:
         """Load an encoding now, in the calling thread; one that cannot be loaded is replaced by word counts, loudly."""
-        if name == WORDS or name in self._encodings:
+        if name in self._encodings:
             return
         try:
             self._encodings[name] = load_encoding(name)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, counting goes on, and the log says what
             _log.exception("cannot load an encoding; counting words instead", extra={"encoding": name})
             self._encodings[name] = None
 

@@ -6,6 +6,7 @@ The seed is random, so nobody outside can make two messages collide; what is sto
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import msgspec
 import xxhash
@@ -13,6 +14,7 @@ import xxhash
 _SEED = int.from_bytes(os.urandom(8), "big")
 
 
-def message_digest(raw: msgspec.Raw | bytes) -> bytes:
-    """128 bits over bytes, for this process only."""
-    return xxhash.xxh3_128_digest(memoryview(raw), _SEED)
+def message_digests(raws: Sequence[msgspec.Raw | bytes]) -> list[bytes]:
+    """128 bits over the bytes of each, for this process only."""
+    digest = xxhash.xxh3_128_digest
+    return [digest(raw, _SEED) for raw in raws]

@@ -24,6 +24,7 @@ class HttpUpstream:
     def __init__(self, base_urls: dict[str, str] | None = None) -> None:
         self._builtin = base_urls or {}
         self._urls: dict[str, URL] = {}
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> HttpUpstream:
@@ -49,35 +50,32 @@ class HttpUpstream:
         assert self._session is not None
         limits = call.route.timeouts
         deadline = asyncio.get_running_loop().time() + limits.total_s
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, connect=limits.connect_s)
+        upload = _Upload(call.body) if isinstance(call.body, AsyncIterator) else None
         request = self._session.request(
             call.method,
             self._url_of(call.route, call.target),
             headers=CIMultiDict(call.headers),
-            data=call.body,
+            data=upload.chunks() if upload else call.body,
             allow_redirects=False,
-            timeout=timeout,
+            timeout=self._timeout_of(limits.connect_s),
         )
+        # A body that is still being uploaded has the total deadline; only then does the head's begin.
+        wait_s = limits.total_s if upload else limits.header_s
         try:
-            # A body that is still being uploaded has the total deadline; only then does the head's begin.
-            wait_s = limits.header_s if not isinstance(call.body, AsyncIterator) else limits.total_s
             async with asyncio.timeout(wait_s):
                 response = await request
-        except TimeoutError as error:
-            if isinstance(error, aiohttp.ServerTimeoutError):
-                raise UpstreamFault(
-                    "connect_timeout", f"no connection within {limits.connect_s:g} s", is_retryable=True
-                ) from None
-            raise UpstreamFault("header_timeout", f"no answer within {wait_s:g} s", is_retryable=False) from None
-        except aiohttp.ClientConnectorError as error:
-            raise UpstreamFault("connect", f"cannot connect: {error}", is_retryable=True) from None
-        except (aiohttp.ServerDisconnectedError, OSError) as error:
-            raise UpstreamFault(
-                "disconnected", f"the connection broke before an answer: {error}", is_retryable=True
-            ) from None
-        except (aiohttp.ClientError, ValueError) as error:
-            raise UpstreamFault("protocol", f"the answer is no valid HTTP: {error}", is_retryable=False) from None
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            if upload and upload.failure:
+                raise upload.failure from None
+            raise _fault_of(error, limits.connect_s, wait_s) from None
         return HttpAnswer(response, limits.first_token_s, limits.idle_s, deadline)
+
+    def _timeout_of(self, connect_s: float) -> aiohttp.ClientTimeout:
+        found = self._timeouts.get(connect_s)
+        if found is None:
+            found = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, connect=connect_s)
+            self._timeouts[connect_s] = found
+        return found
 
     def _url_of(self, route: Route, target: str) -> URL:
         text = self._builtin.get(route.base_url, route.base_url) + target
@@ -89,16 +87,48 @@ class HttpUpstream:
         return url
 
 
+class _Upload:
+    """A client's body on its way to the upstream; `failure` is what was wrong on the client's side, if anything."""
+
+    def __init__(self, body: AsyncIterator[bytes]) -> None:
+        self._body = body
+        self.failure: Exception | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._body:
+                yield chunk
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def _fault_of(error: Exception, connect_s: float, wait_s: float) -> UpstreamFault:
+    """What kept an answer's head from coming, in our own words."""
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return UpstreamFault("connect_timeout", f"no connection within {connect_s:g} s", is_retryable=True)
+    if isinstance(error, TimeoutError):
+        return UpstreamFault("header_timeout", f"no answer within {wait_s:g} s", is_retryable=False)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamFault("connect", f"cannot connect: {_said(error)}", is_retryable=True)
+    if isinstance(error, aiohttp.ServerDisconnectedError | OSError):
+        reason = f"the connection broke before an answer: {_said(error)}"
+        return UpstreamFault("disconnected", reason, is_retryable=True)
+    return UpstreamFault("protocol", f"the answer is no valid HTTP: {_said(error)}", is_retryable=False)
+
+
 class HttpAnswer:
     """`ports.UpstreamAnswer` over an aiohttp response."""
 
-    __slots__ = ("_deadline", "_first_token_s", "_idle_s", "_response")
+    __slots__ = ("_begun", "_deadline", "_first_token_s", "_has_begun", "_idle_s", "_response")
 
     def __init__(self, response: aiohttp.ClientResponse, first_token_s: float, idle_s: float, deadline: float) -> None:
         self._response = response
         self._first_token_s = first_token_s
         self._idle_s = idle_s
         self._deadline = deadline
+        self._begun: list[bytes] = []
+        self._has_begun = False
 
     @property
     def status(self) -> int:
@@ -108,27 +138,40 @@ class HttpAnswer:
     def headers(self) -> Headers:
         return list(self._response.headers.items())
 
+    async def begin(self, min_bytes: int) -> bytes:
+        while sum(map(len, self._begun)) < min_bytes and (chunk := await self._next()):
+            self._begun.append(chunk)
+        return b"".join(self._begun)
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        loop = asyncio.get_running_loop()
-        content = self._response.content
-        wait_s, kind = self._first_token_s, "first_token_timeout"
-        while True:
-            left_s = self._deadline - loop.time()
-            try:
-                async with asyncio.timeout(min(wait_s, left_s)):
-                    chunk = await content.readany()
-            except TimeoutError:
-                if left_s < wait_s:
-                    raise UpstreamFault(
-                        "total_timeout", "the answer took too long as a whole", is_retryable=False
-                    ) from None
-                raise UpstreamFault(kind, f"no byte for {wait_s:g} s", is_retryable=False) from None
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                raise UpstreamFault("cut", f"the answer broke off: {error}", is_retryable=False) from None
-            if not chunk:
-                return
-            wait_s, kind = self._idle_s, "idle_timeout"
+        for chunk in self._begun:
             yield chunk
+        while chunk := await self._next():
+            yield chunk
+
+    async def _next(self) -> bytes:
+        """The next bytes; none at the end."""
+        wait_s = self._idle_s if self._has_begun else self._first_token_s
+        left_s = self._deadline - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(min(wait_s, left_s)):
+                chunk = await self._response.content.readany()
+        except TimeoutError:
+            if left_s < wait_s:
+                raise UpstreamFault(
+                    "total_timeout", "the answer took too long as a whole", is_retryable=False
+                ) from None
+            kind = "idle_timeout" if self._has_begun else "first_token_timeout"
+            raise UpstreamFault(kind, f"no byte for {wait_s:g} s", is_retryable=False) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UpstreamFault("cut", f"the answer broke off: {_said(error)}", is_retryable=False) from None
+        self._has_begun = True
+        return chunk
 
     def close(self) -> None:
         self._response.close() if not self._response.content.is_eof() else self._response.release()
+
+
+def _said(error: BaseException) -> str:
+    """An error's own words on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

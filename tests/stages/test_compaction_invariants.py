@@ -1,0 +1,303 @@
+"""The design's invariants of compaction, tried on generated histories that grow, branch and are rewritten.
+
+The first six tests are numbered as the design numbers them. What is true of a history is found without the code under
+test; what was forwarded is counted again from its bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import zlib
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.core.context.brief import Level, render_brief
+from gateway.core.context.budget import Budget
+from gateway.core.context.plan import MIN_BRIEF_TOKENS
+from gateway.core.context.render import turn_of
+from gateway.core.routing.routes import Roles
+from gateway.shell.tokens.counter import TiktokenCounter
+from tests.histories import (
+    FakeSummarizer,
+    Message,
+    Sent,
+    World,
+    any_turns,
+    body_of,
+    budgets,
+    cost_of,
+    failing,
+    foldable,
+    is_valid,
+    least_tokens,
+    lumpy,
+    nothing,
+    per_four_chars,
+    per_word,
+    raw_messages,
+    sessions,
+    told_turns,
+    too_long,
+    valid_turns,
+)
+
+T = TypeVar("T")
+many = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+OWN_RESULT = (b'{"role":"tool"', b'{"role":"function"')
+"""How a shortened result begins: encoded without the client's white space."""
+LOOP = asyncio.new_event_loop()
+REAL = TiktokenCounter(1.3)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return LOOP.run_until_complete(work)
+
+
+def send_all(world: World, session: Sequence[Sequence[Message]]) -> list[Sent]:
+    return [run(world.send(messages, tools=TOOLS)) for messages in session]
+
+
+def _world(budget: Budget, rule: Callable[[str], int], answer: Callable[..., str] | None, ratio: float) -> World:
+    summarizer = FakeSummarizer(answer) if answer else None
+    return World(budget, rule=rule, summarizer=summarizer, target_ratio=ratio)
+
+
+rules = st.sampled_from([per_four_chars, per_word, lumpy])
+answers = st.sampled_from([None, None, told_turns, told_turns, nothing, too_long, failing])
+worlds = st.builds(_world, budgets, rules, answers, st.sampled_from([0.3, 0.5, 0.9]))
+strict_or_open = st.sampled_from([Roles.OPEN, Roles.STRICT])
+
+
+@many
+@given(session=sessions(), world=worlds, roles=strict_or_open)
+def test_1_what_is_forwarded_fits_or_is_refused_with_numbers(
+    session: list[list[Message]], world: World, roles: Roles
+) -> None:
+    """The forwarded bytes, counted from nothing, fit the budget; else 400 says by how much they cannot."""
+    if roles is Roles.STRICT:  # texts joined must not be dearer than apart, as with no tokenizer they are
+        world = replace(world, roles=roles, rule=per_four_chars)
+    for sent in send_all(world, session):
+        if sent.refusal is None:
+            assert world.recount(sent.forwarded) <= sent.limit
+            assert roles is Roles.STRICT or world.recount(sent.forwarded) == sent.receipt.prompt_tokens
+        else:
+            assert_numbers(sent)
+
+
+def assert_numbers(sent: Sent) -> None:
+    assert sent.refusal is not None
+    assert (sent.refusal.status, sent.refusal.code) == (400, "context_length_exceeded")
+    found = re.search(r"needs (\d+) tokens \((\d+) in the prompt, (\d+) .* max_total is (\d+)", sent.refusal.message)
+    assert found is not None
+    needed, prompt, completion, max_total = map(int, found.groups())
+    assert needed == prompt + completion > max_total == sent.receipt.budget.max_total_tokens
+    assert f"Of the {sent.receipt.client_tokens} prompt tokens sent, {prompt} can" in sent.refusal.message
+    assert f"{prompt - sent.limit} too many" in sent.refusal.message
+
+
+@many
+@given(session=sessions(valid_turns), world=worlds, roles=strict_or_open)
+def test_2_valid_histories_stay_valid(session: list[list[Message]], world: World, roles: Roles) -> None:
+    """Every result follows its call and every call has its results; strict templates get the sequence they take."""
+    for sent in send_all(replace(world, roles=roles), session):
+        before, after = sent.messages, sent.shown
+        assert is_valid(before)
+        assert is_valid(after)
+        if roles is Roles.STRICT:
+            assert has_users_in_a_row(before) or not has_users_in_a_row(after)
+            assert has_late_system(before) or not has_late_system(after)
+
+
+def has_users_in_a_row(messages: Sequence[Message]) -> bool:
+    return any(first["role"] == second["role"] == "user" for first, second in pairwise(messages))
+
+
+def has_late_system(messages: Sequence[Message]) -> bool:
+    is_system = [message["role"] in ("system", "developer") for message in messages]
+    return any(late and not early for early, late in pairwise(is_system))
+
+
+@many
+@given(session=sessions(), world=worlds, roles=strict_or_open)
+def test_3_what_is_pinned_is_verbatim(session: list[list[Message]], world: World, roles: Roles) -> None:
+    """System and developer messages, the last user message and all that was not folded keep their bytes, in order."""
+    for sent in send_all(replace(world, roles=roles), session):
+        if sent.exchange.prompt is None:
+            assert sent.forwarded == sent.body
+            continue
+        pairs = list(zip(raw_messages(sent.body), sent.messages, strict=True))
+        system = [raw for raw, message in pairs if not foldable([message])]
+        last_user = [raw for raw, message in pairs if message["role"] == "user"][-1:]
+
+        assert_rest_unchanged(sent)
+        assert_quotes_are_the_users(sent)
+        assert is_subsequence(system, sent.raws)
+        if roles is Roles.STRICT:
+            assert all(any(text in joined for joined in user_texts(sent.raws)) for text in user_texts(last_user))
+        else:
+            assert is_subsequence(last_user, sent.raws)
+            assert_only_known_changes(sent)
+
+
+def is_subsequence(few: Sequence[bytes], many_more: Sequence[bytes]) -> bool:
+    rest = iter(many_more)
+    return all(any(one == other for other in rest) for one in few)
+
+
+def user_texts(raws: Sequence[bytes]) -> list[str]:
+    contents = [message["content"] for message in map(json.loads, raws) if message["role"] == "user"]
+    texts = [[text] if isinstance(text, str) else [part.get("text", "") for part in text] for text in contents]
+    return [text for each in texts for text in each if text]
+
+
+def assert_rest_unchanged(sent: Sent) -> None:
+    """Every byte outside the messages is the client's."""
+    start, end = sent.body.index(b"[", sent.body.index(b'"messages"')), sent.body.rindex(b', "temperature"')
+    assert sent.forwarded.startswith(sent.body[:start])
+    assert sent.forwarded.endswith(sent.body[end:])
+
+
+def assert_quotes_are_the_users(sent: Sent) -> None:
+    """Every quote of the ledger stands, letter for letter, in the user message that it names."""
+    numbered = foldable(sent.messages)
+    for quote in sent.receipt.brief.ledger if sent.receipt.brief else ():
+        said = numbered[quote.turn - 1]
+        assert said["role"] == "user"
+        assert quote.text in turn_of(quote.turn, said).text
+
+
+def assert_only_known_changes(sent: Sent) -> None:
+    """Beside the client's own messages, in order, there are at most one brief and shortened tool results."""
+    brief = sent.receipt.brief
+    text = render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+    others = [raw for raw in sent.raws if text is None or json.loads(raw) != {"role": "user", "content": text}]
+    assert len(sent.raws) - len(others) == (brief is not None)
+    rest = iter(raw_messages(sent.body))
+    for raw in others:
+        if raw.startswith(OWN_RESULT):
+            fields = {key: value for key, value in json.loads(raw).items() if key != "content"}
+            assert any(fields.items() <= json.loads(other).items() for other in rest)
+            assert sent.receipt.level is Level.TRIMMED
+        else:
+            assert any(raw == other for other in rest)
+
+
+@many
+@given(session=sessions(), world=worlds)
+def test_4_nothing_grows_and_what_fits_is_served(session: list[list[Message]], world: World) -> None:
+    """What is forwarded never costs more than what the client sent, and what fits is never refused."""
+    for sent in send_all(world, session):
+        client_tokens = world.recount(sent.body)
+        assert sent.receipt.client_tokens == client_tokens
+        assert world.recount(sent.forwarded) <= client_tokens
+        assert sent.refusal is None or client_tokens > sent.limit
+        assert sum(sent.receipt.sections.values()) == sent.receipt.prompt_tokens
+
+
+@many
+@given(session=sessions(), world=worlds, roles=strict_or_open)
+def test_5_same_in_same_out_and_prefixes_only_grow(session: list[list[Message]], world: World, roles: Roles) -> None:
+    """Run twice, every request goes out as the same bytes; between compactions the prompt's prefix only grows."""
+    world = replace(world, roles=roles)
+    first, second = send_all(world, session), send_all(replace(world), session)
+
+    assert [(sent.forwarded, str(sent.refusal)) for sent in first] == [
+        (sent.forwarded, str(sent.refusal)) for sent in second
+    ]
+    for sent in first:
+        assert_next_only_grows(world, sent)
+
+
+MORE: list[Message] = [{"role": "assistant", "content": "ok"}, {"role": "user", "content": "go on"}]
+
+
+def assert_next_only_grows(world: World, sent: Sent) -> None:
+    """An answer and one more question, where they fit, stand after exactly what was forwarded before."""
+    brief = sent.receipt.brief
+    stored = [applied for _, applied in world.store._applied.values()]
+    if brief is None or brief not in stored or sent.receipt.level is Level.TRIMMED:
+        return
+    users = [number for number, message in enumerate(foldable(sent.messages), 1) if message["role"] == "user"]
+    is_undone = any(number <= brief.covers and number not in brief.pinned for number in users[-1:])
+    if is_undone:  # into the middle of what is folded: the last user message stays as long as it is the last
+        return
+    if sent.limit - sent.receipt.prompt_tokens < sum(cost_of(message, world.rule) for message in MORE):
+        return
+    after = run(world.send([*sent.messages, *MORE], tools=TOOLS))
+    has_folded_further = after.brief.covers > brief.covers  # on another branch that begins in the same way
+
+    assert has_folded_further or after.raws == [*sent.raws, *raw_messages(after.body)[-2:]]
+
+
+@many
+@given(session=sessions(), other=sessions(), world=worlds)
+def test_6_a_brief_tells_of_what_it_covers(
+    session: list[list[Message]], other: list[list[Message]], world: World
+) -> None:
+    """All that a brief tells stands in the covered messages of the very request, however often they were edited."""
+    for mine, others in zip(session, other, strict=False):
+        for messages, client in ((mine, b"me"), (others, b"you"), (mine, b"you")):
+            assert_tells_of_its_own(run(world.send(messages, client)))
+
+
+def assert_tells_of_its_own(sent: Sent) -> None:
+    brief = sent.receipt.brief
+    if brief is None:
+        return
+    turns = [turn_of(number, message) for number, message in enumerate(foldable(sent.messages), 1)]
+    covered = {turn.number: turn for turn in turns[: brief.covers]}
+    assert len(covered) == brief.covers < len(turns)
+    for line in brief.body.splitlines():
+        if told := re.fullmatch(r"told (\d+):(\d+)", line):
+            assert zlib.crc32(covered[int(told[1])].text.encode()) == int(told[2])
+        elif anchored := re.match(r"- \[(\d+) (\w+)\] ", line):
+            turn = covered[int(anchored[1])]
+            assert turn.role == anchored[2]
+            assert line[anchored.end() :] in turn.text
+        else:
+            assert "a summary that knows no measure" in line
+
+
+@many
+@given(session=sessions(), world=worlds)
+def test_only_what_cannot_be_folded_is_refused(session: list[list[Message]], world: World) -> None:
+    """Refused exactly where system messages, tools, last user message and newest unit alone do not fit."""
+    fixed = world.recount(body_of([], tools=TOOLS))
+    for sent in send_all(world, session):
+        cannot_fit = least_tokens(sent.messages, world.rule, fixed) > sent.limit
+
+        assert (sent.refusal is not None) == (cannot_fit and world.recount(sent.body) > sent.limit)
+
+
+@many
+@given(session=sessions(), world=worlds)
+def test_results_are_trimmed_only_where_the_pinned_leave_no_room(session: list[list[Message]], world: World) -> None:
+    """A result is shortened only where what may not be folded leaves no room for the smallest brief."""
+    fixed = world.recount(body_of([], tools=TOOLS))
+    for sent in send_all(world, session):
+        if not any(raw.startswith(OWN_RESULT) for raw in sent.raws):
+            continue
+        pinned = least_tokens(sent.messages, world.rule, fixed, max_result=10**9)
+        first_user = next((message for message in sent.messages if message["role"] == "user"), None)
+        may_be_pinned = cost_of(first_user, world.rule) if first_user else 0
+
+        assert pinned + min(may_be_pinned, sent.limit // 4) > sent.limit - MIN_BRIEF_TOKENS
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(session=sessions(any_turns), budget=budgets, roles=strict_or_open)
+def test_it_fits_by_the_real_tokenizer_too(session: list[list[Message]], budget: Budget, roles: Roles) -> None:
+    """The same promise with a tokenizer whose counts do not simply add up, for both kinds of templates."""
+    world = World(budget, roles=roles).use(REAL)
+    for sent in send_all(world, session):
+        tokens = world.recount(sent.forwarded)
+        assert tokens <= world.recount(sent.body)
+        assert sent.refusal is not None or tokens <= sent.limit

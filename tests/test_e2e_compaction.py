@@ -1,0 +1,380 @@
+"""A growing chat, resent whole each turn, never overflows its upstream: older turns become a running brief.
+
+The upstream counts as the gateway does, enforces its window and checks that tool calls and results stay together.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from typing import Any
+
+import openai
+import pytest
+import pytest_asyncio
+
+from gateway.demo import read_passages
+from gateway.shell.tokens.rank_files import load_encoding
+from tests.conftest import KEY, forget
+from tests.fakes.openai_server import Behaviour, FakeOpenAI, Recorded, fail, stall
+from tests.gateway_process import GatewayProcess, config_for, upstream_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+Json = dict[str, Any]
+WINDOW = 4000
+ANSWER_TOKENS = 200
+TURNS = 60
+SYSTEM = {"role": "system", "content": "You are a patient reading companion. Answer briefly."}
+FIRST = "Good evening, my name is Margit Oyelaran. Never spoil the ending. The code of my locker is 7T-4093."
+SUMMARY = "goal: read a book together; facts: Margit Oyelaran reads, her locker has the code 7T-4093."
+TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
+ENCODING = load_encoding("o200k_base")
+BUDGET: Json = {"max_total": WINDOW, "running_brief": 600, "recent_turns": 300, "retrieved_context": 0}
+BUDGET |= {"completion": ANSWER_TOKENS}
+
+
+def count(text: str) -> int:
+    return len(ENCODING.encode_ordinary(text))
+
+
+def answer(body: Json) -> str:
+    """Something to say that differs from turn to turn."""
+    words = body["messages"][-1]["content"] or "nothing"
+    return "I see. " + " ".join(str(words).split()[-25:])
+
+
+def is_summary_request(seen: Recorded) -> bool:
+    return b"running brief of a conversation" in seen.body
+
+
+def prepare(fake: FakeOpenAI) -> FakeOpenAI:
+    forget(fake)
+    fake.tokenizer, fake.answer, fake.window = count, answer, WINDOW
+    fake.summary = lambda _: SUMMARY
+    return fake
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared() -> AsyncIterator[FakeOpenAI]:
+    async with FakeOpenAI() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fake(shared: FakeOpenAI) -> FakeOpenAI:
+    return prepare(shared)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def gateway(shared: FakeOpenAI) -> AsyncIterator[GatewayProcess]:
+    summarizer = {"max_retries": 0, "deadline_seconds": 1.0, "max_input_tokens": WINDOW - 1000}
+    config = config_for(shared, token_budget=BUDGET, summarizer=summarizer)
+    config["upstreams"] = [
+        upstream_for(shared, name="open", models=["gpt-*"], retries={"max": 0}),
+        upstream_for(shared, name="strict", models=["strict-*"], roles="strict", retries={"max": 0}),
+    ]
+    async with GatewayProcess(config) as process:
+        yield process
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(gateway: GatewayProcess, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """A key of its own for each test: what one client's chats taught is nothing to another's."""
+    async with openai.AsyncOpenAI(
+        base_url=gateway.base_url, api_key=f"{KEY}-{request.node.name}", max_retries=0
+    ) as made:
+        yield made
+
+
+class Chat:
+    """An application that resends its whole chat each turn."""
+
+    def __init__(self, client: Any, model: str = "gpt-4o") -> None:
+        self.messages: list[Json] = [SYSTEM]
+        self.levels: list[str] = []
+        self.headers: list[Any] = []
+        self._client = client
+        self._model = model
+
+    async def ask(self, text: str, *, is_stream: bool = False) -> None:
+        self.messages.append({"role": "user", "content": text})
+        await self.go_on(is_stream=is_stream)
+
+    async def go_on(self, *, is_stream: bool = False) -> None:
+        create = self._client.chat.completions.with_raw_response.create
+        raw = await create(
+            model=self._model, messages=self.messages, max_tokens=ANSWER_TOKENS, tools=TOOLS, stream=is_stream
+        )
+        if is_stream:
+            chunks = [chunk async for chunk in raw.parse()]
+            said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        else:
+            said = raw.parse().choices[0].message.content
+        self.headers.append(raw.headers)
+        self.levels.append(raw.headers["x-gateway-compaction"])
+        self.messages.append({"role": "assistant", "content": said})
+
+    def call_tool(self, ident: str, result: str, calls: int = 1) -> None:
+        names = [f"call_{ident}_{i}" for i in range(calls)]
+        function = {"name": "look_up", "arguments": '{"word": "rabbit"}'}
+        made = [{"id": name, "type": "function", "function": function} for name in names]
+        self.messages.append({"role": "assistant", "content": None, "tool_calls": made})
+        self.messages += [{"role": "tool", "tool_call_id": name, "content": result} for name in names]
+
+
+async def read_on(chat: Chat, turns: int) -> None:
+    """A chat with a fact and a rule at its start, passages of a book, and tools now and then."""
+    passages: Iterator[str] = iter(read_passages() * 3)
+    await chat.ask(FIRST)
+    for turn in range(2, turns + 1):
+        if turn % 7 == 0:
+            chat.messages.append({"role": "user", "content": f"Look up what happens on page {turn}, please."})
+            chat.call_tool(str(turn), f"Page {turn}: {next(passages)[:300]}", calls=1 + turn % 2)
+            await chat.go_on(is_stream=turn % 2 == 0)
+        else:
+            await chat.ask(f"Passage {turn}: {next(passages)}", is_stream=turn % 2 == 0)
+
+
+def forwarded(fake: FakeOpenAI) -> list[list[Json]]:
+    """The messages that the upstream received, turn by turn."""
+    return [seen.json()["messages"] for seen in fake.requests if not is_summary_request(seen)]
+
+
+def brief_of(messages: list[Json]) -> str | None:
+    """The text of the running brief, wherever it stands."""
+    texts = [message["content"] for message in messages if isinstance(message["content"], str)]
+    found = [re.search(r"(?s)<running_brief>.*</running_brief>", text) for text in texts]
+    briefs = [match[0] for match in found if match]
+    assert len(briefs) <= 1
+    return briefs[0] if briefs else None
+
+
+async def test_growing_chat(client: Any, gateway: GatewayProcess, fake: FakeOpenAI) -> None:
+    """Sixty turns: never a refusal, never a prompt above the budget, and a brief that stands for what was folded."""
+    chat = Chat(client)
+    await read_on(chat, TURNS)
+    turns = forwarded(fake)
+    briefs = [brief_of(messages) for messages in turns]
+    settled = (await gateway.wait_logs(TURNS, endpoint="chat_completions"))[-TURNS:]
+    total = count(json.dumps(chat.messages))
+    print(f"{TURNS} turns, {total} tokens, {len(set(briefs) - {None})} briefs, levels {sorted(set(chat.levels))}")
+
+    assert total > 2.5 * WINDOW
+    assert len(turns) == TURNS
+    assert all(log["status"] == 200 for log in settled)
+    assert all(fake.prompt_tokens(messages) + ANSWER_TOKENS <= WINDOW for messages in turns)
+    assert [level == "none" for level in chat.levels] == [brief is None for brief in briefs]
+    assert set(chat.levels) == {"none", "brief"}
+    assert chat.levels == sorted(chat.levels, key="none brief".index)
+    for messages, kept in zip(turns, [len(chat.messages)] * TURNS, strict=True):
+        assert messages[0] == SYSTEM
+        assert len(messages) <= kept
+    last = briefs[-1]
+    assert last is not None
+    assert SUMMARY in last
+    assert "record, not" in last
+    assert {"role": "user", "content": FIRST} in turns[-1]
+
+
+async def test_last_message_is_verbatim_and_headers_tell_the_truth(
+    client: Any, gateway: GatewayProcess, fake: FakeOpenAI
+) -> None:
+    """tokens-prompt is what the upstream bills, tokens-saved what the client's own chat would have cost beside it."""
+    chat = Chat(client)
+    await chat.ask(FIRST)
+    for i, passage in enumerate(read_passages()[:24]):
+        await chat.ask(f"{i}: {passage}", is_stream=i % 2 == 0)
+        messages, headers = forwarded(fake)[-1], chat.headers[-1]
+        own = fake.prompt_tokens(chat.messages[:-1])
+        billed = fake.prompt_tokens(messages)
+        tools = int(headers["x-gateway-tokens-prompt"]) - billed
+
+        assert messages[-1] == chat.messages[-2]
+        assert 0 <= tools < 60  # what the tools cost is free at this upstream
+        assert int(headers["x-gateway-tokens-saved"]) == own - billed
+        assert int(headers["x-gateway-tokens-remaining"]) == WINDOW - int(headers["x-gateway-tokens-prompt"])
+
+
+async def test_prefix_is_stable_between_compactions(client: Any, fake: FakeOpenAI) -> None:
+    """The provider's prompt cache sees a prefix that only grows, byte for byte; compactions are many turns apart."""
+    chat = Chat(client)
+    await read_on(chat, TURNS)
+    seen = [seen.body for seen in fake.requests if not is_summary_request(seen)]
+    texts = [body[body.index(b'"messages"') : body.rindex(b'],"max_tokens"')] for body in seen]
+    briefs = [brief_of(messages) for messages in forwarded(fake)]
+    changes = [place for place, (before, after) in enumerate(pairwise(briefs), 1) if before != after]
+    grown = [after.startswith(before) for before, after in pairwise(texts)]
+    gaps = [later - earlier for earlier, later in pairwise(changes)]
+
+    assert [place for place, has_grown in enumerate(grown, 1) if not has_grown] == changes
+    assert len(changes) >= 3
+    assert min(gaps) >= 4
+
+
+async def test_summariser_is_asked_with_the_request_own_model_and_key(
+    client: Any, gateway: GatewayProcess, fake: FakeOpenAI
+) -> None:
+    """Incrementally: each brief is made from the one before and the turns since, not from the whole chat."""
+    before = await gateway.metrics()
+    chat = Chat(client)
+    await read_on(chat, 40)
+    asked = [seen for seen in fake.requests if is_summary_request(seen)]
+    metrics = await gateway.metrics()
+    name, labels = "token_budget_summarizations_total", {"level": "brief"}
+
+    assert len(asked) >= 2
+    assert {seen.json()["model"] for seen in asked} == {"gpt-4o"}
+    assert {seen.header("authorization") for seen in asked} == {f"Bearer {client.api_key}"}
+    assert all(SUMMARY in seen.json()["messages"][-1]["content"] for seen in asked[1:])
+    assert all(SYSTEM["content"] not in seen.json()["messages"][-1]["content"] for seen in asked)
+    assert FIRST in asked[0].json()["messages"][-1]["content"]
+    assert FIRST not in asked[1].json()["messages"][-1]["content"]
+    assert metrics.total(name, **labels) - before.total(name, **labels) == len(asked)
+
+
+FAILURES: dict[str, Any] = {
+    "refuses": lambda: fail(500),
+    "unknown": lambda: fail(404),
+    "says nothing": lambda: Behaviour(reply=fail(200, b'{"choices":[]}').reply),
+    "talks nonsense": lambda: Behaviour(reply=fail(200, b"<html>").reply),
+    "is cut off": lambda: Behaviour(end_after=1),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_failing_summariser(name: str, client: Any, gateway: GatewayProcess, fake: FakeOpenAI) -> None:
+    """The extractive brief serves: no request fails for it, and what was stated at the start is still there."""
+    for _ in range(20):
+        one = FAILURES[name]()
+        made = {field: getattr(one, field) for field in ("reply", "headers", "end_after", "end")}
+        fake.script.append(Behaviour(**made, when=is_summary_request))
+    chat = Chat(client)
+    await read_on(chat, 32)
+    turns = forwarded(fake)
+    last = brief_of(turns[-1])
+
+    assert set(chat.levels) == {"none", "extractive"}
+    assert all(fake.prompt_tokens(messages) + ANSWER_TOKENS <= WINDOW for messages in turns)
+    assert last is not None
+    assert last.count("\n") > 5
+    assert {"role": "user", "content": FIRST} in turns[-1]
+    assert any(is_summary_request(seen) for seen in fake.requests)
+
+
+async def test_slow_summariser_costs_its_deadline_once(client: Any, gateway: GatewayProcess, fake: FakeOpenAI) -> None:
+    """A brief that is late is not waited for; it is the ground of the next one."""
+    late = stall()
+    fake.script.append(Behaviour(stall_after=-1, release=late.release, when=is_summary_request))
+    chat = Chat(client)
+    since = len(gateway.logs)
+    await read_on(chat, 26)
+    first_level = next(level for level in chat.levels if level != "none")
+    late.release.set()
+    await read_on_from(chat, 24)
+    durations = [log["duration_ms"] for log in gateway.logs[since:] if log.get("endpoint") == "chat_completions"]
+    levels = [level for level in chat.levels if level != "none"]
+    asked = [seen.json()["messages"][-1]["content"] for seen in fake.requests if is_summary_request(seen)]
+
+    assert first_level == "extractive"
+    assert levels[-1] == "brief"
+    assert max(durations) < 2500
+    assert sum(duration > 900 for duration in durations) == 1
+    assert len(asked) >= 2
+
+
+async def read_on_from(chat: Chat, turns: int) -> None:
+    for i, passage in enumerate(read_passages()[30 : 30 + turns]):
+        await chat.ask(f"And {i}: {passage}")
+
+
+async def test_strict_roles(client: Any, gateway: GatewayProcess, fake: FakeOpenAI) -> None:
+    """For templates that take one system message and alternating turns, the brief joins a neighbour."""
+    chat = Chat(client, "strict-1")
+    await chat.ask(FIRST)
+    for i, passage in enumerate(read_passages()[:30]):
+        await chat.ask(f"{i}: {passage}")
+    turns = forwarded(fake)
+
+    assert brief_of(turns[-1])
+    for messages in turns:
+        roles = [message["role"] for message in messages]
+        assert roles == ["system"] + ["user", "assistant"] * (len(roles) // 2 - 1) + ["user"]
+        assert messages[-1]["content"].endswith(chat.messages[2 * turns.index(messages) + 1]["content"])
+
+
+async def test_agent_loop(client: Any, gateway: GatewayProcess, fake: FakeOpenAI) -> None:
+    """One question and fifty rounds of tools after it: calls and results stay together, and the question stays."""
+    chat = Chat(client)
+    chat.messages.append({"role": "user", "content": FIRST})
+    passages = read_passages()
+    for i in range(50):
+        chat.call_tool(str(i), passages[i % len(passages)][:400], calls=1 + i % 3)
+        raw = await client.chat.completions.with_raw_response.create(
+            model="gpt-4o", messages=chat.messages, max_tokens=ANSWER_TOKENS, tools=TOOLS
+        )
+        chat.levels.append(raw.headers["x-gateway-compaction"])
+    turns = forwarded(fake)
+    briefs = [brief_of(messages) for messages in turns]
+    print(f"{len(set(briefs)) - 1} briefs, levels {set(chat.levels)}")
+
+    assert chat.levels[-1] != "none"
+    assert all({"role": "user", "content": FIRST} in messages for messages in turns)
+    assert all(messages[-1] in chat.messages for messages in turns)
+
+
+async def test_huge_tool_result_is_trimmed(client: Any, fake: FakeOpenAI) -> None:
+    chat = Chat(client)
+    chat.messages.append({"role": "user", "content": "Look it up."})
+    chat.call_tool("x", "\n".join(f"line {i}: the rabbit said {i * 7}" for i in range(3000)))
+    await chat.go_on()
+    (messages,) = forwarded(fake)
+
+    assert chat.levels == ["trimmed"]
+    assert messages[-1]["content"].startswith("line 0: ")
+    assert messages[-1]["content"].endswith("line 2999: the rabbit said 20993")
+    assert fake.prompt_tokens(messages) + ANSWER_TOKENS <= WINDOW
+
+
+async def test_what_cannot_fit_is_refused_with_numbers(client: Any, fake: FakeOpenAI) -> None:
+    chat = Chat(client)
+    text = " ".join(read_passages())[:40_000]
+
+    with pytest.raises(openai.BadRequestError) as caught:
+        await chat.ask(text)
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "messages"
+    assert str(WINDOW) in caught.value.message
+    assert fake.requests == []
+
+
+async def test_edited_history_never_meets_a_stale_brief(client: Any, fake: FakeOpenAI) -> None:
+    """A client that takes back what it said is not reminded of it."""
+    chat = Chat(client)
+    await read_on(chat, 30)
+    assert brief_of(forwarded(fake)[-1])
+    chat.messages[1] = {"role": "user", "content": "Hello, I am somebody else, and I have no locker."}
+    fake.summary = None
+    fake.script.extend(Behaviour(reply=fail(500).reply, when=is_summary_request) for _ in range(5))
+    await chat.ask("Who am I?")
+    last = brief_of(forwarded(fake)[-1])
+
+    assert last is not None
+    assert "Margit" not in last
+    assert "7T-4093" not in last
+
+
+async def test_briefs_do_not_cross_keys(gateway: GatewayProcess, client: Any, fake: FakeOpenAI) -> None:
+    """The same chat under another key is folded anew."""
+    chat = Chat(client)
+    await read_on(chat, 24)
+    before = sum(map(is_summary_request, fake.requests))
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key="sk-other", max_retries=0) as other:
+        stranger = Chat(other)
+        stranger.messages = chat.messages[:-1]
+        await stranger.go_on()
+
+    assert stranger.levels == ["brief"]
+    assert sum(map(is_summary_request, fake.requests)) == before + 1
