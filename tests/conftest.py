@@ -36,8 +36,14 @@ async def shared_fake() -> AsyncIterator[FakeOpenAI]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_gateway(shared_fake: FakeOpenAI) -> AsyncIterator[GatewayProcess]:
+    """Whatever the tests do to it, it logs no error, writes nothing but log lines, and stops with 0."""
     async with GatewayProcess(config_for(shared_fake)) as gateway:
         yield gateway
+        code = await gateway.stop()
+
+        assert code == 0
+        assert [log for log in gateway.logs if log["level"] not in ("info", "warning")] == []
+        assert len(gateway.lines) == len(gateway.logs)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

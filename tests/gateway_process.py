@@ -17,7 +17,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -265,7 +265,7 @@ class GatewayProcess(Command):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer as it came over the wire; `head` is its raw head, interim answers not included."""
+    """An HTTP answer as it came over the wire; `interim`: how many interim answers came before it."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -371,6 +371,3 @@ async def ask_raw(gateway: GatewayProcess, *pieces: bytes, is_head: bool = False
             return await wire.answer(is_head=is_head)
         finally:
             sending.cancel()
-
-
-Check = Callable[[Any], bool]

@@ -291,6 +291,7 @@ async def test_malformed_http(name: str, shared_gateway: GatewayProcess, upstrea
 
     assert answer.status == status
     assert answer.error()["type"] == "invalid_request_error"
+    assert len(str(answer.header("x-gateway-request-id"))) == 32
     assert rest == b""
     assert upstream.requests == []
     await assert_serves(shared_gateway)
@@ -516,7 +517,7 @@ async def test_many_slow_clients_do_not_keep_others_waiting(strict: GatewayProce
 async def test_held_bodies_are_bounded(strict: GatewayProcess, upstream: FakeOpenAI) -> None:
     """Above max_buffered_bytes a request is told to come again; the room is free again when others have ended."""
     async with await Wire.open(strict.port) as first:
-        await first.send(head("POST", PATH, JSON_TYPE, f"Content-Length: {2 * MEGABYTE}") + b"{")
+        await first.send(head("POST", PATH, JSON_TYPE, f"Content-Length: {3 * MEGABYTE}") + b" " * 2 * MEGABYTE)
         while (await strict.metrics()).total("gateway_buffered_bytes") < 2 * MEGABYTE:
             await asyncio.sleep(0.01)
         second = await ask_raw(strict, head("POST", PATH, JSON_TYPE, f"Content-Length: {2 * MEGABYTE}"))
@@ -527,6 +528,18 @@ async def test_held_bodies_are_bounded(strict: GatewayProcess, upstream: FakeOpe
     assert second.error()["code"] == "gateway_overloaded"
     assert second.header("retry-after") == "1"
     assert third.status == 400
+
+
+async def test_announced_bodies_take_no_room(strict: GatewayProcess, upstream: FakeOpenAI) -> None:
+    """Connections that only announce large bodies do not keep others out."""
+    wires = [await Wire.open(strict.port) for _ in range(20)]
+    for wire in wires:
+        await wire.send(head("POST", PATH, JSON_TYPE, f"Content-Length: {2 * MEGABYTE}") + b"{")
+    while (await strict.metrics()).total("gateway_requests_in_flight") < 20:
+        await asyncio.sleep(0.01)
+    await assert_serves(strict)
+    for wire in wires:
+        wire.abort()
 
 
 async def test_client_library_sees_413(shared_gateway: GatewayProcess, web: aiohttp.ClientSession) -> None:

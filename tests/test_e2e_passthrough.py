@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.fakes.openai_rules import Reply
-from tests.fakes.openai_server import Behaviour, FakeOpenAI, fail
+from tests.fakes.openai_server import Behaviour, End, FakeOpenAI, fail
 from tests.gateway_process import Answer, GatewayProcess, Wire, ask_raw, chunked, config_for, head
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -422,6 +422,17 @@ async def test_broken_download_is_not_whole(
     with pytest.raises(aiohttp.ClientPayloadError):
         async with web.get(shared_gateway.base_url + "/files/f/content") as response:
             await response.read()
+
+
+async def test_download_that_never_begins_is_an_honest_error(
+    shared_gateway: GatewayProcess, upstream: FakeOpenAI
+) -> None:
+    """A head without its body is not passed on."""
+    upstream.script.append(Behaviour(reply=Reply([b"x" * 1000]), end_after=0, end=End.RESET))
+    answer = await ask_raw(shared_gateway, head("GET", "/v1/files/f/content"))
+
+    assert answer.status == 502
+    assert answer.error()["code"] == "upstream_error"
 
 
 async def test_answer_before_the_upload_is_whole(keyed: GatewayProcess, plain_upstream: RawUpstream) -> None:

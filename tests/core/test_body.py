@@ -53,6 +53,20 @@ def test_duplicate_keys_never_yield_spans(data):
         object_spans(body)
 
 
+TRICKS = [
+    (rb'{"\n\n\n\nx0}":0}', "an escaped key whose text looks like a value and an end"),
+    (b'{"a":"}","a":1}', "a first value that looks like an end"),
+    (b'{"a":"},{","a":1}', "a first value that looks like an end and a beginning"),
+    (b'{"a":[1],"a":{"a":[1]}}', "a twin inside its own twin"),
+]
+
+
+@pytest.mark.parametrize("body", [row[0] for row in TRICKS], ids=[row[1] for row in TRICKS])
+def test_look_alikes_never_yield_spans(body):
+    with pytest.raises(AmbiguousObject):
+        object_spans(body)
+
+
 NUMBERS = ["1", "12", "1.5", "1e5", "-1", "-12", "0", "0.1"]
 
 
@@ -175,6 +189,7 @@ BAD = {
     "a million levels": (b'{"a":' + b"[" * 10**6, "invalid_json", "nested too deeply"),
     "a duplicate key": (b'{"a":1,"a":1}', "duplicate_key", "'a'"),
     "an escaped key": (b'{"\\u0061":1}', "duplicate_key", "'a'"),
+    "an endless escaped key": (b'{"\\u0061%b":1}' % (b"a" * 10**5), "duplicate_key", "'aaa"),
     "a duplicate empty key": (b'{"":1,"":2}', "duplicate_key", "''"),
 }
 
@@ -186,6 +201,7 @@ def test_bad_bodies_are_refused_with_the_reason(body, code, detail):
 
     assert (refused.value.status, refused.value.code) == (400, code)
     assert detail in refused.value.message
+    assert len(refused.value.message) < 500
 
 
 @given(st.binary(max_size=60) | renderings())

@@ -43,7 +43,7 @@ MESSAGES = st.builds(
 def nested(levels: int) -> str:
     """A message so many levels deep."""
     inside = levels - 3
-    return '{"role":"user","content":[{"x":%s}]}' % ("[" * inside + "]" * inside)
+    return '{"role":"user","content":[{"x":%s},{}]}' % ("[" * inside + "]" * inside)
 
 
 GOOD = {

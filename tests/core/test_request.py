@@ -170,6 +170,10 @@ BAD = {
         '{"model":"m","messages":[1],"max_tokens":%s}' % ("9" * 4000),
         "integer_above_max_value", "max_tokens", "(4000 digits)",
     ),
+    "a limit of 4,000 digits below zero": (
+        '{"model":"m","messages":[1],"max_tokens":-%s}' % ("9" * 4000),
+        "integer_below_min_value", "max_tokens", "digits)",
+    ),
     "a limit of 5,000 digits": (
         '{"model":"m","messages":[1],"max_tokens":%s}' % ("9" * 5000), "invalid_type", "max_tokens", "out of range",
     ),

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.wire.sse import Event, EventSplitter, parse_event, raw_position, render_event
@@ -71,6 +71,7 @@ def test_vectors_give_their_events_at_many_splits(data):
 
 
 @settings(max_examples=300)
+@example(b"data: {\rdata: }\n\n")
 @given(STREAMS)
 def test_events_are_those_of_the_standard(raw):
     """Any stream, however odd, dispatches what the standard's own algorithm dispatches."""

@@ -110,6 +110,32 @@ def test_splicing_undoes_the_question(chunks, separators, is_ascii, usage_at):
     assert observer.usage == Usage(7, 2)
 
 
+NUMBERS = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
+ASKED = b'{"choices":[],"usage":{"prompt_tokens":9}}'
+SPLICES = {
+    "null fields are no content": (
+        b'data: {"choices":[],"x":null,"usage":{"prompt_tokens":9}}\n\n', b"",
+    ),
+    "blank lines before a usage event": (b"\n\n\ndata: " + ASKED + b"\n\n", b"\n\n\n"),
+    "an unfinished event that its last CR ends": (b'data: {"id":1,"usage":null}\r\r', b'data: {"id":1}\r\r'),
+    "a space after one comma": (b'data: {"usage":null, "id":1}\n\n', b'data: {"id":1}\n\n'),
+    "a space before one comma": (b'data: {"id":1 ,"usage":null}\n\n', b'data: {"id":1}\n\n'),
+    "a comment that looks like the data": (
+        b': {"id":1,"usage":null}\ndata: {"id":1,"usage":null}\n\n', b': {"id":1,"usage":null}\ndata: {"id":1}\n\n',
+    ),
+    "a duplicate key": (b'data: {"id":1,"id":2, "usage": null}\n\n', None),
+    "an escaped key": (b'data: {"x":{"usage":null,"a":1},"us\\u0061ge":null}\n\n', None),
+    "usage that is no object": (b'data: {"choices":[],"usage":7}\n\n', None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "left"), SPLICES.values(), ids=SPLICES)
+def test_exactly_what_was_asked_for_goes(raw, left):
+    """The rest stays as it is; what is ambiguous stays whole (None: nothing goes)."""
+    for chunks in ([raw], byte_by_byte(raw)):
+        assert watch(chunks, cuts_usage=True)[0] == (raw if left is None else left)
+
+
 def test_at_most_one_incomplete_event_is_held():
     """While splicing, an event leaves with its last byte."""
     observer = StreamObserver(cuts_usage=True)
@@ -124,7 +150,9 @@ def test_at_most_one_incomplete_event_is_held():
 @pytest.mark.parametrize("cuts_usage", [False, True])
 def test_an_endless_event_is_not_kept(cuts_usage):
     """An event above the bound passes on unread; the next one is read and spliced again."""
-    huge = b'data: {"choices":[{"text":"' + b"x" * (MAX_EVENT_BYTES + (2 << 20)) + b'"}],"usage":null}\n\n'
+    huge = (
+        b'data: {"choices":[{"text":"' + b"x" * (MAX_EVENT_BYTES + (2 << 20)) + b'"}],"usage":null}\ndata: [DONE]\n\n'
+    )
     after = b'data: {"choices":[{"text":"seen","usage":1}],"usage":null}\n\n'
     observer = StreamObserver(cuts_usage=cuts_usage)
     given, taken = 0, 0
@@ -136,16 +164,17 @@ def test_an_endless_event_is_not_kept(cuts_usage):
 
         assert given - taken <= MAX_EVENT_BYTES
     assert observer.visible_text() == "seen"
+    assert not observer.is_complete
     assert len(raw) - taken == (len(',"usage":null') if cuts_usage else 0)
 
 
-NUMBERS = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
 USAGES = {
     "a last event of its own": [choice({"content": "Hi"}), {"choices": [], "usage": NUMBERS}],
     "beside the last choice": [{**choice({}, "stop"), "usage": NUMBERS}],
     "growing with every event": [{**choice({}), "usage": {"prompt_tokens": 9}}, {**choice({}), "usage": NUMBERS}],
     "null, then numbers": [{**choice({}), "usage": None}, {"choices": [], "usage": NUMBERS}],
     "numbers, then null": [{"choices": [], "usage": NUMBERS}, {**choice({}), "usage": None}],
+    "numbers, then others": [{"choices": [], "usage": NUMBERS}, {"choices": [], "usage": {"seconds": 1}}],
     "numbers, then an empty object": [{"choices": [], "usage": NUMBERS}, {"choices": [], "usage": {}}],
     "groq": [{**choice({}, "stop"), "x_groq": {"id": "r", "usage": NUMBERS}}],
     "moonshot": [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": NUMBERS}]}],

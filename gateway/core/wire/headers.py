@@ -7,12 +7,13 @@ the upstream has its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 Headers = list[tuple[str, str]]
 
 _HOP_BY_HOP = frozenset(
     {
+        "close",
         "connection",
         "keep-alive",
         "proxy-authenticate",
@@ -28,11 +29,12 @@ _REQUEST_DROPPED = _HOP_BY_HOP | {"host", "content-length", "cookie", "expect"}
 _REQUEST_METERED_DROPPED = _REQUEST_DROPPED | {"accept-encoding", "content-encoding"}
 _RESPONSE_DROPPED = _HOP_BY_HOP | {"set-cookie", "content-length"}
 _CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key"})
+_KEYED = {dropped: dropped | _CREDENTIALS for dropped in (_REQUEST_DROPPED, _REQUEST_METERED_DROPPED)}
 GATEWAY_PREFIX = "x-gateway-"
 
 
 def forwardable_request_headers(
-    headers: Iterable[tuple[str, str]], *, is_metered: bool, upstream_key: str, request_id: str
+    headers: Sequence[tuple[str, str]], *, is_metered: bool, upstream_key: str, request_id: str
 ) -> Headers:
     """The client's headers as the upstream may see them.
 
@@ -42,41 +44,43 @@ def forwardable_request_headers(
         upstream_key: the upstream's own key, which replaces the client's credentials; "" lets them pass.
         request_id: sent on as `x-request-id` unless the client named its own.
     """
-    received = list(headers)
-    dropped = (_REQUEST_METERED_DROPPED if is_metered else _REQUEST_DROPPED) | _listed_in_connection(received)
-    sent: Headers = []
-    has_request_id = False
-    for name, value in received:
-        lower = name.lower()
-        if lower in dropped or lower.startswith(GATEWAY_PREFIX) or (upstream_key and lower in _CREDENTIALS):
-            continue
-        has_request_id = has_request_id or lower == "x-request-id"
-        sent.append((name, value))
+    dropped = _REQUEST_METERED_DROPPED if is_metered else _REQUEST_DROPPED
+    if upstream_key:
+        dropped = _KEYED[dropped]
+    sent, lowered = _forwarded(headers, dropped)
     if upstream_key:
         sent.append(("Authorization", f"Bearer {upstream_key}"))
     if is_metered:
         sent.append(("Accept-Encoding", "identity"))
-    if not has_request_id:
+    if "x-request-id" not in lowered:
         sent.append(("x-request-id", request_id))
     return sent
 
 
-def forwardable_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+def forwardable_response_headers(headers: Sequence[tuple[str, str]]) -> Headers:
     """The upstream's headers as the client may see them; the length is the http shell's to say."""
-    received = list(headers)
-    dropped = _RESPONSE_DROPPED | _listed_in_connection(received)
-    return [
-        (name, value)
-        for name, value in received
-        if (lower := name.lower()) not in dropped and not lower.startswith(GATEWAY_PREFIX)
+    return _forwarded(headers, _RESPONSE_DROPPED)[0]
+
+
+def _forwarded(headers: Sequence[tuple[str, str]], dropped: frozenset[str]) -> tuple[Headers, list[str]]:
+    """What crosses, and the lower-case names of all that came."""
+    lowered = [name.lower() for name, _ in headers]
+    if "connection" in lowered:
+        dropped = _with_listed(dropped, headers, lowered)
+    kept = [
+        pair
+        for pair, lower in zip(headers, lowered, strict=True)
+        if lower not in dropped and not lower.startswith(GATEWAY_PREFIX)
     ]
+    return kept, lowered
+
+
+def _with_listed(dropped: frozenset[str], headers: Sequence[tuple[str, str]], lowered: Sequence[str]) -> frozenset[str]:
+    values = [value for (_, value), lower in zip(headers, lowered, strict=True) if lower == "connection"]
+    listed = {word.strip().lower() for value in values for word in value.split(",")}
+    return dropped if listed <= dropped else dropped | listed
 
 
 def header_of(headers: Headers, name: str) -> str | None:
     """The first header of this name (lower case), or None."""
     return next((value for key, value in headers if key.lower() == name), None)
-
-
-def _listed_in_connection(headers: Headers) -> frozenset[str]:
-    listed = [value for name, value in headers if name.lower() == "connection"]
-    return frozenset(word.strip().lower() for value in listed for word in value.split(","))

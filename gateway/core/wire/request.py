@@ -29,7 +29,7 @@ class Endpoint(enum.Enum):
     PASSTHROUGH = "passthrough"
 
 
-_METERED_PATHS = {
+METERED_PATHS = {
     "/v1/chat/completions": Endpoint.CHAT,
     "/v1/responses": Endpoint.RESPONSES,
     "/v1/completions": Endpoint.COMPLETIONS,
@@ -45,10 +45,10 @@ def endpoint_of(method: str, path: str) -> Endpoint:
     """
     if method != "POST":
         return Endpoint.PASSTHROUGH
-    found = _METERED_PATHS.get(path)
+    found = METERED_PATHS.get(path)
     if found is None:
         plain = _repeated_slashes.sub("/", unquote(path)).rstrip("/").lower()
-        found = _METERED_PATHS.get(plain, Endpoint.PASSTHROUGH)
+        found = METERED_PATHS.get(plain, Endpoint.PASSTHROUGH)
     return found
 
 

@@ -21,9 +21,9 @@ def is_preflight(request: web.BaseRequest) -> bool:
     )
 
 
-def answer_preflight(request: web.BaseRequest) -> web.Response:
+def answer_preflight(request: web.BaseRequest, request_id: str) -> web.Response:
     """Yes, with the method and the headers that it named."""
-    response = web.Response(status=204)
+    response = web.Response(status=204, headers={"x-gateway-request-id": request_id})
     allow_origin(response.headers, request.headers[hdrs.ORIGIN])
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = request.headers[hdrs.ACCESS_CONTROL_REQUEST_METHOD]
     if asked := request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS):

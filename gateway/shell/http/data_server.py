@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from gateway.core.errors import Refusal
 from gateway.core.wire.origin import OriginRules, decide_origin
-from gateway.core.wire.request import endpoint_of
+from gateway.core.wire.request import METERED_PATHS, endpoint_of
 from gateway.exchange import Exchange
 from gateway.shell.http.cors import answer_preflight, is_preflight
 from gateway.shell.http.inbound import BufferPool, HttpInbound
@@ -52,9 +52,9 @@ class DataPort:
         path = target.partition("?")[0]
         origin = request.headers.get(hdrs.ORIGIN)
         refusal = decide_origin(origin, request.headers.get(hdrs.HOST), self._origins)
+        request_id = f"{random.getrandbits(128):032x}"  # an id, no secret: os.urandom is 20 us
         if refusal is None and is_preflight(request):
-            return answer_preflight(request)
-        request_id = secrets.token_hex(16)
+            return answer_preflight(request, request_id)
         inbound = HttpInbound(request, self._pool, self._limits.max_body_bytes, self._limits.body_idle_s)
         outbound = HttpOutbound(request, request_id, None if refusal else origin)
         exchange = Exchange(
@@ -92,6 +92,8 @@ def decide_target(target: str, path: str) -> Refusal | None:
         target: as it stands in the request line.
         path: the target without its query.
     """
+    if target in METERED_PATHS:
+        return None
     if not path.startswith("/v1/"):
         return Refusal(
             404,

@@ -27,7 +27,16 @@ class BufferPool:
     held_bytes: int = 0
 
     def take(self, count: int) -> None:
-        """Account for bytes about to be held.
+        """Account for bytes that are held from now on.
+
+        Raises:
+            Refusal: 503, there is no room.
+        """
+        self.check(count)
+        self.held_bytes += count
+
+    def check(self, count: int) -> None:
+        """Whether so many more bytes could be held at this moment.
 
         Raises:
             Refusal: 503, there is no room.
@@ -40,7 +49,6 @@ class BufferPool:
                 f" {self.max_bytes}. Try again in a moment.",
                 retry_after_s=1,
             )
-        self.held_bytes += count
 
 
 class HttpInbound:
@@ -63,8 +71,12 @@ class HttpInbound:
         declared = self._request.content_length
         if declared is not None and declared > self._max_body_bytes:
             raise self._too_large(f"{declared} bytes are announced")
-        self._hold(declared or 0)
+        self._pool.check(declared or 0)
         inflate = _decoder_of(self._request.headers.get("Content-Encoding", ""))
+        content = self._request.content
+        if inflate is None and declared is not None and content.is_eof() and content.exception() is None:
+            self._hold(declared)
+            return content.read_nowait(-1)  # as most bodies do, it came together with the head
         pieces: list[bytes] = []
         size = 0
         async for chunk in self.stream():

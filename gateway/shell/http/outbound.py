@@ -47,7 +47,7 @@ class HttpOutbound:
 
     @property
     def has_started(self) -> bool:
-        return self.response is not None
+        return self.response is not None and self.response.prepared
 
     @property
     def is_open(self) -> bool:
@@ -66,15 +66,19 @@ class HttpOutbound:
         if isinstance(connection, Connection) and connection.is_last:
             response.force_close()
         self.response = response
-        await response.prepare(self._request)
 
     async def write(self, chunk: bytes) -> None:
-        assert self.response is not None
-        await self.response.write(chunk)
+        await (await self._prepared()).write(chunk)
 
     async def end(self, chunk: bytes = b"") -> None:
+        await (await self._prepared()).write_eof(chunk)
+
+    async def _prepared(self) -> web.StreamResponse:
+        """The response, ready to be written to; until then another may take its place."""
         assert self.response is not None
-        await self.response.write_eof(chunk)
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
+        return self.response
 
     async def refuse(self, refusal: Refusal, headers: Headers) -> None:
         body = render_error(refusal)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -72,8 +73,10 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """The answer to bytes that are no HTTP request; what handlers raise never comes here."""
         refusal = _malformed(status, exc, message)
-        _log.info("malformed request", extra={"reason": refusal.message[:200]})
+        request_id = secrets.token_hex(16)
+        _log.info("malformed request", extra={"request_id": request_id, "reason": refusal.message[:200]})
         response = web.Response(status=refusal.status, body=render_error(refusal), content_type="application/json")
+        response.headers["x-gateway-request-id"] = request_id
         response.force_close()
         return response
 
@@ -121,6 +124,8 @@ class HttpServer(web.Server):
             if connection.is_last:
                 response.force_close()
             return response
+        except ConnectionError:  # the client left; aiohttp would make an answer of it
+            raise asyncio.CancelledError from None
         finally:
             self._running.discard(task)
             connection.has_partial_head = False

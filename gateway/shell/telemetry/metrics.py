@@ -196,14 +196,6 @@ class Metrics:
         self.tokens_saved = Labelled(
             Counter("compaction_tokens_saved", "Prompt tokens that compaction spared.", ["model"], registry=registry)
         )
-        self.sections = Labelled(
-            Counter(
-                "token_budget_section_tokens",
-                "Prompt tokens forwarded, by section.",
-                ["section"],
-                registry=registry,
-            )
-        )
         self.estimate_error = Labelled(
             Histogram(
                 "token_estimate_error_ratio",

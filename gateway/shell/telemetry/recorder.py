@@ -83,9 +83,6 @@ class Recorder:
             metrics.summarizations[(receipt.brief.level.value,)].inc()
         if receipt.saved_tokens > 0:
             metrics.tokens_saved[(model,)].inc(receipt.saved_tokens)
-        for section, tokens in receipt.sections.items():
-            if tokens:
-                metrics.sections[(section,)].inc(tokens)
 
 
 def access_fields(exchange: Exchange) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from gateway.core.routing.routes import Route
+from gateway.core.routing.routes import Route, Timeouts
 from gateway.core.wire.headers import Headers
 from gateway.ports import UpstreamCall, UpstreamFault
+from gateway.shell.deadlines import Deadlines
 
 _SKIPPED_AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _MAX_CACHED_URLS = 512
@@ -26,6 +27,7 @@ class HttpUpstream:
         self._urls: dict[str, URL] = {}
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._deadlines = Deadlines()
 
     async def __aenter__(self) -> HttpUpstream:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=30)
@@ -62,18 +64,18 @@ class HttpUpstream:
         # A body that is still being uploaded has the total deadline; only then does the head's begin.
         wait_s = limits.total_s if upload else limits.header_s
         try:
-            async with asyncio.timeout(wait_s):
+            with self._deadlines.within(wait_s):
                 response = await request
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             if upload and upload.failure:
                 raise upload.failure from None
             raise _fault_of(error, limits.connect_s, wait_s) from None
-        return HttpAnswer(response, limits.first_token_s, limits.idle_s, deadline)
+        return HttpAnswer(response, limits, deadline, self._deadlines)
 
     def _timeout_of(self, connect_s: float) -> aiohttp.ClientTimeout:
         found = self._timeouts.get(connect_s)
         if found is None:
-            found = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, connect=connect_s)
+            found = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
             self._timeouts[connect_s] = found
         return found
 
@@ -120,12 +122,14 @@ def _fault_of(error: Exception, connect_s: float, wait_s: float) -> UpstreamFaul
 class HttpAnswer:
     """`ports.UpstreamAnswer` over an aiohttp response."""
 
-    __slots__ = ("_begun", "_deadline", "_first_token_s", "_has_begun", "_idle_s", "_response")
+    __slots__ = ("_begun", "_deadline", "_deadlines", "_has_begun", "_limits", "_response")
 
-    def __init__(self, response: aiohttp.ClientResponse, first_token_s: float, idle_s: float, deadline: float) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, limits: Timeouts, deadline: float, deadlines: Deadlines
+    ) -> None:
         self._response = response
-        self._first_token_s = first_token_s
-        self._idle_s = idle_s
+        self._limits = limits
+        self._deadlines = deadlines
         self._deadline = deadline
         self._begun: list[bytes] = []
         self._has_begun = False
@@ -150,23 +154,28 @@ class HttpAnswer:
             yield chunk
 
     async def _next(self) -> bytes:
-        """The next bytes; none at the end."""
-        wait_s = self._idle_s if self._has_begun else self._first_token_s
-        left_s = self._deadline - asyncio.get_running_loop().time()
+        """The next bytes; none at the end. Bytes that are here already cost no deadline."""
+        content, limits = self._response.content, self._limits
+        wait_s = limits.idle_s if self._has_begun else limits.first_token_s
         try:
-            async with asyncio.timeout(min(wait_s, left_s)):
-                chunk = await self._response.content.readany()
+            chunk: bytes = content.read_nowait(-1)
+            if not chunk and not content.is_eof():
+                left_s = self._deadline - asyncio.get_running_loop().time()
+                with self._deadlines.within(min(wait_s, left_s)):
+                    chunk = await content.readany()
         except TimeoutError:
-            if left_s < wait_s:
-                raise UpstreamFault(
-                    "total_timeout", "the answer took too long as a whole", is_retryable=False
-                ) from None
-            kind = "idle_timeout" if self._has_begun else "first_token_timeout"
-            raise UpstreamFault(kind, f"no byte for {wait_s:g} s", is_retryable=False) from None
+            raise self._silence(wait_s) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UpstreamFault("cut", f"the answer broke off: {_said(error)}", is_retryable=False) from None
         self._has_begun = True
         return chunk
+
+    def _silence(self, wait_s: float) -> UpstreamFault:
+        """Which deadline has passed."""
+        if asyncio.get_running_loop().time() >= self._deadline:
+            return UpstreamFault("total_timeout", "the answer took too long as a whole", is_retryable=False)
+        kind = "idle_timeout" if self._has_begun else "first_token_timeout"
+        return UpstreamFault(kind, f"no byte for {wait_s:g} s", is_retryable=False)
 
     def close(self) -> None:
         self._response.close() if not self._response.content.is_eof() else self._response.release()
