@@ -24,12 +24,19 @@ class Deadlines:
         """A context in which the current task is cancelled when the time is over; then `TimeoutError` is raised."""
         return Wait(self, seconds)
 
+    @property
+    def is_ticking(self) -> bool:
+        """Whether anybody waited at the last look."""
+        return self._timer is not None
+
     def add(self, wait: Wait, loop: asyncio.AbstractEventLoop) -> None:
+        """A wait begins."""
         self._waits.add(wait)
         if self._timer is None:
             self._timer = loop.call_later(_TICK_S, self._tick, loop)
 
     def discard(self, wait: Wait) -> None:
+        """A wait has ended."""
         self._waits.discard(wait)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -67,6 +74,7 @@ class Wait:
             raise TimeoutError from error
 
     def expire(self) -> None:
+        """Interrupt the task that waits."""
         if not self.has_expired:
             self.has_expired = True
             self._task.cancel()

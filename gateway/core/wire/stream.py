@@ -279,6 +279,6 @@ def _plain_null(data: bytes) -> Edit | None:
     end = at + len(b'"usage":null')
     if data.startswith(b',"', end):
         return Edit(at, end + 1, b"")
-    if data.startswith(b"}", end) and data.startswith(b",", at - 1):
+    if data.startswith(b"}", end) and data.startswith(b",", at - 1) and not data[at - 2 : at - 1].isspace():
         return Edit(at - 1, end, b"")
     return None
