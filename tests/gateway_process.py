@@ -363,11 +363,11 @@ def chunked(pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[bytes]:
     yield b"0\r\n\r\n"
 
 
-async def ask_raw(gateway: GatewayProcess, *pieces: bytes, is_head: bool = False) -> Answer:
+async def ask_raw(gateway: GatewayProcess, *pieces: bytes, is_head: bool = False, timeout_s: float = 8) -> Answer:
     """One request's bytes on a connection of their own."""
     async with await Wire.open(gateway.port) as wire:
         sending = asyncio.create_task(wire.send(*pieces))
         try:
-            return await wire.answer(is_head=is_head)
+            return await wire.answer(timeout_s, is_head=is_head)
         finally:
             sending.cancel()

@@ -195,7 +195,7 @@ async def test_too_large_is_said_before_the_body_is_sent(shared_gateway: Gateway
 async def test_a_large_body_within_the_bound(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
     """12 MB of one message is counted and refused by the budget; others are served meanwhile."""
     body = message('{"role":"user","content":"' + "word " * (12 * MEGABYTE // 5) + '"}')
-    asking = asyncio.create_task(ask_raw(shared_gateway, post(body)))
+    asking = asyncio.create_task(ask_raw(shared_gateway, post(body), timeout_s=60))
     latest = 0.0
     while not asking.done():
         began = time.monotonic()
@@ -356,6 +356,15 @@ async def test_upgrade_is_not_followed(shared_gateway: GatewayProcess, upstream:
 
     assert answer.status == 200
     assert upstream.requests[0].header("upgrade") is None
+
+
+async def test_websocket_is_refused_in_plain_words(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
+    lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAA"]
+    answer = await ask_raw(shared_gateway, head("GET", "/v1/realtime?model=gpt-realtime", *lines))
+
+    assert answer.status == 501
+    assert answer.error()["code"] == "websocket_unsupported"
+    assert upstream.requests == []
 
 
 async def test_pipelined_requests_are_answered_in_order(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,7 +200,13 @@ async def test_a_client_that_stops_reading_holds_little(shared_gateway: GatewayP
     assert peak - before < 40 * 2**20
 
 
+def open_files(gateway: GatewayProcess) -> int:
+    return len(list(Path(f"/proc/{gateway.pid}/fd").iterdir()))
+
+
 async def test_hundred_leave_together(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
+    """Nothing of them is left: no request, no buffer, no socket."""
+    files = open_files(shared_gateway)
     upstream.script.extend(stall(3) for _ in range(100))
     wires = await asyncio.gather(*(Wire.open(shared_gateway.port) for _ in range(100)))
     await asyncio.gather(*(wire.send(request_of("/v1/chat/completions", {**CHAT, "stream": True})) for wire in wires))
@@ -211,5 +218,7 @@ async def test_hundred_leave_together(shared_gateway: GatewayProcess, upstream: 
 
     assert max(one.at_s for one in cancelled) - left_s < 2
     async with asyncio.timeout(5):
-        while (await shared_gateway.metrics()).total("gateway_requests_in_flight"):
+        while (await shared_gateway.metrics()).total("gateway_requests_in_flight") or (
+            open_files(shared_gateway) > files + 5
+        ):
             await asyncio.sleep(0.02)

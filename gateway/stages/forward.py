@@ -169,26 +169,13 @@ async def _relay_raw(exchange: Exchange, answer: UpstreamAnswer, headers: Header
 async def _relay_whole(exchange: Exchange, answer: UpstreamAnswer, headers: Headers) -> None:
     """Hold a JSON answer until it is whole, so that a broken one is an honest error; a huge one is streamed."""
     outbound, outcome = exchange.outbound, exchange.outcome
-    held: list[bytes] = []
-    size, began_s = 0, time.perf_counter()
-    async with aclosing(answer.chunks()) as chunks:
-        async for chunk in chunks:
-            size += len(chunk)
-            if outbound.has_started:
-                await outbound.write(chunk)
-                continue
-            held.append(chunk)
-            if size > _HELD_BYTES:
-                _mark_first_byte(exchange)
-                await outbound.start(answer.status, headers, _length_of(answer.headers))
-                await outbound.write(b"".join(held))
-                held.clear()
-    if outbound.has_started:
-        await outbound.end()
-        return
+    began_s = time.perf_counter()
+    body = await _begun(answer, _HELD_BYTES + 1)
     outcome.upstream_s += time.perf_counter() - began_s
     _mark_first_byte(exchange)
-    body = b"".join(held)
+    if len(body) > _HELD_BYTES:
+        await _relay_raw(exchange, answer, headers)
+        return
     if answer.status < 400:
         outcome.usage = usage_of_answer(body)
     await outbound.start(answer.status, headers, len(body))

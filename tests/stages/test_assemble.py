@@ -295,6 +295,20 @@ def test_what_was_pinned_when_it_was_folded_stays_until_the_next_fold() -> None:
     assert after.raws[:-2] == folded.raws
 
 
+def test_a_brief_that_is_no_gain_is_left_alone() -> None:
+    """Undone to a large question inside the fold, a chat that fits is smaller without the brief: it goes as it is."""
+    large = [SYSTEM, ask("Q" * 2000)]
+    for step in range(6):
+        large += [call("call_1"), result("call_1", f"output {step}")]
+    world = World(budget_of(1200, brief=400))
+    world.target_ratio = 0.01
+    folded = run(world.send([*large, say("Well. " * 300), ask("And now? " * 100)]))
+    undone = run(world.send(large))
+
+    assert folded.brief.covers > 10
+    assert undone.forwarded == undone.body
+
+
 def test_clients_never_share() -> None:
     """Another client with the same history gets a brief of its own."""
     world = World(budget_of(1200), summarizer=FakeSummarizer())

@@ -43,13 +43,14 @@ from tests.histories import (
     per_word,
     raw_messages,
     sessions,
+    texts,
     told_turns,
     too_long,
     valid_turns,
 )
 
 T = TypeVar("T")
-many = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
 OWN_RESULT = (b'{"role":"tool"', b'{"role":"function"')
 """How a shortened result begins: encoded without the client's white space."""
@@ -267,6 +268,30 @@ def assert_tells_of_its_own(sent: Sent) -> None:
 
 
 @many
+@given(session=sessions(), world=worlds, text=texts, data=st.data())
+def test_6_an_edited_history_gets_no_stale_brief(
+    session: list[list[Message]], world: World, text: str, data: st.DataObject
+) -> None:
+    """One covered message rewritten, one left out, two exchanged: no brief that covers the place is used again."""
+    for sent in send_all(world, session):
+        if sent.receipt.brief is None:
+            continue
+        number = data.draw(st.integers(1, sent.brief.covers))
+        places = [index for index, message in enumerate(sent.messages) if foldable([message])]
+        at = places[number - 1]
+        before, edited, after = sent.messages[:at], sent.messages[at], sent.messages[at + 1 :]
+        for history in (
+            [*before, {**edited, "content": text + "!"}, *after],
+            [*before, *after],
+            [*before, *after[:1], edited, *after[1:]],
+        ):
+            again = run(world.send(history, tools=TOOLS))
+            is_same_start = foldable(history)[:number] == foldable(sent.messages)[:number]
+            assert is_same_start or again.receipt.brief is not sent.brief
+            assert_tells_of_its_own(again)
+
+
+@many
 @given(session=sessions(), world=worlds)
 def test_only_what_cannot_be_folded_is_refused(session: list[list[Message]], world: World) -> None:
     """Refused exactly where system messages, tools, last user message and newest unit alone do not fit."""
@@ -292,7 +317,7 @@ def test_results_are_trimmed_only_where_the_pinned_leave_no_room(session: list[l
         assert pinned + min(may_be_pinned, sent.limit // 4) > sent.limit - MIN_BRIEF_TOKENS
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(session=sessions(any_turns), budget=budgets, roles=strict_or_open)
 def test_it_fits_by_the_real_tokenizer_too(session: list[list[Message]], budget: Budget, roles: Roles) -> None:
     """The same promise with a tokenizer whose counts do not simply add up, for both kinds of templates."""

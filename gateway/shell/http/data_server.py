@@ -68,7 +68,8 @@ class DataPort:
             outbound=outbound,
             started_s=time.perf_counter(),
         )
-        exchange.outcome.refusal = refusal or decide_target(target, path)
+        refusal = refusal or decide_target(target, path) or decide_upgrade(request.headers.get(hdrs.UPGRADE))
+        exchange.outcome.refusal = refusal
         try:
             await self._walk(exchange)
         finally:
@@ -80,6 +81,13 @@ def _finished(outbound: HttpOutbound) -> web.StreamResponse:
     if outbound.response is None:  # the pipeline always answers; without an answer there is nothing to send
         raise asyncio.CancelledError
     return outbound.response
+
+
+def decide_upgrade(protocol: str | None) -> Refusal | None:
+    """A websocket is refused in plain words; any other offer to speak another protocol may be passed over."""
+    if protocol is None or protocol.strip().lower() != "websocket":
+        return None
+    return Refusal(501, "websocket_unsupported", "This gateway passes no websockets on; ask the upstream itself.")
 
 
 def decide_target(target: str, path: str) -> Refusal | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
 
 from gateway.core.errors import Refusal, render_error
 from gateway.core.wire.headers import Headers
@@ -55,7 +54,7 @@ class HttpOutbound:
         return transport is not None and not transport.is_closing()
 
     async def start(self, status: int, headers: Headers, length: int | None) -> None:
-        response = _HeldResponse(status=status, headers=CIMultiDict(headers))
+        response = _HeldResponse(status=status, headers=headers)
         response.headers["x-gateway-request-id"] = self._request_id
         response.headers.setdefault(hdrs.SERVER, _SERVER)
         if self._origin is not None:

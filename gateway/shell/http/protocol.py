@@ -85,7 +85,7 @@ def _malformed(status: int, exc: BaseException | None, message: str | None) -> R
     if isinstance(exc, LineTooLong):
         text = f"The request line may hold {_MAX_LINE_BYTES} bytes and a header {_MAX_FIELD_BYTES}; one is longer."
         return Refusal(431, "request_header_too_large", text)
-    reason = (message or str(exc) or type(exc).__name__).splitlines()[0][:200].rstrip(":")
+    reason = (message or str(exc) or type(exc).__name__).splitlines()[0][:200].rstrip(".:")
     return Refusal(status, "malformed_request", f"The bytes received are not a valid HTTP request: {reason}.")
 
 

@@ -122,30 +122,27 @@ def _fault_of(error: Exception, connect_s: float, wait_s: float) -> UpstreamFaul
 class HttpAnswer:
     """`ports.UpstreamAnswer` over an aiohttp response."""
 
-    __slots__ = ("_begun", "_deadline", "_deadlines", "_has_begun", "_limits", "_response")
+    __slots__ = ("_begun", "_deadline", "_deadlines", "_has_begun", "_limits", "_response", "headers", "status")
 
     def __init__(
         self, response: aiohttp.ClientResponse, limits: Timeouts, deadline: float, deadlines: Deadlines
     ) -> None:
         self._response = response
+        self.status = response.status
+        self.headers: Headers = list(response.headers.items())
         self._limits = limits
         self._deadlines = deadlines
         self._deadline = deadline
         self._begun: list[bytes] = []
         self._has_begun = False
 
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Headers:
-        return list(self._response.headers.items())
-
     async def begin(self, min_bytes: int) -> bytes:
-        while sum(map(len, self._begun)) < min_bytes and (chunk := await self._next()):
-            self._begun.append(chunk)
-        return b"".join(self._begun)
+        begun = self._begun
+        size = sum(map(len, begun))
+        while size < min_bytes and (chunk := await self._next()):
+            begun.append(chunk)
+            size += len(chunk)
+        return begun[0] if len(begun) == 1 else b"".join(begun)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         for chunk in self._begun:

@@ -1,0 +1,233 @@
+"""Plans: what stays, what is folded, what must be shortened."""
+
+from __future__ import annotations
+
+import time
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gateway.core.context.facts import MessageFacts
+from gateway.core.context.plan import (
+    MIN_BRIEF_TOKENS,
+    MIN_TRIMMED_TOKENS,
+    FoldLimits,
+    FoldPlan,
+    plan_fold,
+    plan_trims,
+    plan_with_brief,
+)
+from gateway.core.context.units import Outline, outline_of
+
+FIXED = 7
+Chat = list[MessageFacts]
+
+
+def fact(role: str, tokens: int, *calls: str, answers: str | None = None) -> MessageFacts:
+    return MessageFacts(role, tokens, b"", calls, answers)
+
+
+sizes = st.one_of(st.integers(4, 60), st.integers(4, 400), st.integers(4, 3000))
+rounds = st.lists(sizes, min_size=2, max_size=4).map(
+    lambda tokens: [
+        fact("assistant", tokens[0], *(f"c{place}" for place in range(len(tokens) - 1))),
+        *(fact("tool", size, answers=f"c{place}") for place, size in enumerate(tokens[1:])),
+    ]
+)
+atoms = st.one_of(
+    st.builds(lambda size: [fact("user", size)], sizes),
+    st.builds(lambda user, said: [fact("user", user), fact("assistant", said)], sizes, sizes),
+    rounds,
+    st.lists(rounds, min_size=2, max_size=6).map(lambda found: [each for one in found for each in one]),
+    st.builds(lambda size: [fact("system", size)], st.integers(4, 60)),
+)
+chats = st.builds(
+    lambda first, rest: [*first, *(each for atom in rest for each in atom)],
+    st.lists(st.builds(fact, st.just("system"), st.integers(4, 200)), max_size=2),
+    st.lists(atoms, min_size=1, max_size=12),
+)
+limits_of_all_sizes = st.builds(
+    FoldLimits,
+    prompt=st.one_of(st.integers(0, 400), st.integers(200, 3000), st.integers(2000, 9000)),
+    brief=st.sampled_from([0, 96, 100, 400, 1200]),
+    recent=st.sampled_from([0, 50, 450]),
+    first_user=st.sampled_from([0, 50, 500]),
+    target_ratio=st.sampled_from([0.05, 0.3, 0.5, 0.9, 1.0]),
+)
+many = settings(max_examples=200, deadline=None)
+
+
+def total_of(chat: Chat) -> int:
+    return FIXED + sum(each.tokens for each in chat)
+
+
+def results_of(chat: Chat, plan: FoldPlan) -> list[MessageFacts]:
+    return [chat[index] for index in plan.kept if chat[index].is_tool_result]
+
+
+def folds(chat: Chat, limits: FoldLimits) -> tuple[Outline, list[FoldPlan]]:
+    """The plan of a chat that has no brief, and of one that has one at each boundary."""
+    outline = outline_of(chat)
+    return outline, [plan_fold(outline, FIXED, limits, covered) for covered in outline.boundaries]
+
+
+@many
+@given(chat=chats, limits=limits_of_all_sizes)
+def test_it_fits_once_results_are_trimmed_or_says_what_lacks(chat: Chat, limits: FoldLimits) -> None:
+    """kept + brief, less what results can lose, is at most the limit; else `lacking_tokens` is exactly the rest."""
+    for plan in folds(chat, limits)[1]:
+        spare = sum(max(0, each.tokens - MIN_TRIMMED_TOKENS) for each in results_of(chat, plan))
+        over = plan.kept_tokens + plan.brief_tokens - spare - limits.prompt
+
+        assert plan.kept_tokens == FIXED + sum(chat[index].tokens for index in plan.kept)
+        assert plan.lacking_tokens == max(0, over)
+        assert not plan.lacking_tokens or plan.brief_tokens == 0
+
+
+@many
+@given(chat=chats, limits=limits_of_all_sizes)
+def test_only_pinned_content_can_lack(chat: Chat, limits: FoldLimits) -> None:
+    """A plan lacks tokens only where system messages, the last user message and the newest unit do not fit."""
+    outline, plans = folds(chat, limits)
+    deepest = plan_with_brief(outline, FIXED, outline.boundaries[-1], (), 0)
+    least = deepest.kept_tokens - sum(max(0, each.tokens - MIN_TRIMMED_TOKENS) for each in results_of(chat, deepest))
+
+    assert [plan.lacking_tokens for plan in plans] == [max(0, least - limits.prompt)] * len(plans)
+
+
+@many
+@given(chat=chats, limits=limits_of_all_sizes)
+def test_units_stay_whole_and_pinned_messages_stay(chat: Chat, limits: FoldLimits) -> None:
+    """What is folded is a prefix that ends at a boundary, less the pinned; order is the client's."""
+    outline, plans = folds(chat, limits)
+    for plan in plans:
+        covered = {outline.places[number - 1] for number in range(1, plan.covers + 1)}
+        pinned = {outline.places[number - 1] for number in plan.pinned}
+
+        assert plan.covers in outline.boundaries
+        assert list(plan.kept) == sorted(set(range(len(chat))) - covered | pinned)
+        assert pinned <= covered
+        assert all(chat[index].role == "user" for index in pinned)
+        assert outline.last_user is None or outline.places[outline.last_user - 1] in plan.kept
+
+
+@many
+@given(chat=chats, limits=limits_of_all_sizes)
+def test_the_brief_stands_where_the_fold_ends(chat: Chat, limits: FoldLimits) -> None:
+    """Before it all that is kept of what was folded, and system messages among it; after it the first that stays."""
+    outline, plans = folds(chat, limits)
+    for plan in plans:
+        if plan.covers < len(outline.places):
+            assert plan.kept[plan.brief_before] == outline.places[plan.covers]
+
+
+@many
+@given(chat=chats, limits=limits_of_all_sizes)
+def test_a_brief_is_smaller_than_what_it_replaces(chat: Chat, limits: FoldLimits) -> None:
+    """No brief is made that costs as much as the messages it stands for, nor one too small to say anything."""
+    for plan in folds(chat, limits)[1]:
+        assert plan.brief_tokens == 0 or MIN_BRIEF_TOKENS <= plan.brief_tokens <= limits.brief
+        assert plan.brief_tokens == 0 or plan.kept_tokens + plan.brief_tokens < total_of(chat)
+
+
+@many
+@given(chat=chats, limits=limits_of_all_sizes)
+def test_more_is_folded_wherever_there_is_more(chat: Chat, limits: FoldLimits) -> None:
+    """A brief that exists is built upon: the next plan covers more, unless all that may be folded is folded."""
+    outline, plans = folds(chat, limits)
+    for covered, plan in zip(outline.boundaries, plans, strict=True):
+        assert plan.covers > covered or plan.covers == covered == outline.boundaries[-1]
+
+
+@many
+@given(chat=chats, limits=limits_of_all_sizes)
+@example(
+    chat=[fact("user", 10), fact("assistant", 800), fact("assistant", 10, "c"), fact("tool", 700, answers="c")],
+    limits=FoldLimits(prompt=1000, brief=1200, recent=0, first_user=50, target_ratio=0.5),
+)
+def test_results_are_trimmed_only_for_want_of_room(chat: Chat, limits: FoldLimits) -> None:
+    """Results must lose something only where what stays at the deepest fold leaves no room for the smallest brief."""
+    outline, plans = folds(chat, limits)
+    for plan in plans:
+        deepest = plan_with_brief(outline, FIXED, outline.boundaries[-1], plan.pinned, 0)
+        room = limits.prompt - deepest.kept_tokens
+
+        assert plan.kept_tokens + plan.brief_tokens <= limits.prompt or room < MIN_BRIEF_TOKENS
+
+
+@many
+@given(chat=chats, limits=limits_of_all_sizes)
+def test_no_more_is_folded_than_the_target_asks_for(chat: Chat, limits: FoldLimits) -> None:
+    """One unit less, and the prompt would be above the target, or there would be nothing new to fold."""
+    outline, plans = folds(chat, limits)
+    for covered, plan in zip(outline.boundaries, plans, strict=True):
+        shallower = [boundary for boundary in outline.boundaries if covered < boundary < plan.covers]
+        if shallower and plan.brief_tokens == limits.brief:
+            less = plan_with_brief(outline, FIXED, shallower[-1], plan.pinned, 0)
+            assert less.kept_tokens + plan.brief_tokens > int(limits.target_ratio * limits.prompt)
+
+
+def test_a_first_user_message_is_pinned_up_to_its_cap() -> None:
+    """The task stays beside the brief unless it is a book."""
+    limits = FoldLimits(prompt=1000, brief=200, recent=0, first_user=100, target_ratio=0.5)
+
+    def pinned(first_tokens: int) -> tuple[int, ...]:
+        chat = [fact("user", first_tokens), *[fact("assistant", 150)] * 8, fact("user", 20)]
+        return plan_fold(outline_of(chat), FIXED, limits, 0).pinned
+
+    assert pinned(100) == (1,)
+    assert pinned(101) == ()
+
+
+def test_a_first_user_message_that_cannot_stay_goes() -> None:
+    """Where the rest fits only without it, the first user message is folded like any other."""
+    limits = FoldLimits(prompt=1000, brief=200, recent=0, first_user=250, target_ratio=0.5)
+    chat = [fact("user", 240), fact("assistant", 300), fact("user", 900)]
+    plan = plan_fold(outline_of(chat), FIXED, limits, 0)
+
+    assert (plan.pinned, plan.lacking_tokens, plan.kept) == ((), 0, (2,))
+
+
+def test_an_applied_brief_keeps_its_place_and_its_pins() -> None:
+    """What was pinned when a brief was made stays beside it, whoever is the last user now."""
+    chat = [fact("system", 5), *[fact("user", 10), fact("assistant", 10)] * 4, fact("user", 10)]
+    plan = plan_with_brief(outline_of(chat), FIXED, 4, (1, 3), 50)
+
+    assert plan.kept == (0, 1, 3, 5, 6, 7, 8, 9)
+    assert plan.brief_before == 3
+    assert plan.kept_tokens == FIXED + 5 + 7 * 10
+
+
+@many
+@given(tokens=st.lists(st.integers(1, 3000), max_size=8), share=st.floats(0, 1.2), others=st.lists(st.integers(1, 99)))
+def test_trims_take_the_largest_first_and_no_more_than_they_must(
+    tokens: list[int], share: float, others: list[int]
+) -> None:
+    """Results are levelled down together, lose what is asked if they can, and one token higher would be too little."""
+    chat = [fact("tool", size, answers="c") for size in tokens] + [fact("user", size) for size in others]
+    can_lose = sum(max(0, size - MIN_TRIMMED_TOKENS) for size in tokens)
+    wanted = int(can_lose * share)
+    levels = plan_trims(chat, range(len(chat)), wanted)
+    lost = sum(tokens[index] - level for index, level in levels.items())
+
+    assert len(set(levels.values())) <= 1
+    assert all(MIN_TRIMMED_TOKENS <= level < tokens[index] for index, level in levels.items())
+    assert lost >= min(wanted, can_lose)
+    if levels and wanted <= can_lose:
+        level = min(levels.values())
+        assert sum(max(0, size - level - 1) for size in tokens) < wanted
+
+
+def test_a_thousand_messages_are_planned_in_milliseconds() -> None:
+    """Printed, not asserted: the time depends on the machine."""
+    chat = [fact("system", 50)]
+    for turn in range(250):
+        chat += [fact("user", 40), fact("assistant", 20, f"c{turn}"), fact("tool", 200, answers=f"c{turn}")]
+        chat += [fact("assistant", 120)]
+    limits = FoldLimits(prompt=7000, brief=1200, recent=450, first_user=1750, target_ratio=0.5)
+    started = time.perf_counter()
+    for _ in range(20):
+        plan = plan_fold(outline_of(chat), FIXED, limits, 0)
+    print(f"\nplan of {len(chat)} messages, outline and fold: {(time.perf_counter() - started) / 20 * 1e3:.2f} ms")
+
+    assert plan.lacking_tokens == 0
