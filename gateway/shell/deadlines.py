@@ -57,9 +57,9 @@ class Wait:
         self.has_expired = False
 
     def __enter__(self) -> Wait:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
-        loop = task.get_loop()
         self._task = task
         self._cancelling = task.cancelling()
         self.due = loop.time() + self._seconds

@@ -133,8 +133,8 @@ class HttpAnswer:
         self._limits = limits
         self._deadlines = deadlines
         self._deadline = deadline
-        self._begun: list[bytes] = []
-        self._has_begun = False
+        self._begun = _arrived(response.content)
+        self._has_begun = bool(self._begun)
 
     async def begin(self, min_bytes: int) -> bytes:
         begun = self._begun
@@ -176,6 +176,14 @@ class HttpAnswer:
 
     def close(self) -> None:
         self._response.close() if not self._response.content.is_eof() else self._response.release()
+
+
+def _arrived(content: aiohttp.StreamReader) -> list[bytes]:
+    """What came together with the head, as most whole answers do."""
+    if content.exception() is not None:
+        return []
+    chunk = content.read_nowait(-1)
+    return [chunk] if chunk else []
 
 
 def _said(error: BaseException) -> str:
