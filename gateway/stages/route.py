@@ -26,6 +26,6 @@ class RouteStage:
             raise Refusal(
                 404,
                 "model_not_found",
-                f"No upstream of this gateway serves the model {model!r}; see `models` of each upstream in its configuration.",
+                f"No upstream of this gateway serves the model {model!r}; `models` of an upstream says which it does.",
                 param="model",
             )

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import gzip
+import hashlib
 import os
 import random
 import shutil
@@ -13,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,8 +39,15 @@ def counter():
 
 
 @pytest.fixture(scope="module", params=ENCODINGS)
-def encoding(request):
-    return load_encoding(request.param)
+def encoding(request, tmp_path_factory):
+    """tiktoken's own encoding, patterns and checks included; its cache is filled, so that it downloads nothing."""
+    cache = tmp_path_factory.mktemp("cache")
+    url = f"https://openaipublic.blob.core.windows.net/encodings/{request.param}.tiktoken"
+    packed = resources.files("gateway.data").joinpath(f"{request.param}.tiktoken.gz").read_bytes()
+    (cache / hashlib.sha1(url.encode()).hexdigest()).write_bytes(gzip.decompress(packed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(cache))
+        return tiktoken.get_encoding(request.param)
 
 
 def own_count(encoding, text):
@@ -160,7 +170,7 @@ async def test_a_big_text_leaves_the_loop_running(counter):
     assert turns > 200
 
 
-async def test_words_are_counted_without_a_tokenizer():
+async def test_words_are_counted_without_a_tokenizer(caplog):
     """Words times the rate, never less than a fourth of the bytes; each counted text is told as a fallback."""
     counter = TiktokenCounter(tokens_per_word=1.5)
     counts = await counter.count(Profile(WORDS), ["one two three", "漢" * 40, "", "\ud800 x"])
@@ -168,15 +178,29 @@ async def test_words_are_counted_without_a_tokenizer():
 
     assert counts == [5, 30, 0, 3]
     assert counter.fallbacks == 4
+    assert not caplog.records
 
 
-async def test_an_unknown_encoding_falls_back_to_words():
+async def test_an_encoding_that_cannot_be_loaded_falls_back_to_words(caplog):
+    """Loudly, once, and counting goes on."""
     counter = TiktokenCounter(tokens_per_word=1.0)
     counts = await counter.count(Profile("no_such_encoding"), ["one two three four"])
     counter.close()
 
     assert counts == [5]
     assert counter.fallbacks == 1
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+NUMERALS = st.text("0123456789²Ⅷ٣ ", max_size=12)
+LETTERS = st.text("aZéßǅ漢ʰ\u0301'sStT _-/\r\n\t", max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(NUMERALS | LETTERS, max_size=4).map("".join))
+def test_short_texts_cost_what_tiktoken_says(text, encoding, counter):
+    """Exactly: the patterns that split words, numbers and white space are tiktoken's own."""
+    assert counter.count_here(Profile(encoding.name), text) == own_count(encoding, text)
 
 
 SMALL = [("Hello, world!", 4), ("", 0), (" " * 3, 1), ("antidisestablishmentarianism", 6), ("<|endoftext|>", 7)]

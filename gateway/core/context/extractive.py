@@ -36,6 +36,8 @@ _MAX_SENTENCES_A_TURN = 40
 """A pasted book must not crowd out the conversation around it."""
 _TOLD = 0.3
 """What a word is still worth each time a chosen sentence has told it."""
+_HEARD = 0.9
+"""What a message's other sentences are still worth each time one of it is chosen."""
 _MAX_MISFITS = 64
 
 
@@ -117,6 +119,8 @@ class _Ranking:
         }
         last = max((candidate.number for candidate in candidates), default=1) or 1
         self._factor = [_factor(candidate, last) for candidate in candidates]
+        self._numbers = [candidate.number for candidate in candidates]
+        self._turn_share = dict.fromkeys(self._numbers, 1.0)
         self._hard = [1.2 * min(4, len(_HARD_VALUE.findall(candidate.text))) for candidate in candidates]
         self._heap = [(-self._score(index), index) for index in range(len(candidates))]
         heapq.heapify(self._heap)
@@ -125,7 +129,7 @@ class _Ranking:
         bag = self._bags[index]
         # An exact sum: the order of a set changes from process to process, and a rounded sum with it.
         news = math.fsum(self._value[word] for word in bag) / math.pow(len(bag) + 4, 0.6)
-        return (news + self._hard[index]) * self._factor[index]
+        return (news + self._hard[index]) * self._factor[index] * self._turn_share[self._numbers[index]]
 
     def best(self) -> int | None:
         """The candidate that adds most, which is not offered again; None when all were."""
@@ -141,6 +145,8 @@ class _Ranking:
         """A candidate was chosen: what it says is worth less in the others."""
         for word in self._bags[index]:
             self._value[word] *= _TOLD
+        if number := self._numbers[index]:
+            self._turn_share[number] *= _HEARD
 
 
 def _factor(candidate: _Candidate, last: int) -> float:

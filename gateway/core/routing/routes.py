@@ -35,7 +35,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One upstream, as a request sees it. `base_url` ends without a slash; `api_key` is "" where the client's passes."""
+    """One upstream, as requests see it: `base_url` without a slash at its end, `api_key` "" if the client's passes."""
 
     name: str
     base_url: str

@@ -1,0 +1,127 @@
+"""Facts: what is known of a message, and the digests that name it and its prefix."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.context.facts import MessageFacts, canonical_digest, chain_digests, learn_facts
+from gateway.core.tokens.weight import Weight
+from tests.histories import any_turns
+
+Message = dict[str, Any]
+chats = st.lists(any_turns, max_size=5).map(lambda turns: [message for turn in turns for message in turn])
+
+
+def facts_of(message: Message) -> MessageFacts:
+    return learn_facts(message, Weight((), 5), 7)
+
+
+@pytest.mark.parametrize(
+    ("message", "calls", "answers"),
+    [
+        ({"role": "user", "content": "hi"}, (), None),
+        ({"role": "assistant", "tool_calls": [{"id": "a"}, {"id": "b"}]}, ("a", "b"), None),
+        ({"role": "assistant", "tool_calls": None}, (), None),
+        ({"role": "assistant", "tool_calls": [{"type": "function"}]}, ("",), None),
+        ({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}, ("function:f",), None),
+        ({"role": "tool", "tool_call_id": "a", "content": "x"}, (), "a"),
+        ({"role": "tool", "content": "x"}, (), ""),
+        ({"role": "function", "name": "f", "content": "x"}, (), "function:f"),
+    ],
+)
+def test_calls_and_answers_are_paired_by_name(message: Message, calls: tuple[str, ...], answers: str | None) -> None:
+    """Calls name what they wait for, results name what they answer, old and new kinds alike."""
+    facts = facts_of(message)
+
+    assert (facts.calls, facts.answers, facts.tokens) == (calls, answers, 12)
+
+
+@pytest.mark.parametrize(
+    ("role", "is_foldable"), [("system", False), ("developer", False), ("user", True), ("tool", True)]
+)
+def test_system_and_developer_messages_are_never_folded(role: str, is_foldable: bool) -> None:
+    assert facts_of({"role": role, "content": "x"}).is_foldable is is_foldable
+
+
+SAME = {
+    "key order": {"content": "hi", "role": "user"},
+    "a null field": {"role": "user", "content": "hi", "name": None},
+    "a lone text part": {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+    "a cache mark": {"role": "user", "content": "hi", "cache_control": {"type": "ephemeral"}},
+    "a cache mark on the part": {
+        "role": "user",
+        "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}],
+    },
+    "an id of its own": {"role": "user", "content": "hi", "id": "msg_1"},
+    "an empty list of calls": {"role": "user", "content": "hi", "tool_calls": []},
+}
+OTHER = {
+    "another role": {"role": "assistant", "content": "hi"},
+    "another text": {"role": "user", "content": "hi "},
+    "a name": {"role": "user", "content": "hi", "name": "ann"},
+    "two parts": {"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]},
+    "another kind of part": {"role": "user", "content": [{"type": "refusal", "refusal": "hi"}]},
+    "a call": {"role": "user", "content": "hi", "tool_calls": [{"id": "a"}]},
+}
+
+
+@pytest.mark.parametrize("message", SAME.values(), ids=SAME.keys())
+def test_a_message_rewritten_is_the_same_message(message: Message) -> None:
+    """What clients change when they store and resend a history does not change its digest."""
+    assert canonical_digest(message) == canonical_digest({"role": "user", "content": "hi"})
+
+
+@pytest.mark.parametrize("message", OTHER.values(), ids=OTHER.keys())
+def test_another_message_is_another(message: Message) -> None:
+    """What the model would see differently has another digest."""
+    assert canonical_digest(message) != canonical_digest({"role": "user", "content": "hi"})
+
+
+def test_no_content_and_empty_content_are_the_same() -> None:
+    """Clients write `null`, an empty string or nothing where an assistant only calls tools."""
+    calls = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    contents: list[Message] = [{}, {"content": None}, {"content": ""}, {"content": []}]
+    digests = {canonical_digest({"role": "assistant", "tool_calls": calls, **content}) for content in contents}
+
+    assert len(digests) == 1
+
+
+@given(chat=chats)
+def test_a_digest_survives_json(chat: list[Message]) -> None:
+    """White space, escapes and key order of the JSON do not matter."""
+    for message in chat:
+        again = json.loads(json.dumps(dict(reversed(message.items())), indent=2, ensure_ascii=True))
+
+        assert canonical_digest(again) == canonical_digest(message)
+
+
+@given(chat=chats, scope=st.binary(max_size=8), end=st.integers(0, 30))
+def test_a_chain_names_exactly_its_prefix(chat: list[Message], scope: bytes, end: int) -> None:
+    """Digest i is a function of the first i foldable messages and the scope, and of nothing else."""
+    facts = [facts_of(message) for message in chat]
+    chain = chain_digests(scope, facts)
+    foldable = [fact for fact in facts if fact.is_foldable]
+    start = foldable[:end]
+
+    assert len(chain) == len(foldable) + 1
+    assert chain_digests(scope, start) == chain[: len(start) + 1]
+    assert chain_digests(scope + b"x", facts)[-1] not in chain
+    assert len(set(chain)) == len(chain)
+
+
+@given(chat=chats.filter(bool), data=st.data())
+def test_any_edit_changes_every_later_digest(chat: list[Message], data: st.DataObject) -> None:
+    """A brief of what came before the edit holds; none of what comes after it does."""
+    at = data.draw(st.integers(0, len(chat) - 1))
+    edited = [*chat[:at], {**chat[at], "content": "something quite different"}, *chat[at + 1 :]]
+    before, after = (chain_digests(b"", [facts_of(message) for message in each]) for each in (chat, edited))
+    number = sum(facts_of(message).is_foldable for message in chat[: at + 1])
+
+    assert before[:number] == after[:number] or not facts_of(chat[at]).is_foldable
+    if facts_of(chat[at]).is_foldable and canonical_digest(chat[at]) != canonical_digest(edited[at]):
+        assert not set(before[number:]) & set(after[number:])
