@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -89,8 +88,6 @@ def run_serve(options: argparse.Namespace) -> int:
     loaded = load_settings(options.config, os.environ)
     set_up_logging(loaded.settings.telemetry.log_level, loaded.settings.telemetry.log_format)
     reload = (lambda: load_settings(options.config, os.environ)) if options.config else None
-    gc.collect()
-    gc.freeze()
     try:
         _run_loop(serve(loaded, reload))
     except OSError as error:

@@ -23,6 +23,9 @@ _MAX_ANSWER_BYTES = 1024 * 1024
 _MIN_BODY_TOKENS = 32
 """Where a brief has less room than this for its body, nobody is asked to write it."""
 
+_INSTRUCTION_TOKENS = 256
+"""What the summariser is told beside the turns, generously."""
+
 
 @dataclass(frozen=True, slots=True)
 class SummarizerOptions:
@@ -80,7 +83,7 @@ class Summarizer:
             render_summary_request,
             job,
             self._options.model or exchange.request.model,
-            self._options.max_input_tokens,
+            self._room_for_turns(exchange, job, body_tokens),
             body_tokens,
             partial(self._counter.count_here, profile),
         )
@@ -92,6 +95,15 @@ class Summarizer:
             if written is not None:
                 return written
         return ""
+
+    def _room_for_turns(self, exchange: Exchange, job: FoldJob, body_tokens: int) -> int:
+        """What folded turns may take; where the request's own model writes, its whole prompt keeps the same budget."""
+        room = self._options.max_input_tokens
+        if self._options.route is None and exchange.receipt is not None:
+            earlier = job.earlier.tokens if job.earlier else 0
+            window = exchange.receipt.budget.max_total_tokens
+            room = min(room, window - body_tokens - earlier - _INSTRUCTION_TOKENS)
+        return max(0, room)
 
     async def _ask(self, call: UpstreamCall) -> str | None:
         """One call; None if another may do better."""

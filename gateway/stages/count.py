@@ -17,6 +17,7 @@ from gateway.core.errors import invalid_request
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.profiles import Profile, profile_of
 from gateway.core.tokens.weight import Weight, weigh_message, weigh_value
+from gateway.core.wire.body import json_fault
 from gateway.core.wire.message import parse_message
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Count, Exchange
@@ -125,7 +126,7 @@ class CountStage:
             texts, fixed = ([raw.decode()], 0) if is_json else weigh_value(value)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise invalid_request(
-                f"`{name}` could not be parsed as JSON: {error}.", param=name, code="invalid_json"
+                f"`{name}` could not be parsed as JSON: {json_fault(error, raw)}.", param=name, code="invalid_json"
             ) from None
         if value is None:
             return 0

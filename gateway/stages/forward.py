@@ -89,7 +89,8 @@ class ForwardStage:
                     exchange.outcome.upstream, exchange.outcome.fault = route.name, fault.kind
                     step = decide_after_fault(fault.is_retryable and can_repeat, tries, route)
                 else:
-                    retry_after_s = parse_retry_after(header_of(reply.answer.headers, "retry-after"))
+                    if reply.answer.status >= 400:
+                        retry_after_s = parse_retry_after(header_of(reply.answer.headers, "retry-after"))
                     step = decide_after_status(reply.answer.status, tries, route, retry_after_s)
                     if step is Next.PASS_ON or not can_repeat or (is_last and step is Next.NEXT_ROUTE):
                         exchange.outcome.fault = ""

@@ -111,7 +111,7 @@ BAD = {
     "NaN": ('{"role":"user","x":NaN}', "invalid_json", AT, "byte 19"),
     "Infinity": ('{"role":"user","x":Infinity}', "invalid_json", AT, "byte 19"),
     "a number out of range": ('{"role":"user","x":1e999}', "invalid_type", f"{AT}[...]", "out of range"),
-    "half a surrogate pair": ('{"role":"user","content":"\\ud83d, cut"}', "invalid_json", AT, "byte"),
+    "half a surrogate pair": ('{"role":"user","content":"\\ud83d, cut"}', "invalid_json", AT, "surrogate"),
     "the other half": ('{"role":"user","content":"\\ude00, cut"}', "invalid_json", AT, "surrogate"),
     "one level too deep": (nested(MAX_NESTING + 1), "invalid_json", AT, "more than 100 levels"),
     "5,000 levels": (nested(5000), "invalid_json", AT, "more than 100 levels"),

@@ -179,7 +179,7 @@ BAD = {
     ),
     "an infinite limit": ('{"model":"m","messages":[1],"n":1e400}', "invalid_type", "n", "out of range"),
     "NaN": ('{"model":"m","messages":[1],"max_tokens":NaN}', "invalid_json", None, "byte 41"),
-    "half a surrogate pair": ('{"model":"\\ud83d","messages":[1]}', "invalid_json", None, "hex escape"),
+    "half a surrogate pair": ('{"model":"\\ud83d","messages":[1]}', "invalid_json", None, "surrogate"),
     "cut short": ('{"model":"m","messages":[1', "invalid_json", None, "26 bytes"),
     "nested deeply": ('{"model":"m","messages":[' + "[" * 5000 + "]" * 5000 + "]}", "invalid_json", None, "too deeply"),
     "an array": ("[]", "invalid_json", None, "must be a JSON object"),

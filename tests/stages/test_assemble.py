@@ -300,12 +300,12 @@ def test_a_brief_that_is_no_gain_is_left_alone() -> None:
     large = [SYSTEM, ask("Q" * 2000)]
     for step in range(6):
         large += [call("call_1"), result("call_1", f"output {step}")]
-    world = World(budget_of(800, brief=400), target_ratio=0.01)
-    folded = run(world.send([*large[:-2], ask("And now? " * 100)]))
+    world = World(budget_of(1600, brief=400), target_ratio=0.01)
+    folded = run(world.send([*large[:-2], ask("And now? " * 100)], max_tokens=800))
     undone = run(world.send(large))
 
-    assert folded.brief.covers == 11
-    assert folded.brief.tokens > 100
+    assert folded.brief.covers > 5
+    assert folded.brief.tokens > 200
     assert undone.forwarded == undone.body
 
 

@@ -20,6 +20,8 @@ def trim_text(text: str, max_tokens: int, count_tokens: Callable[[str], int]) ->
         max_tokens: the bound.
         count_tokens: tokens of a text.
     """
+    if max_tokens <= 0:
+        return ""
     total = count_tokens(text)
     if total <= max_tokens:
         return text

@@ -22,6 +22,7 @@ from gateway.core.errors import Refusal, invalid_request
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _skip_space = re.compile(rb"[ \t\n\r]*").match
 _KEY_CHARS_SHOWN = 64
+_half_pair = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..").search
 _SPACES = frozenset((b" ", b"\t", b"\n", b"\r"))
 
 
@@ -130,9 +131,13 @@ def not_json(error: Exception, body: bytes) -> Refusal:
         return invalid_request("The request body is empty; a JSON object was expected.", code="invalid_json")
     if isinstance(error, msgspec.ValidationError):
         return invalid_request(f"The request body must be a JSON object: {error}.", code="invalid_json")
-    return invalid_request(
-        f"The request body ({len(body)} bytes) could not be parsed as JSON: {error}.", code="invalid_json"
-    )
+    message = f"The request body ({len(body)} bytes) could not be parsed as JSON: {json_fault(error, body)}."
+    return invalid_request(message, code="invalid_json")
+
+
+def json_fault(error: Exception, text: bytes) -> str:
+    """What a parser found wrong, in words; half a surrogate pair, as cut emoji leave it behind, is named as such."""
+    return "it holds half of a surrogate pair (\\ud800 to \\udfff)" if _half_pair(text) else str(error)
 
 
 def splice(body: bytes, edits: Iterable[Edit]) -> bytes:

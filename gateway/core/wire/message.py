@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.errors import Refusal, invalid_request
-from gateway.core.wire.body import AmbiguousObject, object_spans
+from gateway.core.wire.body import AmbiguousObject, json_fault, object_spans
 
 MAX_NESTING = 100
 """Levels of objects and arrays in one message; parsers and encoders recurse, each with a limit of its own."""
@@ -71,7 +71,8 @@ def parse_message(raw: bytes, index: int) -> dict[str, Any]:
     except RecursionError:
         raise _too_deep(at) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise invalid_request(f"{at} could not be parsed as JSON: {error}.", param=at, code="invalid_json") from None
+        fault = f"{at} could not be parsed as JSON: {json_fault(error, raw)}."
+        raise invalid_request(fault, param=at, code="invalid_json") from None
     if raw.count(b"{") + raw.count(b"[") > MAX_NESTING and _is_deeper(message, MAX_NESTING):
         raise _too_deep(at)
     if shape.role not in ROLES:
