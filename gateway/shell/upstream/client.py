@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from types import TracebackType
 
 import aiohttp
@@ -15,8 +15,15 @@ from gateway.core.wire.headers import Headers
 from gateway.ports import UpstreamCall, UpstreamFault
 from gateway.shell.deadlines import Deadlines
 
-_SKIPPED_AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_NOT_ADDED: CIMultiDict[None] = CIMultiDict({"Content-Type": None})
 _MAX_CACHED_URLS = 512
+
+
+class _PlainRequest(aiohttp.ClientRequest):
+    """A request that carries the headers it was given and no others."""
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        self._skip_auto_headers = _NOT_ADDED
 
 
 class HttpUpstream:
@@ -35,7 +42,7 @@ class HttpUpstream:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            skip_auto_headers=_SKIPPED_AUTO_HEADERS,
+            request_class=_PlainRequest,
             timeout=aiohttp.ClientTimeout(total=None),
             read_bufsize=2**18,
             max_field_size=32_768,
