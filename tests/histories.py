@@ -364,19 +364,25 @@ def _turn_of(rounds: st.SearchStrategy[list[Message]]) -> st.SearchStrategy[list
     )
 
 
-valid_turns = st.one_of(
+_valid_turns = st.one_of(
     _turn_of(st.one_of(tool_rounds(), tool_rounds(), legacy_rounds())),
     st.tuples(users, assistants).map(list),
     st.tuples(users, assistants).map(list),
     systems.map(lambda system: [system]),
 )
-any_turns = st.one_of(
-    valid_turns, valid_turns, _turn_of(broken_rounds), broken_rounds, users.map(lambda user: [user]), tool_rounds()
+_any_turns = st.one_of(
+    _valid_turns, _valid_turns, _turn_of(broken_rounds), broken_rounds, users.map(lambda user: [user]), tool_rounds()
 )
 
 
 @st.composite
-def sessions(draw: st.DrawFn, turns: st.SearchStrategy[list[Message]] = any_turns) -> list[list[Message]]:
+def turns(draw: st.DrawFn, must_be_valid: bool = False) -> list[Message]:
+    """What one turn adds to a history: as upstreams take it, or as clients send it."""
+    return draw(_valid_turns if must_be_valid else _any_turns)
+
+
+@st.composite
+def sessions(draw: st.DrawFn, must_be_valid: bool = False) -> list[list[Message]]:
     """The histories that one client sends, in order: growing, now and then edited, undone or branched."""
     history: list[Message] = draw(st.lists(systems, max_size=2))
     sent: list[list[Message]] = []
@@ -388,7 +394,7 @@ def sessions(draw: st.DrawFn, turns: st.SearchStrategy[list[Message]] = any_turn
         elif step in ("undo", "branch") and sent:
             history = list(draw(st.sampled_from(sent)))
         if step != "undo":
-            for turn in draw(st.lists(turns, min_size=1, max_size=4)):
+            for turn in draw(st.lists(turns(must_be_valid), min_size=1, max_size=4)):
                 history = [*history, *turn]
         if history:
             sent.append(history)

@@ -158,3 +158,11 @@ def test_an_extract_is_built_on_the_brief_before() -> None:
         "- [2 assistant] The migration took 41 minutes" in extracted(job_of(later, 300, extracted(job_of(SAID)))).body
     )
     assert "Rows moved: 1,204" in extracted(job_of(later, 300, summary)).body
+
+
+def test_what_the_ledger_quotes_is_not_told_twice() -> None:
+    """The room goes to what is not said yet."""
+    brief = extracted(job_of(SAID))
+
+    assert "Never deploy" not in brief.body
+    assert "db-7.internal:5432" in brief.body

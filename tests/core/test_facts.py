@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.core.context.facts import MessageFacts, canonical_digest, chain_digests, learn_facts
 from gateway.core.tokens.weight import Weight
-from tests.histories import any_turns
+from tests.histories import turns
 
 Message = dict[str, Any]
-chats = st.lists(any_turns, max_size=5).map(lambda turns: [message for turn in turns for message in turn])
+chats = st.lists(turns(), max_size=5).map(lambda turns: [message for turn in turns for message in turn])
 
 
 def facts_of(message: Message) -> MessageFacts:

@@ -73,15 +73,28 @@ def test_encodings_are_the_gateways_concern_only_where_it_reads():
     assert sent(headers, is_metered=False) == [*headers, ("x-request-id", "req_1")]
 
 
-CREDENTIALS = [("authorization", "Bearer client"), ("API-Key", "client"), ("x-api-key", "client")]
+CREDENTIALS = [
+    ("authorization", "Bearer client"),
+    ("API-Key", "client"),
+    ("x-api-key", "client"),
+    ("OpenAI-Organization", "org-client"),
+    ("openai-project", "proj-client"),
+]
 
 
 def test_an_upstreams_own_key_replaces_the_clients():
     """The client's credentials pass where the upstream has no key, and never where it has one."""
     replaced = sent(CREDENTIALS, is_metered=False, upstream_key="sk-up")
 
-    assert sent(CREDENTIALS, is_metered=False)[:3] == CREDENTIALS
+    assert sent(CREDENTIALS, is_metered=False)[:-1] == CREDENTIALS
     assert replaced == [("Authorization", "Bearer sk-up"), ("x-request-id", "req_1")]
+
+
+def test_a_request_id_that_stays_on_its_hop_is_replaced():
+    """There is always one."""
+    assert sent([("Connection", "x-request-id"), ("x-request-id", "mine")], is_metered=False) == [
+        ("x-request-id", "req_1")
+    ]
 
 
 def test_a_clients_own_request_id_is_kept():
@@ -96,6 +109,7 @@ RESPONSE_DROPPED = [
     ("Upgrade", "h2c"),
     ("Content-Length", "5"),
     ("Set-Cookie", "a=b"),
+    ("Alt-Svc", 'h3=":443"'),
     ("X-Gateway-Upstream", "other"),
 ]
 

@@ -14,7 +14,7 @@ from gateway.core.context.facts import MessageFacts, learn_facts
 from gateway.core.context.plan import MIN_TRIMMED_TOKENS
 from gateway.core.context.render import array_of, join_brief, place_brief, trim_results, turn_of
 from gateway.core.tokens.weight import weigh_message
-from tests.histories import PROFILE, any_turns, cost_of, long_texts, lumpy, per_four_chars, per_word, texts
+from tests.histories import PROFILE, cost_of, long_texts, lumpy, per_four_chars, per_word, texts, turns
 
 Message = dict[str, Any]
 CALL = {"id": "a", "type": "function", "function": {"name": "bash", "arguments": '{"cmd": "ls"}'}}
@@ -165,7 +165,7 @@ def facts_of(message: Message, rule: Callable[[str], int]) -> MessageFacts:
     return learn_facts(message, weight, sum(rule(text) for text in weight.texts))
 
 
-@given(turns=st.lists(any_turns, max_size=4))
+@given(turns=st.lists(turns(), max_size=4))
 def test_every_message_can_be_told(turns: list[list[Message]]) -> None:
     """Whatever a client sends, its own words stand in its turn."""
     for message in (message for turn in turns for message in turn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -467,3 +468,24 @@ def test_keys_of_briefs_differ_between_scopes() -> None:
 
     assert not set(one) & set(two)
     assert len(set(one)) == len(one) == len(foldable(chat_of(3))) + 1
+
+
+def test_the_time_that_assemble_takes() -> None:
+    """Printed, not asserted: 400 messages that fit, the same with a brief applied, and the making of one."""
+
+    async def timed(world: World, messages: Sequence[Message], times: int) -> float:
+        exchange = (await world.send(messages)).exchange
+        spent = 0.0
+        for _ in range(times):
+            exchange.prompt = exchange.receipt = None
+            started = time.perf_counter()
+            await world.stages[1](exchange)
+            spent += time.perf_counter() - started
+        return spent / times * 1e3
+
+    chat = chat_of(200)
+    roomy, tight = World(budget_of(10**6)), World(budget_of(7000, brief=1200, recent=450))
+    fits, applied = run(timed(roomy, chat, 200)), run(timed(tight, chat, 50))
+    print(f"\nassemble, {len(chat)} messages: fits {fits:.4f} ms, brief applied {applied:.2f} ms")
+
+    assert fits < applied

@@ -29,7 +29,6 @@ from tests.histories import (
     Message,
     Sent,
     World,
-    any_turns,
     body_of,
     budgets,
     cost_of,
@@ -46,7 +45,6 @@ from tests.histories import (
     texts,
     told_turns,
     too_long,
-    valid_turns,
 )
 
 T = TypeVar("T")
@@ -105,7 +103,7 @@ def assert_numbers(sent: Sent) -> None:
 
 
 @many
-@given(session=sessions(valid_turns), world=worlds, roles=strict_or_open)
+@given(session=sessions(must_be_valid=True), world=worlds, roles=strict_or_open)
 def test_2_valid_histories_stay_valid(session: list[list[Message]], world: World, roles: Roles) -> None:
     """Every result follows its call and every call has its results; strict templates get the sequence they take."""
     for sent in send_all(replace(world, roles=roles), session):
@@ -318,7 +316,7 @@ def test_results_are_trimmed_only_where_the_pinned_leave_no_room(session: list[l
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(session=sessions(any_turns), budget=budgets, roles=strict_or_open)
+@given(session=sessions(), budget=budgets, roles=strict_or_open)
 def test_it_fits_by_the_real_tokenizer_too(session: list[list[Message]], budget: Budget, roles: Roles) -> None:
     """The same promise with a tokenizer whose counts do not simply add up, for both kinds of templates."""
     world = World(budget, roles=roles).use(REAL)

@@ -161,8 +161,9 @@ def _fitted(
 ) -> Brief:
     """The brief with the best lines; a text may cost more than its lines do, so what is over is taken off again."""
     room = frame.body_tokens
+    quoted = {quote.text for quote in frame.ledger}
     while True:
-        body = extract_brief(told, turns, room, count) if room > 0 else ""
+        body = extract_brief(told, turns, room, count, quoted) if room > 0 else ""
         tokens = count_brief(render_brief(job.covers, frame.ledger, body))
         if tokens <= job.max_tokens or not body:
             return Brief(job.covers, level, body, frame.ledger, frame.lost_quotes, tokens, job.pinned)

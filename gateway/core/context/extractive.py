@@ -18,7 +18,7 @@ import heapq
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from gateway.core.context.sentences import split_sentences, words_of
@@ -60,7 +60,13 @@ class _Candidate(NamedTuple):
         return f"- [{self.number} {self.role}] {self.text}" if self.number else self.text
 
 
-def extract_brief(earlier: str, turns: Sequence[Turn], max_tokens: int, count_tokens: Callable[[str], int]) -> str:
+def extract_brief(
+    earlier: str,
+    turns: Sequence[Turn],
+    max_tokens: int,
+    count_tokens: Callable[[str], int],
+    told_elsewhere: Collection[str] = (),
+) -> str:
     """The best lines that fit, in the order of the conversation.
 
     Args:
@@ -68,8 +74,9 @@ def extract_brief(earlier: str, turns: Sequence[Turn], max_tokens: int, count_to
         turns: the newly folded messages, oldest first.
         max_tokens: the bound.
         count_tokens: tokens of a text.
+        told_elsewhere: sentences that need not be told here.
     """
-    candidates = _candidates(earlier, turns)
+    candidates = [each for each in _candidates(earlier, turns) if each.text not in told_elsewhere]
     chosen: list[int] = []
     left, misfits = max_tokens, 0
     ranking = _Ranking(candidates)

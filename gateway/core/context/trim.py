@@ -17,13 +17,13 @@ def trim_text(text: str, max_tokens: int, count_tokens: Callable[[str], int]) ->
 
     Args:
         text: the whole.
-        max_tokens: the bound.
+        max_tokens: the bound; below 0 is as 0.
         count_tokens: tokens of a text.
     """
     if max_tokens <= 0:
         return ""
     total = count_tokens(text)
-    if total <= max_tokens:
+    if total <= max(0, max_tokens):
         return text
     keep_chars = int(len(text) * max_tokens / total)
     while keep_chars > 0:

@@ -1,8 +1,9 @@
 """Which headers cross the gateway, in each direction.
 
 End to end headers pass both ways. Hop-by-hop headers stay on their hop (RFC 9110, section 7.6.1), the names that
-`Connection` lists among them; cookies and the gateway's own `x-gateway-*` never cross; credentials are replaced when
-the upstream has its own.
+`Connection` lists among them; cookies and the gateway's own `x-gateway-*` never cross; credentials, and the
+organisation and project that go with them, are replaced when the upstream has its own; `alt-svc` would lead clients
+past the gateway.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _HOP_BY_HOP = frozenset(
 )
 _REQUEST_DROPPED = _HOP_BY_HOP | {"host", "content-length", "cookie", "expect"}
 _REQUEST_METERED_DROPPED = _REQUEST_DROPPED | {"accept-encoding", "content-encoding"}
-_RESPONSE_DROPPED = _HOP_BY_HOP | {"set-cookie", "content-length"}
-_CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key"})
+_RESPONSE_DROPPED = _HOP_BY_HOP | {"set-cookie", "content-length", "alt-svc"}
+_CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key", "openai-organization", "openai-project"})
 _KEYED = {dropped: dropped | _CREDENTIALS for dropped in (_REQUEST_DROPPED, _REQUEST_METERED_DROPPED)}
 GATEWAY_PREFIX = "x-gateway-"
 
@@ -52,7 +53,7 @@ def forwardable_request_headers(
         sent.append(("Authorization", f"Bearer {upstream_key}"))
     if is_metered:
         sent.append(("Accept-Encoding", "identity"))
-    if "x-request-id" not in lowered:
+    if "x-request-id" not in lowered or header_of(sent, "x-request-id") is None:
         sent.append(("x-request-id", request_id))
     return sent
 
