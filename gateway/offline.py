@@ -37,7 +37,7 @@ _CACHE_BYTES = 64 * 1024 * 1024
 
 
 class FileInbound:
-    """`ports.Inbound` over bytes that are here already."""
+    """`exchange.Inbound` over bytes that are here already."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -54,7 +54,7 @@ class FileInbound:
 
 
 class NoOutbound:
-    """`ports.Outbound` of a request that nobody waits for; the stages up to assemble never answer."""
+    """`exchange.Outbound` of a request that nobody waits for; the stages up to assemble never answer."""
 
     has_started = False
     is_open = True

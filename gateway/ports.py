@@ -7,61 +7,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from gateway.core.context.brief import Brief, FoldJob
-from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
-
-if TYPE_CHECKING:
-    from gateway.exchange import Exchange
-
-
-class Inbound(Protocol):
-    """The client's request body."""
-
-    @property
-    def has_body(self) -> bool:
-        """Whether the request carries one at all."""
-
-    async def read(self) -> bytes:
-        """The whole body, decoded and bounded.
-
-        Raises:
-            Refusal: too large, too slow, cut short, undecodable, or the process holds too much already.
-        """
-
-    def stream(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, untouched, for a request that is passed through."""
-
-
-class Outbound(Protocol):
-    """The answer to the client. Nothing reaches the client before the first `write` or `send`."""
-
-    @property
-    def has_started(self) -> bool:
-        """Whether the client has seen the head."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the client is still there, as far as can be known."""
-
-    async def start(self, status: int, headers: Headers, length: int | None) -> None:
-        """Fix the head; it is sent with the first bytes. `length` is None for a body of unknown size."""
-
-    async def write(self, chunk: bytes) -> None:
-        """Bytes of the body; waits while the client reads slowly."""
-
-    async def end(self, chunk: bytes = b"") -> None:
-        """The last bytes; the body is complete with them."""
-
-    async def refuse(self, refusal: Refusal, headers: Headers) -> None:
-        """The gateway's own answer, in OpenAI's error form."""
-
-    async def abort(self) -> None:
-        """The body cannot be completed: cut the connection, so that no client takes it for whole."""
+from gateway.exchange import Exchange
 
 
 class UpstreamFault(Exception):  # noqa: N818 - named for what it is in logs and metrics

@@ -33,7 +33,8 @@ def find_units(facts: Sequence[MessageFacts]) -> list[Unit]:
     reach = list(range(len(facts)))  # the last message that must stay with this one
     caller: dict[str, int] = {}
     for index, fact in enumerate(facts):
-        caller.update(dict.fromkeys(fact.calls, index))
+        for ident in fact.calls:
+            caller[ident] = index
         if fact.answers in caller:
             reach[caller[fact.answers]] = index
     units: list[Unit] = []
@@ -91,12 +92,7 @@ def outline_of(facts: Sequence[MessageFacts]) -> Outline:
 
 def _boundaries(facts: Sequence[MessageFacts], last_user: int | None) -> list[int]:
     """How many foldable messages stand before each unit that may be the first to stay."""
-    starts = []
-    before = 0
-    for unit in find_units(facts):
-        foldable = sum(facts[index].is_foldable for index in range(unit.start, unit.end))
-        if foldable:
-            starts.append(before)
-        before += foldable
+    before = list(accumulate((fact.is_foldable for fact in facts), initial=0))
+    starts = (before[unit.start] for unit in find_units(facts) if before[unit.start] < before[unit.end])
     # Folding up to the last user message itself gains nothing, since it stays.
     return [0, *(start for start in starts if start not in (0, last_user))]

@@ -52,7 +52,7 @@ class BufferPool:
 
 
 class HttpInbound:
-    """`ports.Inbound` over an aiohttp request."""
+    """`exchange.Inbound` over an aiohttp request."""
 
     __slots__ = ("_body_idle_s", "_held_bytes", "_max_body_bytes", "_pool", "_request")
 

@@ -28,7 +28,7 @@ class _HeldResponse(web.StreamResponse):
 
 
 class HttpOutbound:
-    """`ports.Outbound` over an aiohttp request.
+    """`exchange.Outbound` over an aiohttp request.
 
     Args:
         request: what is answered.

@@ -67,6 +67,7 @@ class Metrics:
         PlatformCollector(registry=registry)
         self._models: set[str] = set()
         self._make_gateway_family(registry)
+        self._make_billing_family(registry)
         self._make_budget_family(registry)
         self._make_runtime_family(registry)
 
@@ -107,6 +108,8 @@ class Metrics:
                 registry=registry,
             )
         )
+
+    def _make_billing_family(self, registry: CollectorRegistry) -> None:
         self.tokens = Labelled(
             Counter(
                 "gateway_tokens",
