@@ -7,8 +7,9 @@ metrics and logs need is here when the walk ends, however it ends.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from gateway.core.context.brief import Brief, Level
 from gateway.core.context.budget import Budget
@@ -66,16 +67,14 @@ class Outbound(Protocol):
         """The body cannot be completed: cut the connection, so that no client takes it for whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(msgspec.Struct, frozen=True):
     """Who asks. `scope` separates what must never cross between clients; `name` is the label in metrics."""
 
     name: str
     scope: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(msgspec.Struct, frozen=True):
     """The prompt's tokens before anything was done to it.
 
     `facts` are the chat's messages, empty elsewhere; `sections` are tokens by name and sum up to `prompt_tokens`.
@@ -85,11 +84,10 @@ class Count:
     prompt_tokens: int
     fixed_tokens: int
     facts: Sequence[MessageFacts] = ()
-    sections: Mapping[str, int] = field(default_factory=dict)
+    sections: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What was done to make the prompt fit.
 
     Attributes:
@@ -112,7 +110,7 @@ class Receipt:
     prompt_tokens: int
     completion_tokens: int
     budget: Budget
-    sections: Mapping[str, int] = field(default_factory=dict)
+    sections: Mapping[str, int] = msgspec.field(default_factory=dict)
     folded_messages: int = 0
     brief: Brief | None = None
     is_new_brief: bool = False
@@ -139,8 +137,7 @@ class Receipt:
         return max(0, self.budget.max_total_tokens - self.forwarded_tokens)
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What happened on the way to the upstream and back.
 
     Attributes:
@@ -168,8 +165,7 @@ class Outcome:
     visible_text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(msgspec.Struct, frozen=True):
     """What was used. `is_estimated`: the upstream did not say, or could not be heard to the end."""
 
     prompt_tokens: int
@@ -178,8 +174,7 @@ class Bill:
     is_estimated: bool
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request on its way through the stages."""
 
     request_id: str
@@ -198,7 +193,7 @@ class Exchange:
     count: Count | None = None
     receipt: Receipt | None = None
     prompt: bytes | None = None
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: Outcome = msgspec.field(default_factory=Outcome)
     bill: Bill | None = None
     duration_s: float = 0.0
 

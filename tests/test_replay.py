@@ -58,6 +58,7 @@ class Tally:
     client_tokens: int = 0
     forwarded_tokens: int = 0
     largest: int = 0
+    grown: int = 0
     seconds: float = 0.0
     chats: set[str] = field(default_factory=set)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -80,8 +81,10 @@ class Tally:
         saved = 1 - self.forwarded_tokens / max(1, self.client_tokens)
         return (
             f"{len(self.chats)} chats, {self.requests} requests, {self.overflows} overflowed, {self.folds} new briefs,"
-            f" {self.trimmed} trimmed, {self.refused} refused {dict(self.reasons) or ''}; mean {self.client_tokens // self.requests} tokens sent,"
-            f" {self.forwarded_tokens // self.requests} forwarded (largest {self.largest}), {saved:.0%} saved;"
+            f" {self.grown} only grew,"
+            f" {self.trimmed} trimmed, {self.refused} refused {dict(self.reasons) or ''};"
+            f" mean {self.client_tokens // self.requests} tokens sent, {self.forwarded_tokens // self.requests}"
+            f" forwarded (largest {self.largest}), {saved:.0%} saved;"
             f" {self.seconds / self.requests * 1e3:.1f} ms a request in both stages"
         )
 
@@ -117,6 +120,7 @@ def prefixes(messages: Sequence[Message], every: int) -> Iterator[int]:
 async def replay(name: str, messages: Sequence[Message], every: int, tally: Tally) -> None:
     """One chat as its client lives through it."""
     world = World(BUDGET).use(COUNTER)
+    before: Sent | None = None
     raws = [json.dumps(message, ensure_ascii=False).encode() for message in messages]
     for end in prefixes(messages, every):
         body = b'{"model": "gpt-4o", "messages": [' + b", ".join(raws[:end]) + b'], "temperature": 0.5}'
@@ -125,6 +129,17 @@ async def replay(name: str, messages: Sequence[Message], every: int, tally: Tall
         tally.seconds += time.perf_counter() - started
         tally.add(name, sent)
         judge(sent, raws[:end])
+        if before is not None and is_between_compactions(before, sent):
+            assert sent.raws[: len(before.raws)] == before.raws
+            tally.grown += 1
+        before = sent
+
+
+def is_between_compactions(before: Sent, sent: Sent) -> bool:
+    """Whether the provider's cache should find all of the prompt before: same brief, nothing shortened."""
+    levels = {before.receipt.level, sent.receipt.level}
+    is_cut = Level.TRIMMED in levels or before.refusal is not None or sent.refusal is not None
+    return before.receipt.brief == sent.receipt.brief and not is_cut
 
 
 def judge(sent: Sent, raws: Sequence[bytes]) -> None:
@@ -158,7 +173,10 @@ def judge(sent: Sent, raws: Sequence[bytes]) -> None:
     ],
 )
 def test_recorded_chats_fit_and_stay_whole(name: str, prefix: str, every: int) -> None:
-    """No request over budget, no broken pair, last user message verbatim, none refused that could be made to fit."""
+    """No request over budget, no broken pair, last user message verbatim, none refused that could be made to fit.
+
+    Between compactions each prompt begins with the whole prompt before it.
+    """
     tally = Tally()
 
     async def replay_all() -> None:

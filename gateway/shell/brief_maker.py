@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import TypeAlias
 
 from gateway.core.context.brief import (
     BRIEF_ROLE,
@@ -15,6 +16,7 @@ from gateway.core.context.brief import (
     CountBrief,
     CountTokens,
     FoldJob,
+    Level,
     fold_extractive,
     fold_written,
     frame_brief,
@@ -28,6 +30,14 @@ from gateway.tasks import TaskGroup
 
 MAX_WRITING = 32
 """Summaries in flight; above this, folds are extractive at once."""
+Writing: TypeAlias = asyncio.Task[Brief | None]
+
+
+def _written(writing: Writing | None) -> Brief | None:
+    """What a summary has come to: None while it is written, or if it failed; failures are logged by the task group."""
+    if writing is None or not writing.done() or writing.cancelled() or writing.exception() is not None:
+        return None
+    return writing.result()
 
 
 class StoredBriefMaker:
@@ -76,21 +86,25 @@ class StoredBriefMaker:
         present = await self._store.find([key])  # another fold may have ended since this request looked
         if present is not None:
             return present, False
-        brief = await self._written_in_time(exchange, profile, key, job) or await self.refold(profile, job)
+        writing = self._begin_writing(exchange, profile, job)
+        if writing is not None:
+            await asyncio.wait({writing}, timeout=self._deadline_s)
+        brief = _written(writing)
+        if brief is None:
+            extract = await self.refold(profile, job)
+            brief = _written(writing) or extract  # it may have come while the extract was made
         applied = await self._store.put_if_absent(scope, key, brief)
+        if writing is not None and brief.level is Level.EXTRACTIVE:
+            self._tasks.spawn(self._keep_late(writing, key), "late summary")
         return applied, applied is brief
 
-    async def _written_in_time(self, exchange: Exchange, profile: Profile, key: bytes, job: FoldJob) -> Brief | None:
+    def _begin_writing(self, exchange: Exchange, profile: Profile, job: FoldJob) -> Writing | None:
         if self._summarizer is None or self._summarizer.is_off or self._writing >= MAX_WRITING:
             return None
         self._writing += 1
         writing = self._tasks.spawn(self._write(self._summarizer, exchange, profile, job), "summary")
         writing.add_done_callback(self._wrote)
-        await asyncio.wait({writing}, timeout=self._deadline_s)
-        if not writing.done():
-            self._tasks.spawn(self._keep_late(writing, key), "late summary")
-            return None
-        return None if writing.cancelled() or writing.exception() else writing.result()
+        return writing
 
     def _wrote(self, _: object) -> None:
         self._writing -= 1
@@ -101,8 +115,9 @@ class StoredBriefMaker:
         written = await summarizer.write(exchange, profile, job, frame.body_tokens)
         return await asyncio.to_thread(fold_written, job, frame, written, count, count_brief)
 
-    async def _keep_late(self, writing: asyncio.Task[Brief | None], key: bytes) -> None:
-        brief = await writing
+    async def _keep_late(self, writing: Writing, key: bytes) -> None:
+        await asyncio.wait({writing})
+        brief = _written(writing)
         if brief is not None:
             await self._store.put_better(key, brief)
 

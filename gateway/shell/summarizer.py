@@ -18,11 +18,11 @@ from gateway.exchange import Exchange
 from gateway.ports import TextCounter, Upstream, UpstreamCall, UpstreamFault
 
 _log = logging.getLogger("gateway.summarizer")
+_CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key", "openai-organization", "openai-project"})
 _FATAL_STATUSES = frozenset({401, 403, 404})
 _MAX_ANSWER_BYTES = 1024 * 1024
 _MIN_BODY_TOKENS = 32
 """Where a brief has less room than this for its body, nobody is asked to write it."""
-
 _INSTRUCTION_TOKENS = 256
 """What the summariser is told beside the turns, generously."""
 
@@ -145,6 +145,6 @@ class Summarizer:
         headers: Headers = [("Content-Type", "application/json"), ("Accept-Encoding", "identity")]
         if route.api_key:
             headers.append(("Authorization", f"Bearer {route.api_key}"))
-        elif self._options.route is None and (own := exchange.header("authorization")):
-            headers.append(("Authorization", own))  # the request's own key, for the request's own upstream only
+        elif self._options.route is None:  # the request's own key, for the request's own upstream only
+            headers += [(name, value) for name, value in exchange.headers if name.lower() in _CREDENTIALS]
         return headers

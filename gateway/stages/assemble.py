@@ -10,8 +10,10 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
+
+import msgspec
 
 from gateway.core.context.brief import Brief, FoldJob, Level, render_brief
 from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
@@ -238,6 +240,7 @@ def _what_lacks(receipt: Receipt, least_tokens: int) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def _scope_of(client: Client, fingerprint: bytes, profile: Profile) -> bytes:
     """Within what briefs are shared; what they cost is part of them, so other tokenizers have other briefs."""
     parts = (client.scope, fingerprint, profile.encoding.encode(), str(profile.message_tokens).encode())
@@ -275,7 +278,7 @@ def _body(chat: _Chat, fold: _Fold, messages: list[bytes]) -> bytes:
 
 def _written_receipt(chat: _Chat, fold: _Fold, total: int, *, is_trimmed: bool) -> Receipt:
     brief = fold.brief
-    return replace(
+    return msgspec.structs.replace(
         chat.receipt,
         level=brief.level if brief and not is_trimmed else Level.TRIMMED,
         prompt_tokens=total,

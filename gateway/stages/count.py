@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
 
-from gateway.core.context.facts import MessageFacts, learn_facts
+from gateway.core.context.facts import PINNED_ROLES, MessageFacts, learn_facts
 from gateway.core.errors import invalid_request
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.profiles import Profile, profile_of
@@ -31,7 +30,8 @@ _PARSE_INLINE_BYTES = 65_536
 """New messages up to this many bytes are parsed on the event loop: about 0.3 ms."""
 _TEXT_SECTIONS = frozenset({"tools", "functions", "response_format", "text"})
 """Sections that are counted as the JSON they are, until their own billing rules stand in `core/tokens`."""
-_SYSTEM_ROLES = frozenset({"system", "developer"})
+_MAX_PROFILES = 1000
+"""Model names that are remembered; clients may make up any number."""
 
 
 class CountCaches:
@@ -70,12 +70,13 @@ class CountStage:
         self._caches = caches
         self._digest = digest
         self._encodings = encodings
+        self._profiles: dict[str, Profile] = {}
 
     async def __call__(self, exchange: Exchange) -> None:
         request = exchange.request
         if request is None:
             return
-        profile = profile_of(request.model, self._encodings)
+        profile = self._profile_of(request.model)
         sections = await self._count_sections(profile, request)
         fixed = sum(sections.values())
         if request.endpoint is not Endpoint.CHAT:
@@ -83,12 +84,20 @@ class CountStage:
             return
         facts = await self._learn(profile, request.messages)
         fixed += profile.priming_tokens
-        system = sum(fact.tokens for fact in facts if fact.role in _SYSTEM_ROLES)
-        messages = sum(fact.tokens for fact in facts)
+        system = sum([fact.tokens for fact in facts if fact.role in PINNED_ROLES])
+        messages = sum([fact.tokens for fact in facts])
         sections["system"] = system
         sections["turns"] = messages - system
         sections["priming"] = profile.priming_tokens
         exchange.count = Count(profile, fixed + messages, fixed, facts, sections)
+
+    def _profile_of(self, model: str) -> Profile:
+        profile = self._profiles.get(model)
+        if profile is None:
+            profile = profile_of(model, self._encodings)
+            if len(self._profiles) < _MAX_PROFILES:
+                self._profiles[model] = profile
+        return profile
 
     async def _learn(self, profile: Profile, messages: Sequence[msgspec.Raw]) -> list[MessageFacts]:
         cache, _ = self._caches.of(profile)
@@ -102,7 +111,9 @@ class CountStage:
             texts = [text for _, weight in weighed for text in weight.texts]
             tokens = iter(await self._counter.count(profile, texts))
             for index, (half_learned, weight) in zip(missing, weighed, strict=True):
-                fact = replace(half_learned, tokens=half_learned.tokens + sum(next(tokens) for _ in weight.texts))
+                fact = msgspec.structs.replace(
+                    half_learned, tokens=half_learned.tokens + sum(next(tokens) for _ in weight.texts)
+                )
                 found[index] = fact
                 cache.put(keys[index], fact)
         return [fact for fact in found if fact is not None]

@@ -27,7 +27,7 @@ def fact(role: str, tokens: int, *calls: str, answers: str | None = None) -> Mes
     return MessageFacts(role, tokens, b"", calls, answers)
 
 
-sizes = st.one_of(st.integers(4, 60), st.integers(4, 400), st.integers(4, 3000))
+sizes = st.one_of(st.integers(4, 25), st.integers(4, 60), st.integers(4, 400), st.integers(4, 3000))
 rounds = st.lists(sizes, min_size=2, max_size=4).map(
     lambda tokens: [
         fact("assistant", tokens[0], *(f"c{place}" for place in range(len(tokens) - 1))),
@@ -46,14 +46,24 @@ chats = st.builds(
     st.lists(st.builds(fact, st.just("system"), st.integers(4, 200)), max_size=2),
     st.lists(atoms, min_size=1, max_size=12),
 )
-limits_of_all_sizes = st.builds(
-    FoldLimits,
-    prompt=st.one_of(st.integers(0, 400), st.integers(200, 3000), st.integers(2000, 9000)),
-    brief=st.sampled_from([0, 96, 100, 400, 1200]),
-    recent=st.sampled_from([0, 50, 450]),
-    first_user=st.sampled_from([0, 50, 500]),
-    target_ratio=st.sampled_from([0.05, 0.3, 0.5, 0.9, 1.0]),
-)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Chat, FoldLimits]:
+    """A chat and a budget, often just around what of it cannot be folded."""
+    chat = draw(chats)
+    outline = outline_of(chat)
+    pinned = plan_with_brief(outline, FIXED, outline.boundaries[-1], (), 0).kept_tokens
+    prompt = st.one_of(st.integers(0, 9000), st.integers(pinned - 60, pinned + 300), st.integers(pinned, pinned + 3000))
+    return chat, FoldLimits(
+        prompt=draw(prompt),
+        brief=draw(st.sampled_from([100, 400, 1200, 96, 0])),
+        recent=draw(st.sampled_from([50, 450, 0])),
+        first_user=draw(st.sampled_from([50, 500, 0])),
+        target_ratio=draw(st.sampled_from([0.3, 0.5, 0.05, 0.9, 1.0])),
+    )
+
+
 many = settings(max_examples=200, deadline=None)
 
 
@@ -72,9 +82,10 @@ def folds(chat: Chat, limits: FoldLimits) -> tuple[Outline, list[FoldPlan]]:
 
 
 @many
-@given(chat=chats, limits=limits_of_all_sizes)
-def test_it_fits_once_results_are_trimmed_or_says_what_lacks(chat: Chat, limits: FoldLimits) -> None:
+@given(case=cases())
+def test_it_fits_once_results_are_trimmed_or_says_what_lacks(case: tuple[Chat, FoldLimits]) -> None:
     """kept + brief, less what results can lose, is at most the limit; else `lacking_tokens` is exactly the rest."""
+    chat, limits = case
     for plan in folds(chat, limits)[1]:
         spare = sum(max(0, each.tokens - MIN_TRIMMED_TOKENS) for each in results_of(chat, plan))
         over = plan.kept_tokens + plan.brief_tokens - spare - limits.prompt
@@ -85,9 +96,16 @@ def test_it_fits_once_results_are_trimmed_or_says_what_lacks(chat: Chat, limits:
 
 
 @many
-@given(chat=chats, limits=limits_of_all_sizes)
-def test_only_pinned_content_can_lack(chat: Chat, limits: FoldLimits) -> None:
+@given(case=cases())
+@example(
+    (
+        [fact("system", 20), *(fact("user", size) for size in (154, 21, 21, 21, 54))],
+        FoldLimits(prompt=181, brief=100, recent=50, first_user=0, target_ratio=0.3),
+    )
+)
+def test_only_pinned_content_can_lack(case: tuple[Chat, FoldLimits]) -> None:
     """A plan lacks tokens only where system messages, the last user message and the newest unit do not fit."""
+    chat, limits = case
     outline, plans = folds(chat, limits)
     deepest = plan_with_brief(outline, FIXED, outline.boundaries[-1], (), 0)
     least = deepest.kept_tokens - sum(max(0, each.tokens - MIN_TRIMMED_TOKENS) for each in results_of(chat, deepest))
@@ -96,9 +114,10 @@ def test_only_pinned_content_can_lack(chat: Chat, limits: FoldLimits) -> None:
 
 
 @many
-@given(chat=chats, limits=limits_of_all_sizes)
-def test_units_stay_whole_and_pinned_messages_stay(chat: Chat, limits: FoldLimits) -> None:
+@given(case=cases())
+def test_units_stay_whole_and_pinned_messages_stay(case: tuple[Chat, FoldLimits]) -> None:
     """What is folded is a prefix that ends at a boundary, less the pinned; order is the client's."""
+    chat, limits = case
     outline, plans = folds(chat, limits)
     for plan in plans:
         covered = {outline.places[number - 1] for number in range(1, plan.covers + 1)}
@@ -112,9 +131,10 @@ def test_units_stay_whole_and_pinned_messages_stay(chat: Chat, limits: FoldLimit
 
 
 @many
-@given(chat=chats, limits=limits_of_all_sizes)
-def test_the_brief_stands_where_the_fold_ends(chat: Chat, limits: FoldLimits) -> None:
+@given(case=cases())
+def test_the_brief_stands_where_the_fold_ends(case: tuple[Chat, FoldLimits]) -> None:
     """Before it all that is kept of what was folded, and system messages among it; after it the first that stays."""
+    chat, limits = case
     outline, plans = folds(chat, limits)
     for plan in plans:
         if plan.covers < len(outline.places):
@@ -122,31 +142,36 @@ def test_the_brief_stands_where_the_fold_ends(chat: Chat, limits: FoldLimits) ->
 
 
 @many
-@given(chat=chats, limits=limits_of_all_sizes)
-def test_a_brief_is_smaller_than_what_it_replaces(chat: Chat, limits: FoldLimits) -> None:
+@given(case=cases())
+def test_a_brief_is_smaller_than_what_it_replaces(case: tuple[Chat, FoldLimits]) -> None:
     """No brief is made that costs as much as the messages it stands for, nor one too small to say anything."""
+    chat, limits = case
     for plan in folds(chat, limits)[1]:
         assert plan.brief_tokens == 0 or MIN_BRIEF_TOKENS <= plan.brief_tokens <= limits.brief
         assert plan.brief_tokens == 0 or plan.kept_tokens + plan.brief_tokens < total_of(chat)
 
 
 @many
-@given(chat=chats, limits=limits_of_all_sizes)
-def test_more_is_folded_wherever_there_is_more(chat: Chat, limits: FoldLimits) -> None:
+@given(case=cases())
+def test_more_is_folded_wherever_there_is_more(case: tuple[Chat, FoldLimits]) -> None:
     """A brief that exists is built upon: the next plan covers more, unless all that may be folded is folded."""
+    chat, limits = case
     outline, plans = folds(chat, limits)
     for covered, plan in zip(outline.boundaries, plans, strict=True):
         assert plan.covers > covered or plan.covers == covered == outline.boundaries[-1]
 
 
 @many
-@given(chat=chats, limits=limits_of_all_sizes)
+@given(case=cases())
 @example(
-    chat=[fact("user", 10), fact("assistant", 800), fact("assistant", 10, "c"), fact("tool", 700, answers="c")],
-    limits=FoldLimits(prompt=1000, brief=1200, recent=0, first_user=50, target_ratio=0.5),
+    (
+        [fact("user", 10), fact("assistant", 800), fact("assistant", 10, "c"), fact("tool", 700, answers="c")],
+        FoldLimits(prompt=1000, brief=1200, recent=0, first_user=50, target_ratio=0.5),
+    )
 )
-def test_results_are_trimmed_only_for_want_of_room(chat: Chat, limits: FoldLimits) -> None:
+def test_results_are_trimmed_only_for_want_of_room(case: tuple[Chat, FoldLimits]) -> None:
     """Results must lose something only where what stays at the deepest fold leaves no room for the smallest brief."""
+    chat, limits = case
     outline, plans = folds(chat, limits)
     for plan in plans:
         deepest = plan_with_brief(outline, FIXED, outline.boundaries[-1], plan.pinned, 0)
@@ -156,9 +181,10 @@ def test_results_are_trimmed_only_for_want_of_room(chat: Chat, limits: FoldLimit
 
 
 @many
-@given(chat=chats, limits=limits_of_all_sizes)
-def test_no_more_is_folded_than_the_target_asks_for(chat: Chat, limits: FoldLimits) -> None:
+@given(case=cases())
+def test_no_more_is_folded_than_the_target_asks_for(case: tuple[Chat, FoldLimits]) -> None:
     """One unit less, and the prompt would be above the target, or there would be nothing new to fold."""
+    chat, limits = case
     outline, plans = folds(chat, limits)
     for covered, plan in zip(outline.boundaries, plans, strict=True):
         shallower = [boundary for boundary in outline.boundaries if covered < boundary < plan.covers]

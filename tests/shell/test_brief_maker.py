@@ -11,6 +11,7 @@ import pytest
 from gateway.core.context.brief import Brief, FoldJob, Level
 from gateway.core.context.extractive import Turn
 from gateway.core.routing.routes import Roles
+from gateway.core.tokens.profiles import Profile
 from gateway.exchange import Count, Exchange
 from gateway.shell.brief_maker import MAX_WRITING, StoredBriefMaker
 from gateway.shell.state.memory import MemoryBriefStore
@@ -107,6 +108,25 @@ async def test_a_stuck_summariser_does_not_hold_the_request() -> None:
     assert better is not None
     assert better.level is Level.BRIEF
     assert await bench.store.find([KEY]) is brief
+
+
+async def test_a_summary_that_comes_while_the_extract_is_made_is_used() -> None:
+    """Between the deadline and the end of the extraction it is still in time."""
+    summarizer = StuckSummarizer()
+
+    class SlowExtract(StoredBriefMaker):
+        async def refold(self, profile: Profile, job: FoldJob) -> Brief:
+            extract = await super().refold(profile, job)
+            summarizer.release.set()
+            while self._writing:
+                await asyncio.sleep(0)
+            return extract
+
+    bench = Bench(summarizer)
+    bench.maker = SlowExtract(bench.store, FakeCounter(per_four_chars), summarizer, 0, bench.tasks)  # type: ignore[arg-type]
+    brief, _ = await bench.asks()
+
+    assert brief.level is Level.BRIEF
 
 
 async def test_a_late_failure_is_nobodys() -> None:

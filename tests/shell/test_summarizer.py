@@ -69,6 +69,17 @@ async def test_it_asks_the_requests_own_upstream_with_its_own_key(server: FakeOp
     assert "db-7.internal" in asked.json()["messages"][1]["content"]
 
 
+async def test_what_goes_with_a_key_goes_with_it(server: FakeOpenAI, upstream: HttpUpstream) -> None:
+    """Organisation, project and other forms of keys pass to the request's own upstream; nothing else does."""
+    exchange = exchange_to(route_of(base_url=server.base_url))
+    exchange.headers = [("api-key", "k"), ("OpenAI-Organization", "o"), ("OpenAI-Project", "p"), ("x-tenant", "t")]
+    await summarizer_at(None, upstream).write(exchange, PROFILE, JOB, 300)
+    (asked,) = server.requests
+
+    names = ("api-key", "openai-organization", "openai-project", "x-tenant", "authorization")
+    assert [asked.header(name) for name in names] == ["k", "o", "p", None, None]
+
+
 async def test_an_endpoint_of_its_own_never_sees_the_clients_key(server: FakeOpenAI, upstream: HttpUpstream) -> None:
     """A configured summariser gets its own key, or none."""
     own = route_of(base_url=server.base_url, api_key="sk-summary")

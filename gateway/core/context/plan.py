@@ -137,15 +137,14 @@ def _plan_with_pins(
 def _shares(limits: FoldLimits, pinned_tokens: int, trimmable_tokens: int) -> tuple[int, int]:
     """What the brief may take, and what the compacted prompt should take at most.
 
-    Of the room that pinned content leaves, the brief has at most a half and recent turns at most a quarter, so that
-    the next compaction is some turns away even where the room is small.
+    Of the room that pinned content leaves, the brief has about a half at most and recent turns at most half of the
+    rest, so that the next compaction is some turns away even where the room is small.
     """
     room = limits.prompt - pinned_tokens
-    recent = min(limits.recent, room // 4)
     if room < MIN_BRIEF_TOKENS:
         room += trimmable_tokens
-        recent = 0
     brief = min(limits.brief, max(room // 2, MIN_BRIEF_TOKENS)) if room >= MIN_BRIEF_TOKENS else 0
+    recent = min(limits.recent, max(0, limits.prompt - pinned_tokens - brief) // 2)
     return brief, max(pinned_tokens + brief + recent, int(limits.target_ratio * limits.prompt))
 
 

@@ -38,14 +38,14 @@ def find_units(facts: Sequence[MessageFacts]) -> list[Unit]:
         if fact.answers in caller:
             reach[caller[fact.answers]] = index
     units: list[Unit] = []
-    start = last = 0
-    for index, furthest in enumerate(reach):
-        if index > last:
-            units.append(Unit(start, index))
-            start = index
-        last = max(last, furthest)
-    if facts:
-        units.append(Unit(start, len(facts)))
+    start = 0
+    while start < len(reach):
+        last, end = reach[start], start + 1
+        while end <= last:
+            last = max(last, reach[end])
+            end += 1
+        units.append(Unit(start, end))
+        start = end
     return units
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 O200K = "o200k_base"
 CL100K = "cl100k_base"
@@ -18,8 +18,7 @@ WORDS = "words"
 ENCODINGS = (O200K, CL100K, WORDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """How one family of models frames messages.
 
     Attributes:

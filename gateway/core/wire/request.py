@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
 import msgspec
@@ -52,8 +51,7 @@ def endpoint_of(method: str, path: str) -> Endpoint:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class MeteredRequest:
+class MeteredRequest(msgspec.Struct, frozen=True):
     """What the gateway knows of a metered request's body.
 
     `messages` are the raw slices of a chat's messages (empty elsewhere). `completion_tokens` is the most that one
@@ -65,12 +63,12 @@ class MeteredRequest:
     model: str
     body: bytes
     spans: Mapping[str, Span]
-    messages: list[msgspec.Raw] = field(default_factory=list)
+    messages: list[msgspec.Raw] = msgspec.field(default_factory=list)
     is_stream: bool = False
     asks_for_usage: bool = False
     completion_tokens: int | None = None
     choices: int = 1
-    sections: Mapping[str, bytes] = field(default_factory=dict)
+    sections: Mapping[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class _StreamOptions(msgspec.Struct):
@@ -133,13 +131,12 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
     Raises:
         Refusal: 400 in OpenAI's form, naming the field at fault.
     """
-    spans = request_spans(body)
     try:
         found = _DECODERS[endpoint].decode(body)
-    except msgspec.ValidationError as error:
-        raise _wrong_field(error) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error, body) from None
+        request_spans(body)  # what is no JSON object at all is refused as that
+        raise (_wrong_field(error) if isinstance(error, msgspec.ValidationError) else not_json(error, body)) from None
+    spans = (isinstance(found, _Chat) and _spans_around(body, found.messages)) or request_spans(body)
     if len(found.model) > _MODEL_CHARS_MAX or not (found.model or endpoint is Endpoint.RESPONSES):
         message = f"`model` must be 1 to {_MODEL_CHARS_MAX} characters long, found {len(found.model)}."
         raise invalid_request(message, param="model", code="invalid_value")
@@ -162,6 +159,34 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
         choices=1 if found.n is None else _within(1, found.n, "n"),
         sections={key: body[spans[key].start : spans[key].end] for key in _COUNTED_KEYS[endpoint] if key in spans},
     )
+
+
+def _spans_around(body: bytes, messages: Sequence[msgspec.Raw]) -> dict[str, Span] | None:
+    """The spans of a chat's body without a second scan of its messages; None where that is not possible.
+
+    The messages' text must stand in the body, compact. With a 0 in its place the rest is scanned: if that is an
+    object in which `messages` is the 0, once, then in the body it is that text, once.
+    """
+    text = b"[%b]" % b",".join(messages)
+    key_start = body.find(b'"messages":[')
+    start = key_start + len(b'"messages":')
+    if key_start < 0 or not body.startswith(text, start):
+        return None
+    end = start + len(text)
+    try:
+        spans = object_spans(body[:start] + b"0" + body[end:])
+    except (AmbiguousObject, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if spans.get("messages") != Span(key_start, start, start + 1):
+        return None
+    grown = len(text) - 1
+    return {key: span if span.end <= start else _moved(span, key_start, grown) for key, span in spans.items()}
+
+
+def _moved(span: Span, key_start: int, grown: int) -> Span:
+    if span.key_start == key_start:
+        return Span(key_start, span.start, span.end + grown)
+    return Span(span.key_start + grown, span.start + grown, span.end + grown)
 
 
 def _check_options(body: bytes, span: Span) -> None:

@@ -5,6 +5,7 @@ Label sets are closed: a model that no upstream ever answered for, or the hundre
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -41,7 +42,15 @@ MAX_MODELS = 100
 OTHER = "other"
 
 
-C = TypeVar("C", Counter, Histogram)
+class QuickHistogram(Histogram):
+    """prometheus_client's histogram, with the bucket found by bisection instead of one by one; no exemplars."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+
+
+C = TypeVar("C", Counter, QuickHistogram)
 
 
 class Labelled(dict[tuple[str, ...], C]):
@@ -81,7 +90,7 @@ class Metrics:
             )
         )
         self.duration = Labelled(
-            Histogram(
+            QuickHistogram(
                 "gateway_request_duration_seconds",
                 "From the request's arrival to the last byte of the answer.",
                 ["endpoint", "upstream"],
@@ -91,7 +100,7 @@ class Metrics:
         )
         self.in_flight = Gauge("gateway_requests_in_flight", "Requests being handled.", registry=registry)
         self.overhead = Labelled(
-            Histogram(
+            QuickHistogram(
                 "gateway_overhead_seconds",
                 "The gateway's own time until the answer's first byte: all but waiting for upstreams.",
                 ["endpoint"],
@@ -100,7 +109,7 @@ class Metrics:
             )
         )
         self.first_token = Labelled(
-            Histogram(
+            QuickHistogram(
                 "gateway_time_to_first_token_seconds",
                 "From the request's arrival to the first byte of a streamed answer.",
                 ["endpoint", "upstream"],
@@ -153,7 +162,7 @@ class Metrics:
 
     def _make_budget_family(self, registry: CollectorRegistry) -> None:
         self.budget_used = Labelled(
-            Histogram(
+            QuickHistogram(
                 "token_budget_used",
                 "Prompt tokens forwarded, by request.",
                 ["model"],
@@ -162,7 +171,7 @@ class Metrics:
             )
         )
         self.budget_remaining = Labelled(
-            Histogram(
+            QuickHistogram(
                 "token_budget_remaining",
                 "Tokens of max_total that the forwarded prompt leaves.",
                 ["model"],
@@ -200,7 +209,7 @@ class Metrics:
             Counter("compaction_tokens_saved", "Prompt tokens that compaction spared.", ["model"], registry=registry)
         )
         self.estimate_error = Labelled(
-            Histogram(
+            QuickHistogram(
                 "token_estimate_error_ratio",
                 "Our count of a forwarded prompt against the upstream's, as (ours - theirs) / theirs.",
                 ["upstream"],
@@ -210,7 +219,7 @@ class Metrics:
         )
 
     def _make_runtime_family(self, registry: CollectorRegistry) -> None:
-        self.loop_lag = Histogram(
+        self.loop_lag = QuickHistogram(
             "event_loop_lag_seconds",
             "How late a timer of the event loop fires.",
             buckets=_OVERHEAD_SECONDS,
