@@ -105,8 +105,8 @@ class CountStage:
         found = cache.get_many(keys)
         missing = [index for index, fact in enumerate(found) if fact is None]
         if missing:
-            raws = [(index, bytes(messages[index])) for index in missing]
-            is_big = sum(len(raw) for _, raw in raws) > _PARSE_INLINE_BYTES
+            raws = [(index, messages[index]) for index in missing]
+            is_big = sum(memoryview(raw).nbytes for _, raw in raws) > _PARSE_INLINE_BYTES
             weighed = await asyncio.to_thread(_weigh, raws, profile) if is_big else _weigh(raws, profile)
             texts = [text for _, weight in weighed for text in weight.texts]
             tokens = iter(await self._counter.count(profile, texts))
@@ -144,11 +144,11 @@ class CountStage:
         return fixed + sum(await self._counter.count(profile, texts))
 
 
-def _weigh(raws: Sequence[tuple[int, bytes]], profile: Profile) -> list[tuple[MessageFacts, Weight]]:
+def _weigh(raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile) -> list[tuple[MessageFacts, Weight]]:
     """Parse new messages; their facts lack only the tokens of the weights' texts."""
     weighed = []
     for index, raw in raws:
-        message = parse_message(raw, index)
+        message = parse_message(bytes(raw), index)
         weight = weigh_message(message, profile)
         weighed.append((learn_facts(message, weight, 0), weight))
     return weighed

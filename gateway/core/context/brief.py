@@ -21,7 +21,10 @@ _CLOSE = "\n</running_brief>"
 
 
 class Level(enum.Enum):
-    """How far down the ladder a request went; the value is the `x-gateway-compaction` header."""
+    """How far down the ladder a request went; the value is the `x-gateway-compaction` header.
+
+    `TRIMMED`: tool results were shortened, or older messages were left out where not even the smallest brief had room.
+    """
 
     NONE = "none"
     BRIEF = "brief"

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from types import TracebackType
 
 import aiohttp
+from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -17,6 +18,8 @@ from gateway.shell.deadlines import Deadlines
 
 _NOT_ADDED: CIMultiDict[None] = CIMultiDict({"Content-Type": None})
 _MAX_CACHED_URLS = 512
+_WHOLE_BYTES = 262_144
+"""A body up to this size is written at once; a larger one in pieces, so that the event loop is not held by it."""
 
 
 class _PlainRequest(aiohttp.ClientRequest):
@@ -60,11 +63,15 @@ class HttpUpstream:
         limits = call.route.timeouts
         deadline = asyncio.get_running_loop().time() + limits.total_s
         upload = _Upload(call.body) if isinstance(call.body, AsyncIterator) else None
+        headers, body = CIMultiDict(call.headers), call.body
+        if isinstance(body, bytes) and len(body) > _WHOLE_BYTES:
+            headers[hdrs.CONTENT_LENGTH] = str(len(body))
+            body = _in_pieces(body)
         request = self._session.request(
             call.method,
             self._url_of(call.route, call.target),
-            headers=CIMultiDict(call.headers),
-            data=upload.chunks() if upload else call.body,
+            headers=headers,
+            data=upload.chunks() if upload else body,
             allow_redirects=False,
             timeout=self._timeout_of(limits.connect_s),
         )
@@ -94,6 +101,11 @@ class HttpUpstream:
             if len(self._urls) < _MAX_CACHED_URLS:
                 self._urls[text] = url
         return url
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _WHOLE_BYTES):
+        yield body[start : start + _WHOLE_BYTES]
 
 
 class _Upload:
