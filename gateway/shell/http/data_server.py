@@ -106,7 +106,8 @@ def decide_target(target: str, path: str) -> Refusal | None:
         return Refusal(
             404,
             "unknown_path",
-            f"Unknown path {path[:200]!r}: the data port serves /v1/... (metrics are on the admin port).",
+            f"Unknown path {path[:200]!r}: the data port serves /v1/... (does the client's base_url end in"
+            " /v1?); metrics are on the admin port.",
         )
     plain = unquote(path)
     if "#" in target or "\\" in plain or not {".", ".."}.isdisjoint(plain.split("/")):

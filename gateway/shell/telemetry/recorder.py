@@ -51,7 +51,7 @@ class Recorder:
             metrics.refusals[(outcome.refusal.code,)].inc()
         self._observe_bill(exchange, model)
         if exchange.receipt is not None:
-            self._observe_receipt(exchange.receipt, model)
+            self._observe_receipt(exchange.receipt, model, was_forwarded=outcome.attempts > 0)
 
     def _observe_bill(self, exchange: Exchange, model: str) -> None:
         metrics, bill = self._metrics, exchange.bill
@@ -70,10 +70,12 @@ class Recorder:
                 (ours - bill.prompt_tokens) / bill.prompt_tokens
             )
 
-    def _observe_receipt(self, receipt: Receipt, model: str) -> None:
+    def _observe_receipt(self, receipt: Receipt, model: str, *, was_forwarded: bool) -> None:
         metrics = self._metrics
         if receipt.has_overflowed:
             metrics.overflows[(model,)].inc()
+        if not was_forwarded:
+            return
         metrics.budget_used[(model,)].observe(receipt.forwarded_tokens)
         metrics.budget_remaining[(model,)].observe(receipt.remaining_tokens)
         metrics.compactions[receipt.level.value, "shadow" if receipt.is_shadow else "active"].inc()
