@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.context.sentences import MAX_SENTENCE_CHARS, split_sentences, words_of
+from gateway.core.context.sentences import MAX_SENTENCE_CHARS, own_paragraphs, split_sentences, words_of
 from tests.histories import long_texts, texts
 
 
@@ -83,3 +83,27 @@ def test_no_word_is_lost(text: str) -> None:
 )
 def test_words(text: str, words: list[str]) -> None:
     assert words_of(text) == words
+
+
+PASTED = {
+    "a passage between its introduction and the question": (
+        f"Here is the next passage:\n\n{'She must go at once. ' * 8}\n\n{'Never, said he. ' * 8}\n\nWhat happens?",
+        "Here is the next passage:\n\nWhat happens?",
+    ),
+    "rules in a list after a colon": (
+        f"My rules:\n\n- Never use tabs. {'x' * 200}\n\n- Always test.\n\nThanks",
+        f"My rules:\n\n- Never use tabs. {'x' * 200}\n\n- Always test.\n\nThanks",
+    ),
+    "a line or two after a colon": (
+        "Please note:\n\nNever use tabs.\n\nThanks",
+        "Please note:\n\nNever use tabs.\n\nThanks",
+    ),
+    "a long paragraph among others": (f"Look.\n\n{'word ' * 120}\n\nNever do that.", "Look.\n\nNever do that."),
+    "one long paragraph alone": ("word " * 120, "word " * 120),
+}
+
+
+@pytest.mark.parametrize(("text", "own"), PASTED.values(), ids=PASTED)
+def test_what_is_pasted_is_told_from_what_is_said(text: str, own: str) -> None:
+    """Rules and weight come from the user's own words; a list after a colon is theirs."""
+    assert own_paragraphs(text) == own

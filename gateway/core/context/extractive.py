@@ -21,13 +21,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from gateway.core.context.sentences import split_sentences, words_of
+from gateway.core.context.sentences import own_paragraphs, split_sentences, words_of
 
 _HARD_VALUE = re.compile(
     r"https?://\S+|[\w.+-]+@[\w-]+\.\w+|(?:[\w.-]*/)+[\w.-]+|[^\W\d_]*[\d][\w.:,%-]*|\b[A-Z_]{3,}\b|\b\w+_\w+\b"
     r"|`[^`]+`|\"[^\"]{2,60}\"|“[^”]{2,60}”|「[^」]{2,60}」|(?<=\w )[A-Z][a-z]+(?: [A-Z][a-z]+)*"
 )
 _ROLE_WEIGHT = {"user": 1.4, "assistant": 1.0, "tool": 0.7, "function": 0.7}
+_PASTED_WEIGHT = 0.7
+"""Of what a user pastes; what they say in their own words weighs as their role does."""
 _ANCHOR = re.compile(r"^- \[(\d+) (\w+)\] (.+)$")
 _MIN_CHARS = 12
 _MIN_WIDE_CHARS = 5
@@ -54,6 +56,7 @@ class _Candidate(NamedTuple):
     role: str
     text: str
     was_in_brief: bool
+    is_pasted: bool = False
 
     @property
     def line(self) -> str:
@@ -103,11 +106,21 @@ def _candidates(earlier: str, turns: Sequence[Turn]) -> list[_Candidate]:
         if len(sentences) > _MAX_SENTENCES_A_TURN:
             half = _MAX_SENTENCES_A_TURN // 2
             sentences = sentences[:half] + sentences[-half:]
+        pasted = _pasted_sentences(turn)
         for text in sentences:
             was_in_brief = text in found
             found.pop(text, None)
-            found[text] = _Candidate(turn.number, turn.role, text, was_in_brief)
+            found[text] = _Candidate(turn.number, turn.role, text, was_in_brief, text in pasted)
     return list(found.values())
+
+
+def _pasted_sentences(turn: Turn) -> frozenset[str]:
+    """What a user pastes, beside their own words."""
+    own = own_paragraphs(turn.text) if turn.role == "user" else turn.text
+    if len(own) == len(turn.text):
+        return frozenset()
+    said = {sentence.text for sentence in split_sentences(own)}
+    return frozenset(sentence.text for sentence in split_sentences(turn.text)) - said
 
 
 def _says_something(text: str) -> bool:
@@ -158,4 +171,5 @@ class _Ranking:
 
 def _factor(candidate: _Candidate, last: int) -> float:
     recency = 1 + 0.3 * candidate.number / last
-    return _ROLE_WEIGHT.get(candidate.role, 1.0) * recency * (1.5 if candidate.was_in_brief else 1.0)
+    weight = _PASTED_WEIGHT if candidate.is_pasted else _ROLE_WEIGHT.get(candidate.role, 1.0)
+    return weight * recency * (1.5 if candidate.was_in_brief else 1.0)

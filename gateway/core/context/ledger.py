@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import NamedTuple
 
-from gateway.core.context.sentences import split_sentences
+from gateway.core.context.sentences import own_paragraphs, split_sentences
 
 LEDGER_SHARE = 0.4
 """Of the brief's share, at most."""
@@ -48,10 +48,7 @@ _REMARKS = (
 _is_order = re.compile("|".join(_ORDERS), re.IGNORECASE).search
 _is_remark = re.compile("|".join(_REMARKS), re.IGNORECASE).search
 _is_wish = re.compile(r"\b(?:i|we)(?:['’]d| would)? (?:strongly )?prefer\b", re.IGNORECASE).search
-_has_fence = re.compile(r"```|~~~").search  # dropping a fence's mark would turn what it fences inside out
-_paragraph_end = re.compile(r"\n[ \t\r]*\n")
 _MAX_QUOTE_CHARS = 320
-_MAX_PARAGRAPH_CHARS = 500
 
 
 class Quote(NamedTuple):
@@ -70,7 +67,7 @@ def quote_rules(turn: int, user_text: str) -> list[Quote]:
     """
     return [
         Quote(turn, sentence.text)
-        for sentence in split_sentences(_own_paragraphs(user_text))
+        for sentence in split_sentences(own_paragraphs(user_text))
         if sentence.is_own and len(sentence.text) <= _MAX_QUOTE_CHARS and _states_a_rule(sentence.text)
     ]
 
@@ -79,14 +76,6 @@ def _states_a_rule(text: str) -> bool:
     if text.endswith(("?", "？", "؟")):
         return bool(_is_wish(text))  # "I prefer X, can you help?" is a wish; "must I?" is a question
     return bool(_is_order(text) or _is_remark(text))
-
-
-def _own_paragraphs(text: str) -> str:
-    """The text without long paragraphs among others: those are pasted, and their rules are not the user's."""
-    paragraphs = _paragraph_end.split(text)
-    if len(paragraphs) == 1:
-        return text
-    return "\n\n".join(each for each in paragraphs if len(each) <= _MAX_PARAGRAPH_CHARS or _has_fence(each))
 
 
 def render_quote(quote: Quote) -> str:

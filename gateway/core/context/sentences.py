@@ -61,3 +61,37 @@ def _cut(text: str) -> Iterator[str]:
 def words_of(text: str) -> list[str]:
     """Lower-case words; Chinese, Japanese and Korean characters count as one word each."""
     return [found[0].lower() for found in _word.finditer(text)]
+
+
+_paragraph_end = re.compile(r"\n[ \t\r]*\n")
+_has_fence = re.compile(r"```|~~~").search  # dropping a fence's mark would turn what it fences inside out
+_starts_list = re.compile(r"\s*(?:[-*•·]|\d+[.)])\s").match
+_MAX_PARAGRAPH_CHARS = 500
+_MIN_PASTED_CHARS = 200
+
+
+def own_paragraphs(text: str) -> str:
+    """A user's text without the paragraphs that look pasted.
+
+    Pasted are long paragraphs among others, and those that one ending in a colon introduces: up to the last paragraph,
+    list items aside, if together they are more than a line or two.
+    """
+    paragraphs = _paragraph_end.split(text)
+    if len(paragraphs) == 1:
+        return text
+    introduced = _introduced(paragraphs)
+    if sum(len(paragraphs[place]) for place in introduced) < _MIN_PASTED_CHARS:
+        introduced = set()
+    return "\n\n".join(
+        paragraph
+        for place, paragraph in enumerate(paragraphs)
+        if _has_fence(paragraph) or (len(paragraph) <= _MAX_PARAGRAPH_CHARS and place not in introduced)
+    )
+
+
+def _introduced(paragraphs: list[str]) -> set[int]:
+    """The places of paragraphs after one that ends in a colon, less list items and the last paragraph."""
+    first = next((place for place, each in enumerate(paragraphs) if each.rstrip().endswith((":", "："))), None)
+    if first is None:
+        return set()
+    return {place for place in range(first + 1, len(paragraphs) - 1) if not _starts_list(paragraphs[place])}
