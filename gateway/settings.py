@@ -201,7 +201,26 @@ class Settings(_Section, frozen=True):
 
 
 DEMO_URL = "builtin://demo"
-LATER = frozenset({"fallbacks", "prices", "clients", "rate_limits", "facts", "vision", "cache", "page"})
+LATER = frozenset(
+    {
+        "fallbacks",
+        "prices",
+        "clients",
+        "rate_limits",
+        "facts",
+        "vision",
+        "cache",
+        "page",
+        "server.workers",
+        "server.trusted_proxies",
+        "server.admin_token_file",
+        "upstreams[].weight",
+        "upstreams[].breaker",
+        "compaction.soft_ratio",
+        "telemetry.otlp_endpoint",
+        "telemetry.capture_content",
+    }
+)
 """Names that are kept for what this version does not do yet; using one is an error that says so."""
 RESTART_ONLY = ("server", "state", "telemetry")
 """Sections that a reload cannot change."""

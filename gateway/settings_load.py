@@ -22,6 +22,7 @@ from gateway.settings_check import Fault, check_settings
 
 ENV_PREFIX = "GATEWAY__"
 _variable = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_index = re.compile(r"\[\d+\]")
 _SECRET = re.compile(r"api_key$", re.IGNORECASE)
 
 
@@ -224,7 +225,7 @@ def _plain_type(kind: Any) -> Any:
 
 def _unknown_key(path: str, key: str, known: list[str]) -> Fault:
     here = _join(path, key)
-    if not path and key in LATER:
+    if _index.sub("[]", here) in LATER:
         return Fault(here, "an option of a later version", "nothing here: this version does not have it yet")
     near = difflib.get_close_matches(key, known, n=1)
     expected = f"a known option; did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"

@@ -85,9 +85,13 @@ def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(LATER))
 def test_what_is_not_there_yet_says_so(name: str, tmp_path: Path) -> None:
     """An option of a later version is an error that says it, not a silence."""
-    faults = faults_of(f"{name}: {{}}", tmp_path)
+    section, _, key = name.partition(".")
+    inner = f"{{{key}: 1}}" if key else "{}"
+    if section == "upstreams[]":
+        section, inner = "upstreams", f"[{{name: a, base_url: 'http://h/v1', {key}: 1}}]"
+    faults = faults_of(f"{section}: {inner}", tmp_path)
 
-    assert "does not have it yet" in faults[name]
+    assert "does not have it yet" in faults[name.replace("[]", "[0]")]
 
 
 CONTRADICTIONS = {
