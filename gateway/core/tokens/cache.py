@@ -51,11 +51,11 @@ class TwoGenerationCache(Generic[V]):
     def get_many(self, keys: Sequence[bytes]) -> list[V | None]:
         """The value or None for each key, in order."""
         young = self._young
-        try:
-            found: list[V | None] = [young[key] for key in keys]
-        except KeyError:
-            return [self.get(key) for key in keys]
-        self.hits += len(found)
+        found = [young.get(key) for key in keys]
+        absent = [place for place, value in enumerate(found) if value is None]
+        self.hits += len(found) - len(absent)
+        for place in absent:
+            found[place] = self.get(keys[place])
         return found
 
     def put(self, key: bytes, value: V) -> None:
