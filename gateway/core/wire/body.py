@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -141,10 +142,10 @@ def json_fault(error: Exception, text: bytes) -> str:
 
 
 def splice(body: bytes, edits: Iterable[Edit]) -> bytes:
-    """The body with the edits made; they must not overlap."""
+    """The body with the edits made; they must not overlap, and insertions at one place keep their order."""
     pieces: list[bytes] = []
     at = 0
-    for start, end, replacement in sorted(edits):
+    for start, end, replacement in sorted(edits, key=itemgetter(0, 1)):
         pieces += (body[at:start], replacement)
         at = end
     pieces.append(body[at:])
