@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.core.context.plan import MIN_BRIEF_TOKENS
 from gateway.settings import DEMO_URL, Settings, TokenBudget
 
 SHARES = ("system_tokens", "running_brief", "recent_turns", "retrieved_context", "completion")
-MIN_BRIEF_TOKENS = 96
 
 
 @dataclass(frozen=True, slots=True)
