@@ -17,7 +17,7 @@ from gateway.core.context.facts import MessageFacts
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
-from gateway.core.wire.headers import Headers
+from gateway.core.wire.headers import Headers, header_of
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.core.wire.usage import Usage
 
@@ -199,4 +199,4 @@ class Exchange(msgspec.Struct, eq=False):
 
     def header(self, name: str) -> str | None:
         """The first header of this name (lower case), or None."""
-        return next((value for key, value in self.headers if key.lower() == name), None)
+        return header_of(self.headers, name)

@@ -58,16 +58,42 @@ def _count(wire: dict[str, Any], *names: str) -> int | None:
     return None
 
 
+class _Details(msgspec.Struct):
+    cached_tokens: int = 0
+
+
+class _Billed(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _UsualAnswer(msgspec.Struct):
+    """What OpenAI writes; read without a detour through dictionaries."""
+
+    usage: _Billed
+
+
 class _Answer(msgspec.Struct):
     usage: Any = None
     x_groq: Any = None
 
 
+_decode_usual = msgspec.json.Decoder(_UsualAnswer).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def usage_of_answer(body: bytes) -> Usage | None:
     """The usage of a whole JSON answer, or None if it holds none that can be read."""
+    try:
+        billed = _decode_usual(body).usage
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _odd_usage(body)
+    cached = billed.prompt_tokens_details.cached_tokens if billed.prompt_tokens_details else 0
+    return Usage(max(billed.prompt_tokens, 0), max(billed.completion_tokens, 0), max(cached, 0))
+
+
+def _odd_usage(body: bytes) -> Usage | None:
     try:
         answer = _decode_answer(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -200,7 +200,7 @@ class HttpAnswer:
     async def begin(self, min_bytes: int) -> bytes:
         begun = self._begun
         size = sum(map(len, begun))
-        while size < min_bytes and (chunk := await self._next()):
+        while size < min_bytes and not self._content.at_eof() and (chunk := await self._next()):
             begun.append(chunk)
             size += len(chunk)
         return begun[0] if len(begun) == 1 else b"".join(begun)
