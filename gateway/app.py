@@ -133,7 +133,7 @@ class Gateway:
         self._why_unready = "draining"
         if server.lame_duck_seconds:
             await asyncio.sleep(server.lame_duck_seconds)
-        _log.info("draining", extra={"in_flight": int(self.metrics.in_flight._value.get())})
+        _log.info("draining", extra={"in_flight": self.metrics.in_flight})
         await self._data_runner.cleanup()
         cancelled = await self._tasks.drain(2.0)
         self._lag_task.cancel()
