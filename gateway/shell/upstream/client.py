@@ -67,18 +67,18 @@ class HttpUpstream:
             await self._session.close()
 
     async def send(self, call: UpstreamCall) -> HttpAnswer:
-        if isinstance(call.body, AsyncIterator):
-            return await self._upload(call, _Upload(call.body), call.route.timeouts.total_s)
-        if call.body is not None and len(call.body) > _WHOLE_BYTES:
-            return await self._upload(call, _Upload(_in_pieces(call.body)), call.route.timeouts.header_s)
-        limits = call.route.timeouts
+        limits, body = call.route.timeouts, call.body
+        if body is not None and not isinstance(body, bytes):
+            return await self._upload(call, _Upload(body), limits.total_s)
+        if body is not None and len(body) > _WHOLE_BYTES:
+            return await self._upload(call, _Upload(_in_pieces(body)), limits.header_s)
         deadline = asyncio.get_running_loop().time() + limits.total_s
         connection: Connection | None = None
         try:
             with self._deadlines.within(limits.header_s):
                 origin = self._origin_of(call.route)
                 connection = await origin.connect()
-                origin.write(connection, call.method, call.target, call.headers, call.body)
+                origin.write(connection, call.method, call.target, call.headers, body)
                 assert connection.protocol is not None
                 message, content = await read_answer(connection.protocol)
         except BaseException as error:
