@@ -165,7 +165,7 @@ class Gateway:
     def newest_brief(self) -> str | None:
         """The text of the brief that was made last, for the demo."""
         brief: Brief | None = self.briefs.newest
-        return render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+        return render_brief(brief.segments) if brief else None
 
     async def _walk(self, exchange: Exchange) -> None:
         assert self._pipeline is not None

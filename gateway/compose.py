@@ -90,4 +90,12 @@ def make_summarizer_options(options: SummarizerSettings) -> SummarizerOptions | 
         route = Route(
             "summarizer", base_url, options.api_key, ("*",), 0, Roles.OPEN, StreamUsage.NEVER, timeouts, max_retries=0
         )
-    return SummarizerOptions(route, options.model, options.timeout_secs, options.max_retries, options.max_input_tokens)
+    return SummarizerOptions(
+        route,
+        options.model,
+        options.timeout_secs,
+        options.max_retries,
+        options.max_input_tokens,
+        breaker_failures=options.breaker.failures,
+        breaker_rest_s=options.breaker.reset_seconds,
+    )

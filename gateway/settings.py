@@ -133,6 +133,13 @@ class TokenEstimator(_Section, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
+class SummarizerBreaker(_Section, frozen=True):
+    """When an endpoint that writes briefs is left alone."""
+
+    failures: Annotated[int, Meta(ge=1, description="In a row.")] = 5
+    reset_seconds: Annotated[float, Meta(ge=0, description="How long nobody is asked.")] = 30.0
+
+
 class SummarizerSettings(_Section, frozen=True):
     """Who writes running briefs."""
 
@@ -151,6 +158,9 @@ class SummarizerSettings(_Section, frozen=True):
     max_input_tokens: Annotated[
         int, Meta(ge=256, description="What folded turns may take of the summariser's prompt.")
     ] = 6000
+    breaker: Annotated[SummarizerBreaker, Meta(description="After failures in a row nobody is asked for a while.")] = (
+        msgspec.field(default_factory=lambda: SummarizerBreaker())
+    )
 
 
 class Compaction(_Section, frozen=True):

@@ -11,7 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -80,9 +80,11 @@ class FakeSummarizer:
         self.jobs: list[FoldJob] = []
         self._answer = answer or told_turns
 
-    async def write(self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int) -> str:
+    async def write(
+        self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
+    ) -> str:
         self.jobs.append(job)
-        return self._answer(job)
+        return self._answer(replace(job, earlier=None) if is_addition else job)
 
 
 class StuckSummarizer(FakeSummarizer):
@@ -92,10 +94,12 @@ class StuckSummarizer(FakeSummarizer):
         super().__init__()
         self.release = asyncio.Event()
 
-    async def write(self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int) -> str:
+    async def write(
+        self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
+    ) -> str:
         self.jobs.append(job)
         await self.release.wait()
-        return self._answer(job)
+        return self._answer(replace(job, earlier=None) if is_addition else job)
 
 
 def told_turns(job: FoldJob) -> str:

@@ -54,7 +54,7 @@ def is_summary_request(seen: Recorded) -> bool:
 def prepare(fake: FakeOpenAI) -> FakeOpenAI:
     forget(fake)
     fake.tokenizer, fake.answer, fake.window = count, answer, WINDOW
-    fake.summary = lambda _: SUMMARY
+    fake.summary = lambda _: json.dumps({"facts": [SUMMARY]})
     return fake
 
 
@@ -71,7 +71,9 @@ async def fake(shared: FakeOpenAI) -> FakeOpenAI:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def gateway(shared: FakeOpenAI) -> AsyncIterator[GatewayProcess]:
-    summarizer = {"max_retries": 0, "deadline_seconds": 1.0, "max_input_tokens": WINDOW - 1000}
+    summarizer = {
+        "max_retries": 0, "deadline_seconds": 1.0, "max_input_tokens": WINDOW - 1000, "breaker": {"failures": 1000},
+    }  # fmt: skip
     config = config_for(shared, token_budget=BUDGET, summarizer=summarizer)
     config["upstreams"] = [
         upstream_for(shared, name="open", models=["gpt-*"], retries={"max": 0}),

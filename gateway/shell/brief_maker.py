@@ -10,17 +10,8 @@ import asyncio
 from functools import partial
 from typing import TypeAlias
 
-from gateway.core.context.brief import (
-    BRIEF_ROLE,
-    Brief,
-    CountBrief,
-    CountTokens,
-    FoldJob,
-    Level,
-    fold_extractive,
-    fold_written,
-    frame_brief,
-)
+from gateway.core.context.brief import BRIEF_ROLE, Brief, FoldJob, Level
+from gateway.core.context.fold import CountBrief, CountTokens, fold_extractive, fold_written, frame_brief
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
 from gateway.exchange import Exchange
@@ -112,7 +103,7 @@ class StoredBriefMaker:
     async def _write(self, summarizer: Summarizer, exchange: Exchange, profile: Profile, job: FoldJob) -> Brief | None:
         count, count_brief = self._counts(profile)
         frame = await asyncio.to_thread(frame_brief, job, count, count_brief)
-        written = await summarizer.write(exchange, profile, job, frame.body_tokens)
+        written = await summarizer.write(exchange, profile, job, frame.body_tokens, is_addition=bool(frame.kept))
         return await asyncio.to_thread(fold_written, job, frame, written, count, count_brief)
 
     async def _keep_late(self, writing: Writing, key: bytes) -> None:

@@ -267,7 +267,7 @@ def _job(chat: _Chat, plan: FoldPlan, earlier: Brief | None) -> FoldJob:
 
 def _body(chat: _Chat, fold: _Fold, messages: list[bytes]) -> bytes:
     brief, before = fold.brief, fold.plan.brief_before
-    text = render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+    text = render_brief(brief.segments) if brief else None
     if chat.exchange.routes[0].roles is Roles.STRICT:
         messages = join_brief(messages, before, text)
     elif text is not None:

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.context.brief import Brief, Level
+from gateway.core.context.brief import Brief, Level, Segment
 from gateway.core.context.ledger import Quote
 from gateway.shell.state.memory import MemoryBriefStore
 
 
 def brief(text: str = "x", covers: int = 1) -> Brief:
-    return Brief(covers, Level.EXTRACTIVE, text, (Quote(1, "Never."),), 0, 10)
+    return Brief(covers, Level.EXTRACTIVE, (Segment(1, covers, (Quote(1, "Never."),), text),), 0, 10)
 
 
 def key(number: int) -> bytes:

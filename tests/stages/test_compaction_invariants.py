@@ -176,7 +176,7 @@ def assert_quotes_are_the_users(sent: Sent) -> None:
 def assert_only_known_changes(sent: Sent) -> None:
     """Beside the client's own messages, in order, there are at most one brief and shortened tool results."""
     brief = sent.receipt.brief
-    text = render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+    text = render_brief(brief.segments) if brief else None
     others = [raw for raw in sent.raws if text is None or json.loads(raw) != {"role": "user", "content": text}]
     assert len(sent.raws) - len(others) == (brief is not None)
     rest = iter(raw_messages(sent.body))
@@ -261,6 +261,9 @@ def assert_tells_of_its_own(sent: Sent) -> None:
             turn = covered[int(anchored[1])]
             assert turn.role == anchored[2]
             assert line[anchored.end() :] in turn.text
+        elif line.startswith("Also mentioned: "):
+            for value in line.removeprefix("Also mentioned: ").split("; "):
+                assert any(value in turn.text for turn in covered.values())
         else:
             assert "a summary that knows no measure" in line
 

@@ -88,5 +88,5 @@ class MemoryBriefStore:
 
 
 def _size_of(brief: Brief) -> int:
-    texts = (brief.body, *(quote.text for quote in brief.ledger))
+    texts = [*(segment.body for segment in brief.segments), *(quote.text for quote in brief.ledger)]
     return _ENTRY_OVERHEAD_BYTES + sum(_QUOTE_OVERHEAD_BYTES + sys.getsizeof(text) for text in texts)
