@@ -5,7 +5,7 @@ Nothing here knows aiohttp, tiktoken or Prometheus.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,11 +103,14 @@ class BriefStore(Protocol):
     async def put_if_absent(self, scope: bytes, key: bytes, brief: Brief) -> Brief:
         """Apply a brief, unless one is applied already; returns the one that is."""
 
-    async def find_better(self, key: bytes) -> Brief | None:
-        """A better brief for the same prefix that came too late to be applied."""
+    async def find_waiting(self, chain: Sequence[bytes]) -> Brief | None:
+        """The brief that covers the most of this chain among those that wait: made ahead of need, or too late.
 
-    async def put_better(self, key: bytes, brief: Brief) -> None:
-        """Keep a late brief for the next compaction."""
+        One for a key whose brief is applied already is the ground of the next compaction; it is never applied itself.
+        """
+
+    async def put_waiting(self, scope: bytes, key: bytes, brief: Brief) -> None:
+        """Keep a brief for the next compaction, unless one waits there already."""
 
 
 class BriefMaker(Protocol):
@@ -121,6 +124,22 @@ class BriefMaker(Protocol):
 
     async def refold(self, profile: Profile, job: FoldJob) -> Brief:
         """An extractive brief for one request that the applied one does not suit; it is not stored."""
+
+    def prepare(
+        self, exchange: Exchange, scope: bytes, base: bytes, key: bytes, make_job: Callable[[], FoldJob]
+    ) -> None:
+        """Make the next brief in the background, and let it wait; nothing is done while one is made for this base.
+
+        Args:
+            exchange: the request that foresees the need.
+            scope: the brief's.
+            base: what names the prefix that is covered now.
+            key: what names the one that will be.
+            make_job: called in a thread.
+        """
+
+    async def prepared(self, base: bytes) -> None:
+        """Wait for what is being made for this base, if anything is, and no longer than the deadline."""
 
 
 class Telemetry(Protocol):

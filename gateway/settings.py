@@ -168,6 +168,14 @@ class Compaction(_Section, frozen=True):
 
     enabled: Annotated[bool, Meta(description="Off: what does not fit is refused.")] = True
     shadow: Annotated[bool, Meta(description="Plan and record, but forward the client's own bytes.")] = False
+    soft_ratio: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Above this share of the prompt's limit the next brief is made in the background; 1 for never.",
+        ),
+    ] = 0.8
     target_ratio: Annotated[
         float,
         Meta(gt=0, le=1, description="A fresh compaction aims at this share of the prompt's limit."),
@@ -226,7 +234,6 @@ LATER = frozenset(
         "server.admin_token_file",
         "upstreams[].weight",
         "upstreams[].breaker",
-        "compaction.soft_ratio",
         "telemetry.otlp_endpoint",
         "telemetry.capture_content",
     }

@@ -179,6 +179,7 @@ class World:
     summarizer: FakeSummarizer | None = None
     deadline_s: float = 5.0
     target_ratio: float = 0.5
+    soft_ratio: float = 1.0
     is_enabled: bool = True
     is_shadow: bool = False
     model: str = "gpt-4o"
@@ -195,7 +196,7 @@ class World:
         """Take another counter, and start afresh but for the store."""
         self.counter, self.tasks = counter, TaskGroup()
         maker = StoredBriefMaker(self.store, counter, self.summarizer, self.deadline_s, self.tasks)  # type: ignore[arg-type]
-        options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, b"fingerprint")
+        options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, self.soft_ratio, b"fingerprint")
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES), message_digests, {}),
             AssembleStage(BudgetTable(self.budget), options, self.store, maker, counter),
@@ -217,6 +218,8 @@ class World:
                 await stage(exchange)
         except Refusal as refused:
             refusal = refused
+        if self.soft_ratio < 1 and not isinstance(self.summarizer, StuckSummarizer):
+            await self.tasks.drain(5)  # what is made ahead of need is ready in time, in every run
         forwarded = exchange.prompt if exchange.prompt is not None else body
         return Sent(messages, body, forwarded, refusal, exchange)
 

@@ -43,12 +43,14 @@ class CompactionOptions:
         is_enabled: else requests that do not fit are refused (or forwarded, by `on_unfittable`).
         is_shadow: plan and record, and forward the client's own bytes.
         target_ratio: of the prompt's limit, what a fresh compaction aims at.
+        soft_ratio: of the prompt's limit, above which the next brief is made in the background; 1 for never.
         fingerprint: of the settings that shape a brief's text.
     """
 
     is_enabled: bool
     is_shadow: bool
     target_ratio: float
+    soft_ratio: float
     fingerprint: bytes
 
 
@@ -64,6 +66,10 @@ class _Chat:
     receipt: Receipt
     scope: bytes
     keys: Sequence[bytes]
+
+    def keys_of(self, boundaries: Sequence[int]) -> list[bytes]:
+        """The names of these prefixes."""
+        return [self.keys[covers] for covers in boundaries]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +126,20 @@ class AssembleStage:
 
     async def _fit_chat(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
         assert exchange.client is not None
+        limits = self._limits_of(receipt)
+        soft_tokens = int(limits.prompt * self._options.soft_ratio)
         scope = _scope_of(exchange.client, self._options.fingerprint, count.profile)
         has_briefs = not self._store.is_empty(scope)
-        if not receipt.has_overflowed and not has_briefs:
+        if receipt.client_tokens <= soft_tokens and not has_briefs:
             return
-        outline = outline_of(count.facts)
         keys = chain_digests(scope, count.facts)
-        chat = _Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys)
-        applied = await self._store.find([keys[covers] for covers in outline.boundaries]) if has_briefs else None
+        chat = _Chat(exchange, request, count, outline_of(count.facts), limits, receipt, scope, keys)
+        applied = await self._store.find(chat.keys_of(chat.outline.boundaries)) if has_briefs else None
         fold = _with_brief(chat, applied) if applied else None
         if fold is None and receipt.has_overflowed:
             fold = await self._fold(chat, applied)
+        elif (fold.tokens if fold else receipt.client_tokens) > soft_tokens:
+            await self._look_ahead(chat, applied if fold else None)
         if fold is not None:
             await self._write_prompt(chat, fold)
 
@@ -145,6 +154,26 @@ class AssembleStage:
             target_ratio=self._options.target_ratio,
         )
 
+    async def _look_ahead(self, chat: _Chat, applied: Brief | None) -> None:
+        """Have the next brief made in the background, where none waits yet."""
+        covered = applied.covers if applied else 0
+        if await self._store.find_waiting(chat.keys_of(chat.outline.boundaries_after(covered))):
+            return
+        plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
+        if plan.brief_tokens and plan.covers > covered and not plan.lacking_tokens:
+            base, key = chat.keys[covered], chat.keys[plan.covers]
+            self._maker.prepare(chat.exchange, chat.scope, base, key, partial(_job, chat, plan, applied))
+
+    async def _apply_waiting(self, chat: _Chat, covered: int) -> _Fold | None:
+        """The chat with the brief that was made ahead of need, if there is one and it serves."""
+        await self._maker.prepared(chat.keys[covered])
+        waiting = await self._store.find_waiting(chat.keys_of(chat.outline.boundaries_after(covered)))
+        if waiting is None or _with_brief(chat, waiting) is None:
+            return None
+        applied = await self._store.put_if_absent(chat.scope, chat.keys[waiting.covers], waiting)
+        fold = _with_brief(chat, applied)
+        return replace(fold, is_new_brief=applied is waiting) if fold else None
+
     async def _fold(self, chat: _Chat, applied: Brief | None) -> _Fold | None:
         """Compact; None where even that does not fit, and the client's own bytes are to be forwarded.
 
@@ -152,6 +181,8 @@ class AssembleStage:
             Refusal: even that does not fit.
         """
         covered = applied.covers if applied else 0
+        if fold := await self._apply_waiting(chat, covered):
+            return fold
         plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
         if plan.lacking_tokens:
             least = chat.limits.prompt + plan.lacking_tokens
@@ -161,7 +192,7 @@ class AssembleStage:
             return _Fold(plan, None)
         is_new = False
         if plan.covers > covered:
-            ground = (await self._store.find_better(chat.keys[covered]) or applied) if applied else None
+            ground = (await self._store.find_waiting([chat.keys[covered]]) or applied) if applied else None
             job = await asyncio.to_thread(_job, chat, plan, ground)
             key = chat.keys[plan.covers]
             applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job)

@@ -64,14 +64,16 @@ def send_all(world: World, session: Sequence[Sequence[Message]]) -> list[Sent]:
     return [run(world.send(messages, tools=TOOLS)) for messages in session]
 
 
-def _world(budget: Budget, rule: Callable[[str], int], answer: Callable[..., str] | None, ratio: float) -> World:
+def _world(
+    budget: Budget, rule: Callable[[str], int], answer: Callable[..., str] | None, ratio: float, soft: float
+) -> World:
     summarizer = FakeSummarizer(answer) if answer else None
-    return World(budget, rule=rule, summarizer=summarizer, target_ratio=ratio)
+    return World(budget, rule=rule, summarizer=summarizer, target_ratio=ratio, soft_ratio=soft)
 
 
 rules = st.sampled_from([per_four_chars, per_word, lumpy])
 answers = st.sampled_from([None, None, told_turns, told_turns, nothing, too_long, failing])
-worlds = st.builds(_world, budgets, rules, answers, st.sampled_from([0.3, 0.5, 0.9]))
+worlds = st.builds(_world, budgets, rules, answers, st.sampled_from([0.3, 0.5, 0.9]), st.sampled_from([0.7, 1.0]))
 strict_or_open = st.sampled_from([Roles.OPEN, Roles.STRICT])
 
 
@@ -221,7 +223,7 @@ MORE: list[Message] = [{"role": "assistant", "content": "ok"}, {"role": "user", 
 def assert_next_only_grows(world: World, sent: Sent) -> None:
     """An answer and one more question, where they fit, stand after exactly what was forwarded before."""
     brief = sent.receipt.brief
-    stored = [applied for _, applied in world.store._applied.values()]
+    stored = [entry.applied for entry in world.store._entries.values()]
     if brief is None or brief not in stored or sent.receipt.level is Level.TRIMMED:
         return
     users = [number for number, message in enumerate(foldable(sent.messages), 1) if message["role"] == "user"]
