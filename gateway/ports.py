@@ -116,10 +116,13 @@ class BriefStore(Protocol):
 class BriefMaker(Protocol):
     """Makes briefs: a language model within its deadline, else extraction."""
 
-    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> tuple[Brief, bool]:
+    async def make(
+        self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
+    ) -> tuple[Brief, bool]:
         """The brief to apply for this job, and whether this call made it; concurrent calls for one key share one fold.
 
-        It may have been made for another request's limits.
+        It may have been made for another request's limits. `may_wait` is False for a request that has spent its
+        deadline already: it takes an extract at once.
         """
 
     async def refold(self, profile: Profile, job: FoldJob) -> Brief:
@@ -138,8 +141,12 @@ class BriefMaker(Protocol):
             make_job: called in a thread.
         """
 
-    async def prepared(self, base: bytes) -> None:
-        """Wait for what is being made for this base, if anything is, and no longer than the deadline."""
+    async def prepared(self, base: bytes) -> bool:
+        """Wait for what is being made for this base, if anything is, and no longer than the deadline.
+
+        Returns:
+            False if it is still being made: the deadline was spent on it.
+        """
 
 
 class Telemetry(Protocol):

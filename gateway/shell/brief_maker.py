@@ -70,11 +70,13 @@ class StoredBriefMaker:
         self._preparing: dict[bytes, asyncio.Task[None]] = {}
         self._writing = 0
 
-    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> tuple[Brief, bool]:
+    async def make(
+        self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
+    ) -> tuple[Brief, bool]:
         assert exchange.count is not None
         folding = self._folding.get(key)
         if is_first := folding is None:
-            task = self._tasks.spawn(self._fold(exchange, exchange.count.profile, scope, key, job), "fold")
+            task = self._tasks.spawn(self._fold(exchange, scope, key, job, may_wait), "fold")
             folding = self._folding[key] = _Folding(task)
             task.add_done_callback(lambda _: self._folding.pop(key, None))
         folding.waiters += 1
@@ -98,10 +100,12 @@ class StoredBriefMaker:
             self._preparing[base] = preparing
             preparing.add_done_callback(lambda _: self._preparing.pop(base, None))
 
-    async def prepared(self, base: bytes) -> None:
+    async def prepared(self, base: bytes) -> bool:
         preparing = self._preparing.get(base)
-        if preparing is not None:
-            await asyncio.wait({preparing}, timeout=self._deadline_s)
+        if preparing is None:
+            return True
+        await asyncio.wait({preparing}, timeout=self._deadline_s)
+        return preparing.done()
 
     async def _prepare(self, exchange: Exchange, scope: bytes, key: bytes, make_job: Callable[[], FoldJob]) -> None:
         assert exchange.count is not None
@@ -114,12 +118,14 @@ class StoredBriefMaker:
         await self._store.put_waiting(scope, key, brief)
 
     async def _fold(
-        self, exchange: Exchange, profile: Profile, scope: bytes, key: bytes, job: FoldJob
+        self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, may_wait: bool
     ) -> tuple[Brief, bool]:
+        assert exchange.count is not None
+        profile = exchange.count.profile
         present = await self._store.find([key])  # another fold may have ended since this request looked
         if present is not None:
             return present, False
-        writing = self._begin_writing(exchange, profile, job)
+        writing = self._begin_writing(exchange, profile, job) if may_wait else None
         try:
             if writing is not None:
                 await asyncio.wait({writing}, timeout=self._deadline_s)

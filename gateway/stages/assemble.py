@@ -166,13 +166,21 @@ class AssembleStage:
 
     async def _apply_waiting(self, chat: _Chat, covered: int) -> _Fold | None:
         """The chat with the brief that was made ahead of need, if there is one and it serves."""
-        await self._maker.prepared(chat.keys[covered])
         waiting = await self._store.find_waiting(chat.keys_of(chat.outline.boundaries_after(covered)))
         if waiting is None or _with_brief(chat, waiting) is None:
             return None
         applied = await self._store.put_if_absent(chat.scope, chat.keys[waiting.covers], waiting)
         fold = _with_brief(chat, applied)
         return replace(fold, is_new_brief=applied is waiting) if fold else None
+
+    async def _ground(self, chat: _Chat, plan: FoldPlan, applied: Brief | None) -> Brief | None:
+        """What the next brief builds on: the one that came too late for the last fold, if it is as good a start."""
+        if applied is None:
+            return None
+        nearby = [
+            covers for covers in chat.outline.boundaries if 2 * applied.covers - plan.covers <= covers <= applied.covers
+        ]
+        return await self._store.find_waiting(chat.keys_of(nearby)) or applied
 
     async def _fold(self, chat: _Chat, applied: Brief | None) -> _Fold | None:
         """Compact; None where even that does not fit, and the client's own bytes are to be forwarded.
@@ -181,6 +189,7 @@ class AssembleStage:
             Refusal: even that does not fit.
         """
         covered = applied.covers if applied else 0
+        is_ready = await self._maker.prepared(chat.keys[covered])
         if fold := await self._apply_waiting(chat, covered):
             return fold
         plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
@@ -192,10 +201,9 @@ class AssembleStage:
             return _Fold(plan, None)
         is_new = False
         if plan.covers > covered:
-            ground = (await self._store.find_waiting([chat.keys[covered]]) or applied) if applied else None
-            job = await asyncio.to_thread(_job, chat, plan, ground)
+            job = await asyncio.to_thread(_job, chat, plan, await self._ground(chat, plan, applied))
             key = chat.keys[plan.covers]
-            applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job)
+            applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job, may_wait=is_ready)
             suits = applied.pinned == plan.pinned and applied.tokens <= plan.brief_tokens
             if fold := _Fold(plan, applied, is_new) if suits else _with_brief(chat, applied):
                 return replace(fold, is_new_brief=is_new)
