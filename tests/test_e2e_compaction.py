@@ -395,3 +395,31 @@ async def test_briefs_do_not_cross_keys(gateway: GatewayProcess, client: Any, fa
 
     assert stranger.levels == ["brief"]
     assert sum(map(is_summary_request, fake.requests)) == before + 1
+
+
+async def test_a_request_may_ask_for_less_and_for_the_receipt(client: Any, fake: FakeOpenAI) -> None:
+    """A lower budget folds, off refuses, shadow forwards untouched; no such header reaches the upstream."""
+    chat = Chat(client)
+    await read_on(chat, 6)
+    sent = len(json.dumps(chat.messages)) // 4
+    low = {"x-gateway-budget": str(sent // 2), "x-gateway-explain": "1"}
+    create = client.chat.completions.with_raw_response.create
+    asked = {"model": "gpt-4o", "messages": [*chat.messages, {"role": "user", "content": "Go on."}], "max_tokens": 50}
+    folded = await create(**asked, extra_headers=low)
+    with pytest.raises(openai.BadRequestError) as refused:
+        await create(**asked, extra_headers={**low, "x-gateway-compaction": "off"})
+    shadowed = await create(**asked, extra_headers={**low, "x-gateway-compaction": "shadow"})
+    with pytest.raises(openai.BadRequestError) as unread:
+        await create(**asked, extra_headers={"x-gateway-budget": "lots"})
+    receipt = json.loads(folded.headers["x-gateway-receipt"])
+
+    assert folded.headers["x-gateway-compaction"] in ("brief", "extractive")
+    assert receipt["prompt_tokens"] == int(folded.headers["x-gateway-tokens-prompt"])
+    assert receipt["max_total_tokens"] == sent // 2
+    assert receipt["brief"]["covers"] > 0
+    assert len(folded.headers["x-gateway-receipt"]) < 2048
+    assert refused.value.code == "context_length_exceeded"
+    assert shadowed.headers["x-gateway-compaction"] == "none"
+    assert json.loads(shadowed.headers["x-gateway-receipt"])["level"] in ("brief", "extractive")
+    assert unread.value.param == "x-gateway-budget"
+    assert all("x-gateway" not in name.lower() for seen in fake.requests for name, _ in seen.headers)

@@ -27,6 +27,7 @@ from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
 from gateway.core.wire.body import Edit, splice
 from gateway.core.wire.message import parse_message
+from gateway.core.wire.overrides import Compacting
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Client, Count, Exchange, Receipt
 from gateway.ports import BriefMaker, BriefStore, TextCounter
@@ -114,12 +115,15 @@ class AssembleStage:
         request, count = exchange.request, exchange.count
         if request is None or count is None or request.endpoint is Endpoint.EMBEDDINGS:
             return
-        options = self._options
-        receipt = plan_receipt(
-            request, count, self._budgets.budget_of(request.model), options.is_enabled and options.is_shadow
-        )
+        wish = exchange.overrides
+        is_enabled = self._options.is_enabled and wish.compacting is not Compacting.OFF
+        is_shadow = is_enabled and (self._options.is_shadow or wish.compacting is Compacting.SHADOW)
+        budget = self._budgets.budget_of(request.model)
+        if wish.max_total_tokens is not None and wish.max_total_tokens < budget.max_total_tokens:
+            budget = budget.lowered_to(wish.max_total_tokens)
+        receipt = plan_receipt(request, count, budget, is_shadow)
         exchange.receipt = receipt
-        if request.endpoint is Endpoint.CHAT and options.is_enabled:
+        if request.endpoint is Endpoint.CHAT and is_enabled:
             await self._fit_chat(exchange, request, count, receipt)
         elif receipt.has_overflowed:
             refuse_unless_forwarded(receipt, receipt.client_tokens, "Compaction is off for this request; send less.")
@@ -324,6 +328,7 @@ def _written_receipt(chat: _Chat, fold: _Fold, total: int, *, is_trimmed: bool) 
         sections=_sections(chat.count.sections, brief.tokens if brief else 0, total),
         folded_messages=len(chat.count.facts) - len(fold.plan.kept),
         brief=brief,
+        brief_id=chat.keys[brief.covers].hex() if brief else "",
         is_new_brief=fold.is_new_brief and brief is not None,
     )
 
