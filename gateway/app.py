@@ -35,7 +35,7 @@ from gateway.settings import DEMO_URL, RESTART_ONLY, Settings
 from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
 from gateway.shell.brief_maker import StoredBriefMaker
-from gateway.shell.http.admin_server import AdminPort
+from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
@@ -110,7 +110,10 @@ class Gateway:
         limits = DataPortLimits(server.max_body_bytes, server.body_idle_seconds)
         origins = OriginRules(frozenset(server.allowed_origins), is_loopback(server.host))
         data = DataPort(self._walk, self._pool, limits, origins)
-        admin = AdminPort(self.metrics.render, lambda: self._why_unready)
+        views = AdminViews(
+            self.metrics.render, lambda: self._why_unready, lambda key: self.briefs.find([key]), server.admin_token
+        )
+        admin = AdminPort(views)
         self._admin_runner, self.admin_port = await _listen(admin, server.admin_host, server.admin_port, 5.0, 0.0)
         self._stack.push_async_callback(self._admin_runner.cleanup)
         self._data_runner, self.data_port = await _listen(

@@ -21,6 +21,10 @@ class Server(_Section, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="Data port; 0 takes a free one.")] = 8080
     admin_host: Annotated[str, Meta(description="Address of the admin port (metrics, health).")] = "127.0.0.1"
     admin_port: Annotated[int, Meta(ge=0, le=65535, description="Admin port; 0 takes a free one.")] = 8081
+    admin_token: Annotated[
+        str, Meta(description="Opens what holds content on the admin port; empty: from this machine only.")
+    ] = ""
+    admin_token_file: Annotated[str | None, Meta(description="A file that holds the token.")] = None
     max_body_bytes: Annotated[
         int,
         Meta(
@@ -231,7 +235,6 @@ LATER = frozenset(
         "page",
         "server.workers",
         "server.trusted_proxies",
-        "server.admin_token_file",
         "upstreams[].weight",
         "upstreams[].breaker",
         "telemetry.otlp_endpoint",

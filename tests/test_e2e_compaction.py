@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 import pytest_asyncio
@@ -423,3 +424,30 @@ async def test_a_request_may_ask_for_less_and_for_the_receipt(client: Any, fake:
     assert json.loads(shadowed.headers["x-gateway-receipt"])["level"] in ("brief", "extractive")
     assert unread.value.param == "x-gateway-budget"
     assert all("x-gateway" not in name.lower() for seen in fake.requests for name, _ in seen.headers)
+
+
+async def test_a_brief_can_be_read_by_who_runs_the_gateway(client: Any, gateway: GatewayProcess) -> None:
+    """By the id in a receipt, from this machine under its own name; under any other name it is refused."""
+    chat = Chat(client)
+    await read_on(chat, 6)
+    low = {"x-gateway-budget": str(len(json.dumps(chat.messages)) // 8), "x-gateway-explain": "1"}
+    asked = {"model": "gpt-4o", "messages": [*chat.messages, {"role": "user", "content": "Go on."}], "max_tokens": 50}
+    folded = await client.chat.completions.with_raw_response.create(**asked, extra_headers=low)
+    ident = json.loads(folded.headers["x-gateway-receipt"])["brief"]["id"]
+    seen = {}
+    async with aiohttp.ClientSession() as session:
+        for name, path, headers in (
+            ("found", ident, {}),
+            ("unknown", "0" * 64, {}),
+            ("nonsense", "../x", {}),
+            ("foreign host", ident, {"Host": "rebound.example"}),
+            ("wrong token", ident, {"Host": "rebound.example", "Authorization": "Bearer x"}),
+        ):
+            async with session.get(f"{gateway.admin_url}/api/v1/briefs/{path}", headers=headers) as response:
+                seen[name] = (response.status, await response.text())
+
+    assert [status for status, _ in seen.values()] == [200, 404, 404, 403, 403]
+    shown = json.loads(seen["found"][1])
+    assert shown["text"].startswith("<running_brief>")
+    assert shown["segments"][0]["first"] == 1
+    assert "admin token" in seen["foreign host"][1]

@@ -61,12 +61,12 @@ class MemoryBriefStore:
         entry = self._entry_of(scope, key)
         if entry.applied is not None:
             return entry.applied
-        if entry.waiting is brief:
-            entry.waiting = None
-            self.held_bytes -= _size_of(brief)
         entry.applied = brief
         self._scopes[scope] += 1
-        self._took(brief)
+        if entry.waiting is brief:
+            entry.waiting = None
+        else:
+            self._took(brief)
         return brief
 
     async def find_waiting(self, chain: Sequence[bytes]) -> Brief | None:
