@@ -126,7 +126,7 @@ def _tell(job: _Job, settle: Any, *values: Any) -> None:
 
 
 def default_size() -> int:
-    """One thread for each core that this process may use, within reason; two at least, for one may be at a long step."""
+    """One thread for each core that this process may use, within reason; at least two: one may be at a long step."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system

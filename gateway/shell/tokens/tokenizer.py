@@ -16,7 +16,8 @@ import asyncio
 import importlib
 import logging
 import math
-from collections.abc import Generator, Iterator
+import re
+from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -95,9 +96,9 @@ class RankTokenizer:
     """
 
     def __init__(self, ranks: RankFile, words: WordTokenizer, figures: Figures) -> None:
-        self._core = ranks.encoding._core_bpe
+        self._core: Any = ranks.encoding._core_bpe
         self._lengths = ranks.lengths
-        self._pattern_text = ranks.pattern
+        self._pattern = ranks.pattern
         self._words = words
         self._figures = figures
 
@@ -106,7 +107,8 @@ class RankTokenizer:
             if len(text) <= _SHORT_CHARS:
                 return len(self._core.encode_ordinary(text))
             # A buffer instead of a list: Python's lock is not held to make an object of each token.
-            return memoryview(self._core.encode_to_tiktoken_buffer(text, _NO_SPECIALS)).nbytes // _RANK_BYTES
+            size_bytes: int = memoryview(self._core.encode_to_tiktoken_buffer(text, _NO_SPECIALS)).nbytes
+            return size_bytes // _RANK_BYTES  # the view's own length is wrong in some versions
         except UnicodeEncodeError:
             return self.count(pair_surrogates(text))
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
@@ -123,9 +125,10 @@ class RankTokenizer:
                 at = end
 
     @cached_property
-    def _pattern(self) -> Any:
-        """The split pattern; `regex` (which tiktoken depends on) is imported only where a text needs it."""
-        return importlib.import_module("regex").compile(self._pattern_text)
+    def _split(self) -> Callable[..., Iterator[re.Match[str]]]:
+        """The split pattern's matches; `regex` (which tiktoken depends on) is imported only where a text needs it."""
+        find: Callable[..., Iterator[re.Match[str]]] = importlib.import_module("regex").compile(self._pattern).finditer
+        return find
 
     def _beyond_cuts(self, text: str, start: int) -> Generator[int, None, int]:
         """Count on from `start`, where no cut is near; returns up to where.
@@ -134,7 +137,7 @@ class RankTokenizer:
         that does not end in white space (how that is split depends on what follows); long ones are counted alone.
         """
         end = start
-        for found in self._pattern.finditer(text, start, concurrent=True):
+        for found in self._split(text, start, concurrent=True):
             end = found.end()
             if end - start < PIECE_CHARS // 2:
                 continue
@@ -153,7 +156,7 @@ class RankTokenizer:
         if start == end or not text[end - 1].isspace():
             return self.count(text[start:end])
         tokens = 0
-        for found in self._pattern.finditer(text, start):
+        for found in self._split(text, start):
             if found.start() == end:
                 break
             tokens += sum(self._count_whole(found.group()))
@@ -161,12 +164,17 @@ class RankTokenizer:
 
     def _count_whole(self, piece: str) -> Iterator[int]:
         """Tokens of what the split pattern leaves whole."""
+        told = 0
         try:
-            data = piece.encode()
-        except UnicodeEncodeError:
-            data = pair_surrogates(piece).encode()
-        inexact = yield from count_run(self._core.encode_single_piece, self._lengths, data)
-        self._figures.inexact_cuts += inexact
+            run = count_run(self._core.encode_single_piece, self._lengths, render_utf8(piece))
+            while True:
+                tokens = next(run)
+                told += tokens
+                yield tokens
+        except StopIteration as done:
+            self._figures.inexact_cuts += done.value
+        except BaseException as error:  # noqa: BLE001 - as above
+            yield fall_back(error, self._words, piece) - told
 
 
 def fall_back(error: BaseException, words: WordTokenizer, text: str) -> int:
@@ -180,3 +188,11 @@ def fall_back(error: BaseException, words: WordTokenizer, text: str) -> int:
 def pair_surrogates(text: str) -> str:
     """The text with surrogate pairs joined and half ones replaced, as tiktoken's own `encode_ordinary` does."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def render_utf8(text: str) -> bytes:
+    """The text's bytes as tiktoken sees them."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return pair_surrogates(text).encode()
