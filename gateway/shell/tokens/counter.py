@@ -63,7 +63,9 @@ class TiktokenCounter:
         tokenizer = self._tokenizers.get(profile.encoding)
         if cost <= INLINE_CHARS and tokenizer is not None:
             return [tokenizer.count(text) for text in texts]
-        parts = [texts] if cost < _PART_CHARS else _split(texts, self._pool.size)
+        if cost < _PART_CHARS:
+            return await self._pool.run(self._count_all(profile.encoding, texts))
+        parts = _split(texts, self._pool.size)
         jobs = [self._pool.run(self._count_all(profile.encoding, part)) for part in parts]
         return list(chain.from_iterable(await asyncio.gather(*jobs)))
 
