@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import time
 
+from gateway.core.wire.request import Endpoint
 from gateway.exchange import Bill, Exchange
-from gateway.ports import Telemetry, TextCounter
+from gateway.ports import Calibrations, Telemetry, TextCounter
+
+_SERVER_SIDE = ("previous_response_id", "conversation", "prompt")
+"""Fields of the Responses endpoint by which a prompt holds more than the body says."""
+_TOOLS = ("tools", "functions")
 
 
 class Settle:
-    """Writes `bill` and `duration_s`, and tells telemetry.
+    """Writes `bill` and `duration_s`, and tells calibrations and telemetry.
 
     Args:
         counter: tokenizers.
+        calibrations: learn from complete answers.
         telemetry: metrics and logs.
     """
 
-    def __init__(self, counter: TextCounter, telemetry: Telemetry) -> None:
+    def __init__(self, counter: TextCounter, calibrations: Calibrations, telemetry: Telemetry) -> None:
         self._counter = counter
+        self._calibrations = calibrations
         self._telemetry = telemetry
 
     def needs_counting(self, exchange: Exchange) -> bool:
@@ -39,7 +46,19 @@ class Settle:
         """Settle an exchange; `visible_tokens` is what it visibly generated where the upstream did not say."""
         exchange.duration_s = time.perf_counter() - exchange.started_s
         exchange.bill = _bill(exchange, visible_tokens)
+        self._learn(exchange)
         self._telemetry.settled(exchange)
+
+    def _learn(self, exchange: Exchange) -> None:
+        """Compare the report of a complete answer with what was forwarded, if that could be counted at all."""
+        outcome, request, count = exchange.outcome, exchange.request, exchange.count
+        if outcome.usage is None or outcome.fault or request is None or count is None or not 0 < outcome.status < 400:
+            return
+        if request.endpoint is Endpoint.RESPONSES and any(key in request.spans for key in _SERVER_SIDE):
+            return
+        raw_tokens = exchange.receipt.forwarded_tokens if exchange.receipt else count.prompt_tokens
+        has_tools = any(key in request.sections for key in _TOOLS)
+        self._calibrations.learn(outcome.upstream, request.model, raw_tokens, has_tools, outcome.usage)
 
 
 def _bill(exchange: Exchange, visible_tokens: int) -> Bill | None:
