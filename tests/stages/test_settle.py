@@ -12,6 +12,7 @@ import pytest
 from gateway.core.context.brief import Level
 from gateway.core.routing.routes import Roles
 from gateway.core.tokens.calibration import Correction
+from gateway.core.wire.generated import Generated
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.core.wire.usage import Usage
 from gateway.exchange import Bill, Count, Exchange, Outcome, Receipt
@@ -121,6 +122,106 @@ def test_nothing_is_learned_of_what_was_not_counted() -> None:
     exchange.count = None
 
     assert settled(exchange)[1].reports == []
+
+
+def said(text: str, choice: int = 0) -> Generated:
+    generated = Generated()
+    for piece in text.split(" "):
+        generated.add(choice, piece + " ")
+    return generated
+
+
+def test_what_was_visible_is_counted() -> None:
+    """A cut stream, and a whole answer of a vendor that does not say what it used."""
+    cut = answered({**CHAT, "stream": True}, is_stream=True, fault="cut", generated=said("one two three"))
+    whole = answered(generated=said("one two"))
+
+    assert settled(cut)[0] == Bill(60, 3, 0, is_estimated=True)
+    assert settled(whole)[0] == Bill(60, 2, 0, is_estimated=True)
+
+
+def test_calls_are_billed_with_their_framing() -> None:
+    """Name, arguments and 7 more for one call; a choice of text beside it has none."""
+    generated = said("some text", choice=1)
+    generated.add((0, 0), "name ")
+    generated.add((0, 0), "arguments")
+    generated.calls[0] = 1
+
+    assert settled(answered(generated=generated))[0] == Bill(60, 2 + 2 + 7, 0, is_estimated=True)
+
+
+def test_text_that_was_not_kept_is_billed_by_its_share() -> None:
+    generated = said("one two three four")
+    generated._unkept_bytes = len("one two three four ") // 2
+
+    assert settled(answered(generated=generated))[0] == Bill(60, 6, 0, is_estimated=True)
+
+
+@dataclass
+class Dearer(Learned):
+    """An upstream with another tokenizer: twice our tokens, 5 more a prompt, 10 with tools."""
+
+    def correction_of(self, upstream: str, model: str) -> Correction:
+        return Correction(2_000_000, 5, 10)
+
+
+def test_estimates_are_in_the_upstreams_own_tokens() -> None:
+    """What was learned from other answers corrects the bill of one without a report."""
+    exchange = answered({**CHAT, "tools": [TOOL]}, generated=said("one two three"))
+    asyncio.run(Settle(FakeCounter(per_word), Dearer(), Silent()).count_and_finish(exchange))
+
+    assert exchange.bill == Bill(2 * 60 + 15, 6, 0, is_estimated=True)
+
+
+STREAM = {"stream": True}
+GONE: dict[str, Any] = {"status": CLIENT_GONE, "fault": "client_gone"}
+UNSEEN: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "a reasoning stream before its head": ({"model": "o3", **STREAM}, GONE, 50),
+    "a reasoning stream before its first token": (
+        {"model": "o3", "max_completion_tokens": 700, "n": 2, **STREAM},
+        {"is_stream": True, "generated": Generated()},
+        1400,
+    ),
+    "a reasoning stream with little to see": ({"model": "gpt-5", **STREAM}, {"generated": said("one two")}, 50),
+    "a reasoning stream with much to see": ({"model": "gpt-5", **STREAM}, {"generated": said("x " * 79)}, 79 + 3),
+    "reasoning turned off": (
+        {"model": "gpt-5.1", "reasoning_effort": "none", **STREAM}, {"generated": said("one two")}, 2 + 3,
+    ),
+    "a plain stream before its head": (STREAM, GONE, 0),
+    "a plain stream before its first token": (STREAM, {"is_stream": True, "generated": Generated()}, 0),
+    "an answer too large to be held": ({}, {}, 50),
+    "an empty answer": ({}, {"generated": Generated()}, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "outcome", "tokens"), UNSEEN.values(), ids=UNSEEN)
+def test_what_nobody_can_see_costs_the_reservation(
+    fields: dict[str, Any], outcome: dict[str, Any], tokens: int
+) -> None:
+    """Choices times the most that one may hold; what is seen to be more is billed as seen."""
+    bill, _ = settled(answered({**CHAT, **fields}, **outcome))
+
+    assert bill is not None
+    assert bill.is_estimated
+    assert bill.completion_tokens == tokens
+
+
+def test_the_responses_endpoint_says_effort_in_its_own_words() -> None:
+    quiet = {"model": "gpt-5.1", "input": "Hi", "reasoning": {"effort": "none"}}
+    odd = {"model": "gpt-5.1", "input": "Hi", "reasoning": 7, "reasoning_effort": None}
+
+    for body, tokens in ((quiet, 1 + 1 + 3), (odd, 50)):
+        bill, _ = settled(answered(body, Endpoint.RESPONSES, generated=said("one")))
+        assert bill is not None
+        assert bill.completion_tokens == tokens
+
+
+def test_embeddings_have_no_answer_to_estimate() -> None:
+    """Neither abandoned nor unreported."""
+    body = {"model": "m", "input": "Hi"}
+
+    assert settled(answered(body, Endpoint.EMBEDDINGS))[0] == Bill(60, 0, 0, is_estimated=True)
+    assert settled(answered(body, Endpoint.EMBEDDINGS, **GONE))[0] == Bill(60, 0, 0, is_estimated=True)
 
 
 def test_an_abandoned_whole_answer_costs_all_that_it_might_have_held() -> None:
