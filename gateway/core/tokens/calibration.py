@@ -21,6 +21,7 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -38,8 +39,8 @@ _CAUTIOUS_MARGIN = 0.05
 """Of a prior that is not exact, until reports say better."""
 _MARGIN_STRETCH = 1.4
 """The highest of some samples is not the highest to come: margins learned are stretched by this, and more at first."""
-_FIT_EACH_UNTIL, _FIT_EVERY = 16, 8
-"""Every sample is fitted at first, then every eighth: a fit takes about half a millisecond."""
+_FIT_EACH_UNTIL, _FIT_EVERY, _FIT_RARELY = 16, 8, 32
+"""Every sample is fitted at first, then every eighth, and every 32nd once the window is full: a fit takes 0.3 ms."""
 _COARSE_SAMPLES, _COARSE_STEP = 4, 0.10
 """A change by more than this share of a prompt takes this many samples since the last one."""
 _FINE_SAMPLES_MIN, _FINE_SAMPLES_MAX, _FINE_STEP = 16, 64, 0.01
@@ -48,7 +49,7 @@ _BREACHES = 1
 """More of the last `_FIT_EACH_UNTIL` reports than this above estimate + margin: the margin cannot wait for a step."""
 _ABSURD_RATIO, _ABSURD_FIXED = 8, 20_000
 _LOW_RATIO = 4
-_SAME_REPORT, _LONGER_PROMPT = 0.01, 0.2
+_SAME_REPORT, _LONGER_PROMPT, _SHORTFALL = 0.01, 0.2, 0.95
 
 
 class Prior(NamedTuple):
@@ -175,10 +176,17 @@ def learn(state: Calibration, sample: Sample) -> tuple[Calibration, Ignored | No
         return state, ignored
     samples = (*state.samples[1 - WINDOW :], sample)
     seen = state.seen + 1
-    is_due = seen <= _FIT_EACH_UNTIL or seen % _FIT_EVERY == 0
+    is_due = seen <= _FIT_EACH_UNTIL or seen % (_FIT_EVERY if seen <= WINDOW else _FIT_RARELY) == 0
+    if is_due and state.applied == _IDENTITY and _confirm(samples[-_FIT_RARELY:]):
+        is_due = False  # nothing to learn, which for exact models is always
     line = fit_line(samples, Line(*state.prior), state.line) if is_due else state.line
     learned = msgspec.structs.replace(state, samples=samples, line=line, seen=seen)
     return (_stepped(learned) if is_due else learned), None
+
+
+def _confirm(samples: Sequence[Sample]) -> bool:
+    """Whether the raw count was right each time."""
+    return all(-_STRAY_TOKENS <= s.reported_tokens - s.raw_tokens <= _STRAY_TOKENS for s in samples)
 
 
 def decide_ignored(state: Calibration, sample: Sample) -> Ignored | None:
@@ -206,6 +214,8 @@ def _leaves_cache_out(state: Calibration, sample: Sample) -> bool:
 
 def _is_cut(state: Calibration, sample: Sample) -> bool:
     """Whether this much longer prompt was reported like a shorter one, and no prompt was ever reported longer."""
+    if sample.reported_tokens > _SHORTFALL * state.line.at(sample.raw_tokens, sample.has_tools):
+        return False
     tolerance = max(_STRAY_TOKENS, _SAME_REPORT * sample.reported_tokens)
     if any(other.reported_tokens > sample.reported_tokens + tolerance for other in state.samples):
         return False
