@@ -122,7 +122,8 @@ STRAYS = {
     "none": lambda n, raw: raw,
     "a token or two": lambda n, raw: raw + (-2, -1, 0, 0, 1, 2)[n % 6],
     "one in fifty cut short": lambda n, raw: raw // 2 if n % 50 == 49 else raw,
-    "one in a hundred doubled": lambda n, raw: raw * 2 if n % 100 == 60 else raw,
+    "one in a hundred doubled": lambda n, raw: raw * 2 + 100 if n % 100 == 60 else raw,
+    "one in seventy with hidden thousands": lambda n, raw: raw + 7000 if n % 70 == 9 else raw,
 }
 
 
@@ -134,13 +135,7 @@ def test_exact_counts_stay_exact(report: Callable[[int, int], int]) -> None:
         raw = rng.randint(10, 9000)
         state, _ = learn(state, Sample(raw, number % 3 == 0, report(number, raw)))
 
-        assert (state.applied.ratio_millionths, state.applied.fixed_tokens, state.applied.tools_tokens) == (
-            MILLION,
-            0,
-            0,
-        )
-        if report is not STRAYS["one in a hundred doubled"]:
-            assert state.applied.is_exact
+        assert state.applied.is_exact
 
 
 POISON = {

@@ -11,6 +11,8 @@ from gateway.core.tokens.calibration import EXACT, Prior
 from gateway.core.wire.usage import Usage
 from gateway.shell.state.calibrations import SPACE, StoredCalibrations
 from gateway.shell.state.key_value import MemoryStateStore
+from gateway.shell.telemetry.figures import calibration_metrics
+from gateway.shell.telemetry.metrics import MAX_MODELS
 
 
 def store_of() -> MemoryStateStore:
@@ -147,3 +149,16 @@ def test_a_changed_correction_is_logged_once(caplog: pytest.LogCaptureFixture) -
     assert record.ratio == pytest.approx(1.5, abs=0.02)  # type: ignore[attr-defined]
     assert calibrations.ignored == {"empty": 1, "absurd": 1}
     assert calibrations.learned == 4
+
+
+def test_metrics_show_a_bounded_number_of_models() -> None:
+    """Those that learned last; what was ignored stands beside what was learned."""
+    calibrations = calibrations_of(store_of())
+    for number in range(MAX_MODELS + 30):
+        teach(calibrations, f"m{number}", times=1)
+    calibrations.learn("up", "m", 100, False, Usage(0, 1))
+    ratio, margin, samples = calibration_metrics(calibrations)
+
+    assert len(ratio.samples) == len(margin.samples) == MAX_MODELS
+    assert ratio.samples[0].labels == {"upstream": "up", "model": f"m{MAX_MODELS + 29}"}
+    assert {s.labels["result"]: s.value for s in samples.samples} == {"learned": MAX_MODELS + 30, "empty": 1}

@@ -355,7 +355,8 @@ async def test_a_stuck_disk_holds_nobody_up(tmp_path: Path) -> None:
         found = await asyncio.gather(*(store.get("s", b"k") for _ in range(1500)))
         took_s = asyncio.get_running_loop().time() - began_s
         release.set()
-        await asyncio.sleep(0.05)
+        while store._pending:
+            await asyncio.sleep(0.01)
         await store.put("s", b"k", b"v")
 
         assert found == [None] * 1500

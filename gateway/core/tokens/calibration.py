@@ -11,7 +11,7 @@ millionths, so that the inverse is exact.
 
 Invariants, each with a test of its own:
   1. `raw_limit(limit)` is the largest raw count with `estimate + margin <= limit`; both grow with the raw count.
-  2. Reports that confirm the raw count, but for strays and a token or two, leave ratio 1 and margin 0.
+  2. Reports that confirm the raw count, but for a token or two and one stray in fifty, leave ratio 1 and margin 0.
   3. A minority of absurd, cached-only or truncated reports does not move the correction beyond a few percent.
   4. A calibration never grows: at most `WINDOW` samples, whatever is learned.
   5. Stored data that is corrupt, foreign or of another version is None, never an exception; what was rendered is read
@@ -37,6 +37,8 @@ _STRAY_TOKENS = 2
 _CONFIRMING_SHARE = 0.75
 _CAUTIOUS_MARGIN = 0.05
 """Of a prior that is not exact, until reports say better."""
+_WILD_RATIO, _WILD_TOKENS, _STRAYS_ONE_IN = 0.25, 64, 64
+"""One report, and one in 64, may lie this far above the expectation, and the margin does not follow."""
 _MARGIN_STRETCH = 1.4
 """The highest of some samples is not the highest to come: margins learned are stretched by this, and more at first."""
 _FIT_EACH_UNTIL, _FIT_EVERY, _FIT_RARELY = 16, 8, 32
@@ -177,7 +179,7 @@ def learn(state: Calibration, sample: Sample) -> tuple[Calibration, Ignored | No
     samples = (*state.samples[1 - WINDOW :], sample)
     seen = state.seen + 1
     is_due = seen <= _FIT_EACH_UNTIL or seen % (_FIT_EVERY if seen <= WINDOW else _FIT_RARELY) == 0
-    if is_due and state.applied == _IDENTITY and _confirm(samples[-_FIT_RARELY:]):
+    if is_due and state.applied.is_exact and _confirm(samples[-_FIT_RARELY:]):
         is_due = False  # nothing to learn, which for exact models is always
     line = fit_line(samples, Line(*state.prior), state.line) if is_due else state.line
     learned = msgspec.structs.replace(state, samples=samples, line=line, seen=seen)
@@ -254,11 +256,20 @@ def _learned_correction(state: Calibration) -> Correction:
     recent = samples[-_FIT_EACH_UNTIL:]
     confirming = sum(abs(s.reported_tokens - s.raw_tokens) <= _STRAY_TOKENS for s in recent)
     line = Line() if confirming >= _CONFIRMING_SHARE * len(recent) else state.line
+    samples = _without_strays(samples, line)
     ratio, fixed = fit_margin(samples, line, len(samples) // 100)
     if line == Line() and ratio * max(s.raw_tokens for s in samples) + fixed <= _STRAY_TOKENS:
         return _IDENTITY
     stretch = _MARGIN_STRETCH + 4 / len(samples)
     return _correction(line, ratio * stretch, fixed * stretch)
+
+
+def _without_strays(samples: tuple[Sample, ...], line: Line) -> tuple[Sample, ...]:
+    """The samples but for those far above the line, if these are so few that no margin need cover them."""
+    kept = tuple(
+        s for s in samples if s.reported_tokens <= (1 + _WILD_RATIO) * line.at(s.raw_tokens, s.has_tools) + _WILD_TOKENS
+    )
+    return kept if len(samples) - len(kept) <= 1 + len(samples) // _STRAYS_ONE_IN else samples
 
 
 def _correction(line: Line, margin_ratio: float, margin_fixed: float) -> Correction:
