@@ -26,7 +26,8 @@ _WILD = 8.0
 """In the last rounds, samples further off than so many times the usual error hardly count (Cauchy's weights)."""
 _EXACT = 0.002
 """Relative errors below this all weigh the same."""
-_NOISE_MIN, _NOISE_MAX = 0.004, 0.05
+_NOISE_MIN, _NOISE_MAX, _FEW_NOISE = 0.004, 0.2, 0.6
+"""The usual error is taken for no less than this, and than that by the number of samples: few prove little."""
 _RATIO_DOUBT, _FIXED_DOUBT, _TOOLS_DOUBT = 0.2, 60.0, 300.0
 """How far a prior is usually off: its pull on each part."""
 _RATIO_MIN, _RATIO_MAX = 0.25, 8.0
@@ -72,7 +73,7 @@ def fit_line(samples: Sequence[Sample], prior: Line, start: Line) -> Line:
     for number in range(_ROUNDS + _LAST_ROUNDS):
         errors = [(s.reported_tokens - line.at(s.raw_tokens, s.has_tools)) * scale for scale, s in rows]
         sizes = sorted(map(abs, errors))
-        noise = min(max(sizes[len(sizes) // 2], _NOISE_MIN), _NOISE_MAX)
+        noise = min(max(sizes[len(sizes) // 2], _NOISE_MIN, _FEW_NOISE / len(sizes)), _NOISE_MAX)
         if number < _ROUNDS:
             weights = [age / (noise * max(abs(error), _EXACT)) for age, error in zip(ages, errors, strict=True)]
         else:
