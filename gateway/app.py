@@ -24,9 +24,11 @@ from gateway.compose import (
     make_compaction,
     make_encodings,
     make_route,
+    make_state_store,
     make_summarizer_options,
 )
 from gateway.core.context.brief import Brief, render_brief
+from gateway.core.tokens.calibration import EXACT
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
 from gateway.exchange import Exchange
@@ -39,8 +41,10 @@ from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
+from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.summarizer import Summarizer
+from gateway.shell.telemetry.figures import calibration_metrics, state_metrics
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
@@ -59,6 +63,8 @@ from gateway.tasks import TaskGroup
 _log = logging.getLogger("gateway")
 _GC_THRESHOLDS = (20_000, 20, 50)
 """A request makes about 400 containers and no cycle that matters: Python's own 700 would look every other request."""
+_FLUSH_PERIOD_S = 20.0
+"""How much of what was learned a crash may cost."""
 _SWITCH_INTERVAL_S = 0.0005
 """How long a counting thread may hold Python's lock while the event loop wants it; Python's own is ten times that."""
 
@@ -79,6 +85,8 @@ class Gateway:
         self.metrics = Metrics()
         self.counter = TiktokenCounter(self.settings.token_estimator.tokens_per_word)
         self.briefs = MemoryBriefStore(self.settings.state.max_bytes)
+        self.state = make_state_store(self.settings.state)
+        self.calibrations = StoredCalibrations(self.state, lambda _: EXACT)
         self._caches = CountCaches(self.settings.state.count_cache_bytes)
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
         self._upstream = HttpUpstream()
@@ -103,6 +111,7 @@ class Gateway:
         server = self.settings.server
         self.counter.load(O200K)
         self._stack.callback(self.counter.close)
+        await self._open_state()
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
         self._pipeline = self._make_pipeline(self.settings)
@@ -174,6 +183,15 @@ class Gateway:
         assert self._pipeline is not None
         await self._pipeline.walk(exchange)
 
+    async def _open_state(self) -> None:
+        """The store, and what earlier processes learned; what this one learns is written from time to time."""
+        await self.state.open()
+        self._stack.push_async_callback(self.state.close)
+        await self.calibrations.load()
+        self._stack.push_async_callback(self.calibrations.flush)
+        writing = asyncio.create_task(self.calibrations.flush_every(_FLUSH_PERIOD_S))
+        self._stack.callback(writing.cancel)
+
     async def _start_demo_upstream(self) -> None:
         if not any(upstream.base_url == DEMO_URL for upstream in self.settings.upstreams):
             return
@@ -197,7 +215,7 @@ class Gateway:
             AssembleStage(budgets, make_compaction(settings), self.briefs, maker, self.counter),
             ForwardStage(self._upstream),
         )
-        return Pipeline(stages, Settle(self.counter, recorder), recorder, self._tasks)
+        return Pipeline(stages, Settle(self.counter, self.calibrations, recorder), recorder, self._tasks)
 
     def _collect(self) -> list[Metric]:
         hits, misses = self._caches.totals()
@@ -223,6 +241,8 @@ class Gateway:
                 "reason",
                 {"words": self.counter.fallbacks},
             ),
+            *calibration_metrics(self.calibrations),
+            *state_metrics(self.state),
         ]
 
 

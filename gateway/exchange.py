@@ -17,6 +17,7 @@ from gateway.core.context.facts import MessageFacts
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
+from gateway.core.wire.generated import Generated
 from gateway.core.wire.headers import Headers, header_of
 from gateway.core.wire.overrides import NO_OVERRIDES, Overrides
 from gateway.core.wire.request import Endpoint, MeteredRequest
@@ -180,7 +181,7 @@ class Outcome(msgspec.Struct):
         first_byte_s: from arrival to the first byte of the answer's body, or None.
         upstream_s: time spent waiting for upstreams.
         usage: as the upstream billed it, or None.
-        visible_text: what was generated, as far as the client could see it; kept only where usage is missing.
+        generated: what the client could see of it; kept only where usage is missing.
     """
 
     status: int = 0
@@ -192,7 +193,7 @@ class Outcome(msgspec.Struct):
     first_byte_s: float | None = None
     upstream_s: float = 0.0
     usage: Usage | None = None
-    visible_text: str = ""
+    generated: Generated | None = None
 
 
 class Bill(msgspec.Struct, frozen=True):

@@ -11,8 +11,10 @@ from typing import Protocol
 
 from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.routing.routes import Route
+from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
+from gateway.core.wire.usage import Usage
 from gateway.exchange import Exchange
 
 
@@ -89,6 +91,49 @@ class TextCounter(Protocol):
 
     def count_here(self, profile: Profile, text: str) -> int:
         """Tokens of one text, in the calling thread."""
+
+
+class Calibrations(Protocol):
+    """What was learned of how each upstream counts, by (upstream, model)."""
+
+    def correction_of(self, upstream: str, model: str) -> Correction:
+        """The correction in force; it changes in steps, between requests."""
+
+    def learn(self, upstream: str, model: str, raw_tokens: int, has_tools: bool, reported: Usage) -> None:
+        """Take in a complete answer's report of a prompt that was counted.
+
+        Args:
+            upstream: its name.
+            model: as the request names it.
+            raw_tokens: our own count of what was forwarded, uncorrected.
+            has_tools: whether tools or functions were sent along.
+            reported: by the upstream.
+        """
+
+
+class StateStore(Protocol):
+    """Bytes by space and key, which may outlive the process; bounded, so what is not used for long may go.
+
+    Trouble of the store never raises: a look-up then finds nothing, a write is lost, and the store counts both.
+    """
+
+    async def get(self, space: str, key: bytes) -> bytes | None:
+        """The value, unless there is none or it has expired."""
+
+    async def put(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> None:
+        """Store a value over any other, for so many seconds or as long as there is room."""
+
+    async def put_if_absent(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> bytes:
+        """Store a value unless one is there; returns the one that stands."""
+
+    async def delete(self, space: str, key: bytes) -> None:
+        """Let a value go."""
+
+    async def delete_prefix(self, space: str, prefix: bytes) -> int:
+        """Let all values go whose keys begin so; returns how many."""
+
+    def scan(self, space: str, prefix: bytes = b"") -> AsyncGenerator[tuple[bytes, bytes], None]:
+        """Keys and values whose keys begin so, in the order of keys."""
 
 
 class BriefStore(Protocol):

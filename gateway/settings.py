@@ -187,10 +187,18 @@ class Compaction(_Section, frozen=True):
 
 
 class State(_Section, frozen=True):
-    """Where briefs are kept."""
+    """Where what was made and learned is kept."""
 
-    url: Annotated[Literal["memory://"], Meta(description="memory:// is this process's memory.")] = "memory://"
-    max_bytes: Annotated[int, Meta(ge=65536, description="Bound of all briefs; the least used go first.")] = 67_108_864
+    url: Annotated[
+        str,
+        Meta(
+            description="memory:// is this process's memory; sqlite:///path/to/file keeps in a file what was learned of"
+            " token counts, across restarts. Briefs are in memory."
+        ),
+    ] = "memory://"
+    max_bytes: Annotated[
+        int, Meta(ge=65536, description="Bound of all briefs, and of the store; the least used go first.")
+    ] = 67_108_864
     count_cache_bytes: Annotated[
         int, Meta(ge=65536, description="Bound of what is remembered of counted messages.")
     ] = 33_554_432

@@ -2,7 +2,8 @@
 
 Chat and legacy completions say `prompt_tokens` / `completion_tokens`; Responses says `input_tokens` /
 `output_tokens` inside its `response` object; Groq also writes `x_groq.usage`, Moonshot `choices[0].usage`. Cached
-prompt tokens stand in `prompt_tokens_details` or `input_tokens_details`.
+prompt tokens stand in `prompt_tokens_details` or `input_tokens_details`. Anthropic's `input_tokens` leaves out what was
+read from its cache or written to it, which stands beside it and is part of the prompt.
 Source: recorded answers of these providers (2025 to 2026).
 
 Invariants, each with a test of its own:
@@ -41,6 +42,9 @@ def read_usage(wire: object) -> Usage | None:
         return None
     details = wire.get("prompt_tokens_details") or wire.get("input_tokens_details")
     cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
+    if "prompt_tokens" not in wire and cached is None:
+        cached = _count(wire, "cache_read_input_tokens")
+        prompt += (cached or 0) + (_count(wire, "cache_creation_input_tokens") or 0)
     return Usage(prompt, _count(wire, "completion_tokens", "output_tokens") or 0, cached or 0)
 
 

@@ -5,7 +5,7 @@ Label sets are closed: a model that no upstream ever answered for, or the hundre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -249,6 +249,16 @@ def counter_metric(name: str, help_text: str, label: str, values: dict[str, floa
     family = CounterMetricFamily(name, help_text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)
+    return family
+
+
+def labelled_gauge_metric(
+    name: str, help_text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]
+) -> Metric:
+    """A gauge family, for `Metrics.bind`; the caller bounds how many there are."""
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
     return family
 
 
