@@ -19,6 +19,7 @@ from gateway.core.errors import invalid_request
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.frames import (
     FORMAT_KEYS,
+    PRO_MODE_TOKENS,
     TOOLS_KEYS,
     Counted,
     Surroundings,
@@ -173,6 +174,8 @@ class CountStage:
         sections |= await self._count_choice(request, profile)
         if sections:
             sections["priming"] = profile.priming_tokens + frame.hidden_tokens
+        if _reasoning(request).get("mode") == "pro":
+            sections["mode"] = PRO_MODE_TOKENS
         return sections
 
     async def _count_choice(self, request: MeteredRequest, profile: Profile) -> dict[str, int]:
@@ -190,9 +193,7 @@ class CountStage:
                 counted[key] = tokens
         return counted
 
-    async def _learn(
-        self, messages: Sequence[msgspec.Raw], profile: Profile, caches: Caches
-    ) -> list[MessageFacts]:
+    async def _learn(self, messages: Sequence[msgspec.Raw], profile: Profile, caches: Caches) -> list[MessageFacts]:
         keys = self._digest(messages)
         found = caches.facts.get_many(keys)
         missing = [index for index, fact in enumerate(found) if fact is None]
@@ -249,9 +250,7 @@ class CountStage:
             facts[index] = msgspec.structs.replace(facts[index], company=tokens)
             caches.facts.put(key, facts[index])
 
-    async def _count_sections(
-        self, request: MeteredRequest, profile: Profile, caches: Caches
-    ) -> dict[str, Counted]:
+    async def _count_sections(self, request: MeteredRequest, profile: Profile, caches: Caches) -> dict[str, Counted]:
         counted: dict[str, Counted] = {}
         for name, raw in request.sections.items():
             if name == "input" and request.endpoint is Endpoint.RESPONSES and raw.startswith(b"["):
@@ -270,22 +269,19 @@ class CountStage:
         def weigh() -> Section:
             return weigh_section(name, _decoded(name, raw), endpoint, profile)
 
-        return await asyncio.to_thread(weigh) if len(raw) > _PARSE_INLINE_BYTES else weigh()
+        return await asyncio.to_thread(weigh) if _is_work([raw]) else weigh()
 
-    async def _count_items(
-        self, request: MeteredRequest, raw: bytes, profile: Profile, caches: Caches
-    ) -> Counted:
+    async def _count_items(self, request: MeteredRequest, raw: bytes, profile: Profile, caches: Caches) -> Counted:
         """The items of a Responses input, each counted once."""
         raws = _decode_items(raw)
         keys = [key + b"item" for key in self._digest(raws)]
         found = caches.sections.get_many(keys)
         missing = [index for index, item in enumerate(found) if item is None]
-        is_big = sum(memoryview(raws[index]).nbytes for index in missing) > _PARSE_INLINE_BYTES
 
         def weigh() -> list[Any]:
             return [weigh_item(_decoded("input", bytes(raws[index])), profile) for index in missing]
 
-        items = await asyncio.to_thread(weigh) if is_big else weigh()
+        items = await asyncio.to_thread(weigh) if _is_work([bytes(raws[index]) for index in missing]) else weigh()
         totals = await self._count_weights([item.weight for item in items], profile)
         for index, item, total in zip(missing, items, totals, strict=True):
             found[index] = CountedItem(total, item.kind)
@@ -294,16 +290,25 @@ class CountStage:
         return Counted(settle_items(known, profile, thinks=_thinks(request, profile)), is_text=False)
 
 
+def _is_work(raws: Sequence[bytes]) -> bool:
+    """Whether reading these takes a while: they are large, or hold schemas whose references may multiply."""
+    return sum(map(len, raws)) > _PARSE_INLINE_BYTES or any(b'"$ref"' in raw for raw in raws)
+
+
 def _is_one_by_one(request: MeteredRequest) -> bool:
     return request.options.get("parallel_tool_calls") == b"false"
 
 
 def _thinks(request: MeteredRequest, profile: Profile) -> bool:
     """Whether the model reasons in this request: as asked, else as it does by itself."""
+    effort = _reasoning(request).get("effort")
+    return profile.thinks if effort is None else effort != "none"
+
+
+def _reasoning(request: MeteredRequest) -> Mapping[str, Any]:
     raw = request.options.get("reasoning")
     asked = _decoded("reasoning", raw) if raw else None
-    effort = asked.get("effort") if isinstance(asked, dict) else None
-    return profile.thinks if effort is None else effort != "none"
+    return asked if isinstance(asked, dict) else {}
 
 
 def _decoded(name: str, raw: bytes) -> Any:

@@ -17,7 +17,8 @@ import msgspec
 from gateway.core.tokens.content import as_json
 from gateway.core.tokens.profiles import Profile
 
-_TO_FUNCTION: Final = " to=functions."
+TO_FUNCTION: Final = " to=functions."
+"""Before a function's name, in the head of a call."""
 _TO_SEVERAL: Final = " to=multi_tool_use.parallel"
 _SEVERAL: Final = "multi_tool_use.parallel"
 _EDGE_CHARS: Final = 24
@@ -42,7 +43,9 @@ class CallRule(NamedTuple):
 
 _WRAPPED: Final = CallRule(4, None, 6, "")  # gpt-3.5, gpt-4, gpt-4o, gpt-4.1: 116 records, 2024-08 to 2026-05
 _THINKING: Final = CallRule(12, 8, 3, "functions.")  # o-series, gpt-5: 5 records alone, 1 together, 2025-08 to 2026-07
-_QUIET: Final = CallRule(12, 16, 3, "functions.")  # gpt-5.1, 5.4 with effort none: 9 alone, 1 together, 2026-05, 2026-08
+_QUIET: Final = CallRule(
+    12, 16, 3, "functions."
+)  # gpt-5.1, 5.4 with effort none: 9 alone, 1 together, 2026-05, 2026-08
 
 
 def call_rule(profile: Profile) -> CallRule:
@@ -89,7 +92,7 @@ def _use(call: Call) -> str:
 
 
 def _alone(call: Call, rule: CallRule) -> Iterator[str]:
-    yield _TO_FUNCTION + call.name
+    yield TO_FUNCTION + call.name
     yield compact(call.arguments)
     yield rule.result_prefix + call.name
 

@@ -128,5 +128,8 @@ def _file(part: Mapping[str, Any]) -> int:
 
 
 def as_json(value: Any) -> str:
-    """A value as compact JSON."""
-    return msgspec.json.encode(value).decode()
+    """A value as compact JSON; what is nested too deeply to be written is no text."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except RecursionError:
+        return ""

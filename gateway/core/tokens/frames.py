@@ -25,7 +25,7 @@ class Frame(NamedTuple):
         format_tokens: with a format's text, where neither tools nor a system message stand before it.
         format_joined_tokens: with a format's text, where it is joined to the first system message.
         names_format: whether every answer, past and to come, is marked with the format's name.
-        forced_tokens: for a forced function, beside its name; None if forcing costs nothing.
+        forced_tokens: for a forced function, beside the head of its call; None if forcing costs nothing.
         none_tokens: for `tool_choice: none`.
         required_tokens: for `tool_choice: required`.
         one_by_one_tokens: for `parallel_tool_calls: false`, where there are tools.
@@ -49,13 +49,15 @@ class Frame(NamedTuple):
 
 AFTER_TOOLS_TOKENS: Final = 1
 """The blank line between the tools' text and a format's."""
+PRO_MODE_TOKENS: Final = 1_531
+"""Of `reasoning: {"mode": "pro"}`, which brings a text of its own: 1 record, gpt-5.6, 2026-07."""
 FORMAT_MARK_TOKENS: Final = 2
 """Of an answer's mark, beside the format's name."""
 
-_CHAT = Frame(3, -1, 0, 4, 0, True, forced_tokens=7, none_tokens=1)
+_CHAT = Frame(3, -1, 0, 4, 0, True, forced_tokens=4, none_tokens=1)
 _CHAT_O = Frame(4, 3, -1, 1, 0, True)
 _CHAT_5 = Frame(85, 84, -1, 1, 0, True)
-_RESPONSES = Frame(-3, -3, 0, 1, 1, forced_tokens=7, required_tokens=9)
+_RESPONSES = Frame(-3, -3, 0, 1, 1, forced_tokens=4, required_tokens=9)
 _RESPONSES_O = Frame(0, 0, -1)
 _RESPONSES_5 = Frame(3, 3, -1, one_by_one_tokens=78)
 
@@ -107,7 +109,7 @@ class Counted(NamedTuple):
 
     Attributes:
         tokens: of the text, and whatever stands for texts that cannot be shown.
-        name_tokens: of a format's or forced function's name.
+        name_tokens: of a format's name, or of a forced function's head.
         is_text: whether there is a text at all; a plain JSON mode has none.
         undescribed: functions without a description.
     """
@@ -164,7 +166,7 @@ def frame_sections(frame: Frame, counted: Mapping[str, Counted], around: Surroun
 
 
 def choice_tokens(frame: Frame, choice: object, name_tokens: int) -> int:
-    """What `tool_choice` costs: a word, or a forced function whose name has so many tokens."""
+    """What `tool_choice` costs: a word, or a forced function whose head has so many tokens."""
     if choice == "none":
         return frame.none_tokens
     if choice == "required":

@@ -48,7 +48,7 @@ _REASONING_CALL_TOKENS: Final = 10  # o4-mini, gpt-5, gpt-5.5: 6 records, 2026-0
 _QUIET_ALONE_TOKENS: Final = 3  # more with effort none, gpt-5.4 and 5.6: 33 records, 2026-05 to 2026-08
 _QUIET_TOGETHER_TOKENS: Final = 8  # more, for each of several calls in a row: 2 records, 2026-05, 2026-07
 _RESULT_TOKENS: Final = 3
-_MORE_TOOLS_TOKENS: Final = 84  # beside the text of `additional_tools`: 1 record, 2026-07
+_MORE_TOOLS_TOKENS: Final = 87  # beside the text of `additional_tools`: 1 record, 2026-07
 _REASONING_HEAD_CHARS: Final = 910
 _REASONING_TOKENS_PER_CHAR: Final = 0.16
 """Reasoning comes back encrypted; 25 records of 1,036 to 9,420 characters (2025-08 to 2026-08) cost this, to 30 %.
@@ -94,7 +94,9 @@ def _call(item: Mapping[str, Any], name: str, profile: Profile) -> Item:
     text = arguments if isinstance(arguments, str) else as_json(arguments)
     is_stored = "id" in item and "status" in item and not profile.is_reasoning
     tokens = _REASONING_CALL_TOKENS if profile.is_reasoning else _CALL_TOKENS
-    texts = (f" to=functions.{name}", text, f"functions.{name}")
+    space = item.get("namespace")
+    full_name = f"{space if isinstance(space, str) and space else 'functions'}.{name}"
+    texts = (f" to={full_name}", text, full_name)
     return Item(Weight(texts, tokens), Kind.STORED_CALL if is_stored else Kind.CALL)
 
 

@@ -87,7 +87,11 @@ _TABLE: tuple[tuple[str, Profile, str], ...] = (
     (r"computer-use", _GPT_4O._replace(images=images.TILES_COMPUTER_USE), "1 record, 2025-04"),
     (r"gpt-4(-32k)?-0[36]\d\d|gpt-4-32k", _GPT_4._replace(family=Family.GPT_4_FIRST), "25 records, 2023-06 to 2025-08"),
     (r"gpt-4-(turbo|vision|1106|0125)", _GPT_4, "6 records, 2023-11 to 2026-01"),
-    (r"gpt-4(?![\d.])", _GPT_4._replace(family=Family.GPT_4_FIRST), "the name stands for gpt-4-0613 (models page, 2026)"),
+    (
+        r"gpt-4(?![\d.])",
+        _GPT_4._replace(family=Family.GPT_4_FIRST),
+        "the name stands for gpt-4-0613 (models page, 2026)",
+    ),
     (r"gpt-3\.?5|text-embedding-|code-search|text-search|text-similarity", _GPT_4, "162 records, 2023-03 to 2026-02"),
     (r"(text-|code-)?(davinci|curie|babbage|ada|cushman)(?![a-z])", _GPT_4, "p50k and r50k are not packaged: nearest"),
 )

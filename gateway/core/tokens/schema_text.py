@@ -19,8 +19,8 @@ lines. Source: 229 recorded requests with tools, 2023-03 to 2026-08 (gpt-4 to gp
 look as they do is also seen in published prompts of these models (2025-08).
 
 Invariants, each with a test of its own:
-  1. Whatever the schema is (recursive, enormous, malformed): a text, or None where it cannot be rendered within
-     `_MAX_NODES` schemas; never an exception.
+  1. Whatever the schema is (recursive, enormous, malformed): a text, or None where rendering it takes more than
+     `_MAX_WORK`; never an exception.
   2. No description is lost.
 """
 
@@ -29,19 +29,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
+from gateway.core.tokens.content import as_json
 
 TOOLS_HEAD: Final = "# Tools\n\n## functions\n\nnamespace functions {\n\n"
 TOOLS_TAIL: Final = "\n\n} // namespace functions"
-_MAX_NODES: Final = 20_000
-"""Schemas that are rendered of one request; a reference counts each time that it is followed."""
+_MAX_WORK: Final = 1_000_000
+"""Characters and schemas that are rendered of one request. A reference counts each time that it is followed, so that
+a small schema whose references multiply is given up after about a tenth of a second."""
 _MAX_DEPTH: Final = 40
 _COMMENT = "//"
-_GRAMMAR_TOKENS_TEXT = "This tool takes freeform input that must follow the grammar above; it is not JSON, and nothing else"
 
 
 class TooLarge(Exception):  # noqa: N818 - it is what the schema is
-    """More schemas than are rendered."""
+    """More than is rendered."""
+
+
+class _Allowance:
+    """What of `_MAX_WORK` is left."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = _MAX_WORK
+
+    def spend(self, work: int) -> None:
+        """Take a piece of it.
+
+        Raises:
+            TooLarge: nothing is left.
+        """
+        self._left -= work
+        if self._left < 0:
+            raise TooLarge
 
 
 class Manner(NamedTuple):
@@ -67,27 +86,30 @@ def render_tools(functions: Sequence[Any], manner: Manner) -> str | None:
         None where the schemas are too large or are none: what is then billed is best taken for their JSON.
     """
     try:
-        rendered = [_Writer(manner, function).function() for function in functions if isinstance(function, Mapping)]
+        allowance = _Allowance()
+        known = [function for function in functions if isinstance(function, Mapping)]
+        rendered = [_Writer(manner, function, allowance).function() for function in known]
     except (TooLarge, RecursionError):
         return None
     return TOOLS_HEAD + "\n\n".join(rendered) + TOOLS_TAIL if rendered else None
 
 
 class _Writer:
-    """Renders one function; follows references within its parameters, and counts what it renders."""
+    """Renders one function, following references within its parameters."""
 
-    def __init__(self, manner: Manner, function: Mapping[str, Any]) -> None:
+    def __init__(self, manner: Manner, function: Mapping[str, Any], allowance: _Allowance) -> None:
         self._manner = manner
+        self._spend = allowance.spend
         self._function = function
         root = function.get("parameters")
         self._root: Mapping[str, Any] = root if isinstance(root, Mapping) else {}
-        self._nodes = 0
 
     def function(self) -> str:
         name, description = self._function.get("name", ""), self._function.get("description")
         lines = comment_lines(description) if isinstance(description, str) and description else []
         custom = self._function.get("format")
-        if isinstance(custom, Mapping) or "parameters" not in self._function and self._function.get("type") == "custom":
+        is_custom = self._function.get("type") == "custom" and "parameters" not in self._function
+        if isinstance(custom, Mapping) or is_custom:
             lines += _grammar_lines(custom)
             return "\n".join([*lines, f"type {name} = (FREEFORM) => any;"])
         if not _properties(self._root):
@@ -97,15 +119,14 @@ class _Writer:
 
     def _resolved(self, schema: Any, depth: int) -> Mapping[str, Any]:
         """The schema with a reference in it followed; {} for what is no schema."""
-        self._nodes += 1
-        if self._nodes > _MAX_NODES:
-            raise TooLarge
+        self._spend(8)
         followed = 0
         while isinstance(schema, Mapping) and isinstance(reference := schema.get("$ref"), str):
             target = self._target(reference)
             followed += 1
             if target is None or followed > _MAX_DEPTH or depth > _MAX_DEPTH:
                 break
+            self._spend(len(target))
             schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
         return schema if isinstance(schema, Mapping) else {}
 
@@ -122,12 +143,14 @@ class _Writer:
             lines.append(f"{_COMMENT} {title}")
         if isinstance(description, str) and description:
             lines += ([_COMMENT] if lines else []) + comment_lines(description)
+        self._spend(sum(map(len, lines)))
         return lines
 
     def _object(self, schema: Mapping[str, Any], depth: int) -> str:
         """An object with properties: one line if nothing in it carries a comment."""
         required = schema.get("required")
-        needed = required if isinstance(required, list) else ()
+        needed = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+        self._spend(len(needed))
         lines: list[str] = []
         plain: list[str] = []
         is_plain = not self._manner.is_first
@@ -136,7 +159,7 @@ class _Writer:
             comments = self._comments(field)
             shown = self._type(field, depth + 1)
             mark = "" if name in needed else "?"
-            default = f"{_COMMENT} default: {_json(field['default'])}" if "default" in field else ""
+            default = f"{_COMMENT} default: {self._json(field['default'])}" if "default" in field else ""
             if shown.startswith("\n"):
                 lines += [*comments, *([default] if default else []), f"{name}{mark}:{shown}\n,"]
             else:
@@ -150,14 +173,15 @@ class _Writer:
         if depth > _MAX_DEPTH:
             return "any"
         if isinstance(values := schema.get("enum"), list) and values:
-            return " | ".join(map(_json, values))
+            return " | ".join(map(self._json, values))
         if "const" in schema:
-            return _json(schema["const"])
+            return self._json(schema["const"])
         for key in ("anyOf", "oneOf"):
             if isinstance(members := schema.get(key), list) and members:
                 return self._union([self._resolved(member, depth) for member in members], depth)
         kind = schema.get("type")
         if isinstance(kind, list) and kind:
+            self._spend(len(kind) * len(schema))
             rest = schema if self._manner.splits_type_lists else {**schema, "description": None, "title": None}
             return self._union([{**rest, "type": each} for each in kind], depth)
         return self._single(kind, schema, depth)
@@ -180,6 +204,11 @@ class _Writer:
             return "\n".join(["Array<", *comments, shown.lstrip("\n"), ">"])
         return f"({shown})[]" if " | " in shown and not shown.startswith("{") else f"{shown}[]"
 
+    def _json(self, value: Any) -> str:
+        shown = as_json(value)
+        self._spend(len(shown))
+        return shown
+
     def _union(self, members: Sequence[Mapping[str, Any]], depth: int) -> str:
         shown = [(self._comments(member), self._type(member, depth + 1)) for member in members]
         if not any(comments or "\n" in text for comments, text in shown):
@@ -200,14 +229,7 @@ def comment_lines(text: str) -> list[str]:
 
 
 def _grammar_lines(custom: Any) -> list[str]:
-    """A custom tool's grammar.
-
-    How it is shown is not known; one recording (2025-08) costs 35 tokens more than the definition as comment lines.
-    """
+    """A custom tool's grammar, as it may be shown; `sections.py` adds what is known to be missing."""
     if not isinstance(custom, Mapping) or not isinstance(definition := custom.get("definition"), str):
         return []
-    return [*comment_lines(definition), f"{_COMMENT} {_GRAMMAR_TOKENS_TEXT}"]
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return comment_lines(definition)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from gateway.core.tokens.calls import TO_FUNCTION
 from gateway.core.tokens.content import as_json
 from gateway.core.tokens.frames import CHOICE_KEYS, FORMAT_KEYS, TOOLS_KEYS, Counted
 from gateway.core.tokens.profiles import Family, Profile
@@ -31,6 +32,8 @@ HOSTED_TOOLS: Final[Mapping[str, int]] = {
     "tool_search": 100,  # 4 records, 2026-07
 }
 _OTHER_HOSTED_TOKENS: Final = 300
+_GRAMMAR_TOKENS: Final = 47
+"""Of a custom tool's grammar, beside its definition: 1 record, 2025-08."""
 _PLAIN_TOOLS: Final = frozenset({"function", "custom"})
 
 
@@ -39,7 +42,7 @@ class Section(NamedTuple):
 
     Attributes:
         weight: its texts, and tokens that are no text.
-        name: of a format or forced function, to be counted by itself; "" if there is none.
+        name: of a format, or a forced function as the head of its call; counted by itself; "" if there is none.
         is_text: see `Counted`.
         undescribed: see `Counted`.
     """
@@ -73,14 +76,15 @@ def weigh_section(key: str, value: Any, endpoint: Endpoint, profile: Profile) ->
         endpoint: of the request.
         profile: of its model.
     """
-    if value is None:
+    if value is None or (key == "instructions" and not value):
         return _NOTHING
     if key in TOOLS_KEYS:
         return _weigh_tools(value, endpoint, profile)
     if key in FORMAT_KEYS:
         return _weigh_format(value)
     if key in CHOICE_KEYS:
-        return Section(Weight((), 0), name=_forced_name(value), is_text=False)
+        name = _forced_name(value)
+        return Section(Weight((), 0), TO_FUNCTION + name if name else "", is_text=False)
     if endpoint is Endpoint.RESPONSES and isinstance(value, str):  # instructions, or an input that is one message
         return Section(Weight((value,) if value else (), profile.message_tokens), is_text=False)
     return Section(weigh_value(value), is_text=False)
@@ -96,7 +100,8 @@ def _weigh_tools(value: Any, endpoint: Endpoint, profile: Profile) -> Section:
         return Section(Weight((), hosted), is_text=False)
     text = render_tools(plain, manner) or as_json(plain)
     undescribed = sum(not function.get("description") for function in plain)
-    return Section(Weight((text,), hosted), undescribed=undescribed)
+    grammars = sum(isinstance(function.get("format"), Mapping) for function in plain)
+    return Section(Weight((text,), hosted + _GRAMMAR_TOKENS * grammars), undescribed=undescribed)
 
 
 def _function_of(tool: Any) -> Mapping[str, Any] | None:

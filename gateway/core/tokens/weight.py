@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.core.tokens.calls import call_rule, calls_of, weigh_calls, weigh_together
 from gateway.core.tokens.content import as_json, content_text, weigh_content
-from gateway.core.tokens.profiles import Profile
+from gateway.core.tokens.profiles import Family, Profile
 
 PARAGRAPH: Final = "\n\n"
 _TAIL_CHARS: Final = 64
@@ -79,13 +79,17 @@ class Company(NamedTuple):
 def weigh_company(message: Mapping[str, Any], profile: Profile) -> Company | None:
     """What joining costs at a system message's end, or all that a result costs among several.
 
+    White space at a system message's end is cut for gpt-5 (3 records of one prompt, 2026-05) and kept for gpt-4o
+    (2 records, 2026-02).
+
     Returns:
         None for messages that cost the same in company.
     """
     role = message["role"]
     if role in PINNED_ROLES:
         tail = content_text(message.get("content"))[-_TAIL_CHARS:]
-        return Company((Weight((tail + PARAGRAPH,), 0, (tail,)),))
+        joined = (tail.rstrip() if profile.family is Family.GPT_5 else tail) + PARAGRAPH
+        return Company((Weight((joined,), 0, (tail,)),))
     if role not in _RESULT_ROLES:
         return None
     together = weigh_together(content_text(message.get("content")), profile)
