@@ -102,7 +102,9 @@ CLASSES: dict[str, Callable[[Judged], bool]] = {
 
 def score(judged: Sequence[Judged], counter: str) -> Score:
     """The score of one counter; no answer is wholly wrong."""
-    errors = [1.0 if (found := getattr(one, counter)) is None else abs(found - one.billed) / one.billed for one in judged]
+    errors = [
+        1.0 if (found := getattr(one, counter)) is None else abs(found - one.billed) / one.billed for one in judged
+    ]
     exact = sum(getattr(one, counter) == one.billed for one in judged)
     total = max(1, len(judged))
     return Score(len(judged), 100 * exact / total, 100 * sum(errors) / total, 100 * max(errors, default=0.0))
@@ -175,7 +177,9 @@ def main() -> int:
         if is_scored(one.record):
             others.setdefault(one.record["provider"], []).append(one)
     by_size = dict(sorted(others.items(), key=lambda row: -len(row[1])))
-    scores |= print_table("by provider", by_size, {"gateway": "gateway", "with prior": "with_prior", "litellm": "litellm"})
+    scores |= print_table(
+        "by provider", by_size, {"gateway": "gateway", "with prior": "with_prior", "litellm": "litellm"}
+    )
     if options.misses:
         print_misses(openai, options.misses)
     if options.json:

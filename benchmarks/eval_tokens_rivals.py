@@ -1,8 +1,8 @@
 """How others count the same requests: the recipe that OpenAI publishes, and litellm.
 
 The recipe is the cookbook's "How to count tokens with tiktoken" (2024): messages with 3 tokens each and tools by a
-sum over their properties. litellm is asked in its own environment, in one batch; Responses bodies are put to both as the
-chat that they would be.
+sum over their properties. litellm is asked in its own environment, in one batch. Responses bodies are put to both as
+the chat that they would be.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def as_chat(record: Record) -> dict[str, Any]:
 
 def _joined(value: Any) -> str | list[str]:
     if isinstance(value, list):
-        return [each if isinstance(each, str) else " x" * (len(each) if isinstance(each, list) else 1) for each in value]
+        return [
+            each if isinstance(each, str) else " x" * (len(each) if isinstance(each, list) else 1) for each in value
+        ]
     return str(value)
 
 

@@ -93,7 +93,8 @@ def count_file(path: Path, settings: Settings, model: str | None, *, as_json: bo
     _print_sections(dict(count.sections), count.prompt_tokens)
     if (prior := prior_of(model)) != EXACT:
         tools = sum(count.sections.get(key, 0) for key in TOOLS_KEYS)
-        print(f"  counted as {count.profile.family.value}; this model's bills suggest {prior.bill(count.prompt_tokens, tools)}")
+        bill = prior.bill(count.prompt_tokens, tools)
+        print(f"  counted as {count.profile.family.value}; bills for models like this one suggest {bill}")
     return 0
 
 

@@ -3,8 +3,7 @@
 A result's price holds the name of the called function, which stands in the call: it is charged with the call, since
 calls and results are never parted. Several results of one turn are shown together as Python writes a list of texts,
 so what one costs depends on its place among them: `weigh_together` says what it costs there.
-Source: 132 recorded requests with calls in the history, 2024-08 to 2026-08: of gpt-4o's on chat completions 94 of 98
-are met exactly.
+Source: 119 recorded chats with calls in the history, 2024-07 to 2026-08: of gpt-4o's 95 of 98 are met exactly.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ class CallRule(NamedTuple):
     result_prefix: str
 
 
-_WRAPPED: Final = CallRule(4, None, 6, "")  # gpt-3.5, gpt-4, gpt-4o, gpt-4.1: 116 records, 2024-08 to 2026-05
-_THINKING: Final = CallRule(12, 8, 3, "functions.")  # o-series, gpt-5: 5 records alone, 1 together, 2025-08 to 2026-07
+_WRAPPED: Final = CallRule(4, None, 6, "")  # gpt-3.5, gpt-4, gpt-4o, gpt-4.1: 99 records, 2024-07 to 2026-07
+_THINKING: Final = CallRule(12, 8, 3, "functions.")  # o-series, gpt-5: 7 records alone, 1 together, 2026-01 to 2026-07
 _QUIET: Final = CallRule(
     12, 16, 3, "functions."
-)  # gpt-5.1, 5.4 with effort none: 9 alone, 1 together, 2026-05, 2026-08
+)  # gpt-5.1, 5.4 with effort none: 11 alone, 1 together, 2026-05 to 2026-08
 
 
 def call_rule(profile: Profile) -> CallRule:

@@ -7,7 +7,8 @@ Source: recorded requests with content parts (255 of OpenAI's, 2023-11 to 2026-0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from binascii import a2b_base64
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -27,18 +28,24 @@ NOTHING: Final = Parts((), 0)
 
 # Assumptions, each where no rule can be known from the request; source: the vendor's page and its date.
 AUDIO_TOKENS_PER_SECOND: Final = 10
-"""Of `input_audio`: 600 a minute (developers.openai.com/api/docs/guides/realtime-costs, 2025-09)."""
+"""Of `input_audio`: 600 a minute (the vendor's page on realtime costs, 2025-09)."""
+_AUDIO_FRAME_TOKENS: Final = 4
+"""2 records of short WAV files, 2025-10 and 2026: 6 and 8 tokens for 0.13 and 0.27 s."""
+_AUDIO_BYTES_PER_SECOND: Final = {"mp3": 16_000}
 _WAV_BYTES_PER_SECOND: Final = 48_000
-"""24 kHz, 16 bit, one channel: what speech is mostly sent as."""
-_MP3_BYTES_PER_SECOND: Final = 16_000
-"""128 kbit/s."""
-FILE_TOKENS: Final = 1_500
-"""Of a file named by id or URL: a page of text and its picture, twice."""
+"""24 kHz, 16 bit, one channel; a WAV's header says its own."""
+FILE_TOKENS: Final = 300
+"""Of a file named by id or URL: 5 records, 12 to 8,400 tokens."""
+_FILE_FRAME_TOKENS: Final = 100
 _FILE_BYTES_PER_TOKEN: Final = 40
-"""Of a PDF in the request: 57 records of one- to three-page files cost 1 token in 20 to 80 bytes (2025-2026)."""
+"""Of a PDF or office file in the request: 17 records, 2025 and 2026, of 0.4 to 19 kB; from a tenth to twice of this."""
+_TEXT_BYTES_PER_TOKEN: Final = 4
+"""Of a text file in the request: 2 records."""
 _MAX_FILE_TOKENS: Final = 100_000
+_MIN_WAV_RATE: Final = 4_000
+_MAX_WAV_RATE: Final = 400_000
 _IMAGE_KINDS: Final = frozenset({"image_url", "input_image", "image", "computer_screenshot"})
-_FILE_KINDS: Final = frozenset({"file", "input_file", "document", "pdf"})
+_FILE_KINDS: Final = frozenset({"file", "input_file", "document", "document_url", "pdf", "video_url", "input_video"})
 _TEXT_KEYS: Final = ("text", "refusal", "thinking", "content", "transcript", "input", "output")
 
 
@@ -94,7 +101,15 @@ def _weigh_part(part: Any, images: ImageRule) -> Parts:
             return Parts((value,), 0)
         if isinstance(value, list) and key == "content":  # Anthropic's tool results
             return weigh_content(value, images)
+    if any(isinstance(value, str) and value.startswith("data:") for value in _strings(part)):
+        return Parts((), _file(part))
     return Parts((as_json(part),), 0)
+
+
+def _strings(part: Mapping[str, Any]) -> Iterator[Any]:
+    """The values of a part that nobody knows, and those one level below."""
+    for value in part.values():
+        yield from value.values() if isinstance(value, Mapping) else (value,)
 
 
 def _image(part: Mapping[str, Any], images: ImageRule) -> int:
@@ -113,18 +128,29 @@ def _audio(audio: Any) -> int:
     data = audio.get("data") if isinstance(audio, Mapping) else None
     if not isinstance(data, str):
         return FILE_TOKENS
-    rate = _MP3_BYTES_PER_SECOND if audio.get("format") == "mp3" else _WAV_BYTES_PER_SECOND
-    return 1 + len(data) * 3 // 4 * AUDIO_TOKENS_PER_SECOND // rate
+    rate = _wav_rate(data) or _AUDIO_BYTES_PER_SECOND.get(str(audio.get("format")), _WAV_BYTES_PER_SECOND)
+    return _AUDIO_FRAME_TOKENS + len(data) * 3 // 4 * AUDIO_TOKENS_PER_SECOND // rate
+
+
+def _wav_rate(data: str) -> int:
+    """Bytes per second by a WAV's header; 0 where there is none, or it cannot be."""
+    try:
+        head = a2b_base64(data[:44])
+    except ValueError:
+        return 0
+    rate = int.from_bytes(head[28:32], "little") if head.startswith(b"RIFF") and head[8:12] == b"WAVE" else 0
+    return rate if _MIN_WAV_RATE <= rate <= _MAX_WAV_RATE else 0
 
 
 def _file(part: Mapping[str, Any]) -> int:
     holder = part.get("file")
     source = part.get("source")
     place = holder if isinstance(holder, Mapping) else source if isinstance(source, Mapping) else part
-    data = place.get("file_data") or place.get("data")
-    if not isinstance(data, str):
+    data = place.get("file_data") or place.get("data") or place.get("document_url")
+    if not isinstance(data, str) or data.startswith("http"):
         return FILE_TOKENS
-    return min(_MAX_FILE_TOKENS, 1 + len(data) * 3 // 4 // _FILE_BYTES_PER_TOKEN)
+    rate = _TEXT_BYTES_PER_TOKEN if data.startswith("data:text/") else _FILE_BYTES_PER_TOKEN
+    return min(_MAX_FILE_TOKENS, _FILE_FRAME_TOKENS + len(data) * 3 // 4 // rate)
 
 
 def as_json(value: Any) -> str:

@@ -63,10 +63,10 @@ _RESPONSES_5 = Frame(3, 3, -1, one_by_one_tokens=78)
 
 _TABLE: tuple[tuple[Family, Endpoint, str, Frame, str], ...] = (
     # family, endpoint, valid until (exclusive), frame, source
-    (Family.GPT_4_FIRST, Endpoint.CHAT, "", _CHAT, "2 records with tools, 2025-08"),
-    (Family.GPT_4O, Endpoint.CHAT, "", _CHAT, "181 records with tools, 38 with a format, 2024-08 to 2026-07"),
-    (Family.O, Endpoint.CHAT, "", _CHAT_O, "6 records with tools, 1 with a format, 2026-01 to 2026-06"),
-    (Family.GPT_5, Endpoint.CHAT, "", _CHAT_5, "49 records with tools, 1 with a format, 2025-08 to 2026-08"),
+    (Family.GPT_4_FIRST, Endpoint.CHAT, "", _CHAT, "5 records with tools, 2024-02 to 2026-03"),
+    (Family.GPT_4O, Endpoint.CHAT, "", _CHAT, "200 records with tools, 37 with a format, 2024-04 to 2026-07"),
+    (Family.O, Endpoint.CHAT, "", _CHAT_O, "4 records with tools, 1 with a format, 2026-01 to 2026-06"),
+    (Family.GPT_5, Endpoint.CHAT, "", _CHAT_5, "40 records with tools, 1 with a format, 2025-08 to 2026-08"),
     (
         Family.GPT_4O,
         Endpoint.RESPONSES,
@@ -79,12 +79,12 @@ _TABLE: tuple[tuple[Family, Endpoint, str, Frame, str], ...] = (
         Endpoint.RESPONSES,
         "2026-03-01",
         _RESPONSES._replace(required_tokens=0),
-        "38 records with tools, 2025-04 to 2026-02",
+        "records with tools, 2025-04 to 2026-02",
     ),
     (Family.GPT_4_FIRST, Endpoint.RESPONSES, "", _RESPONSES, "as gpt-4o"),
-    (Family.GPT_4O, Endpoint.RESPONSES, "", _RESPONSES, "36 records with tools, 2026-03 to 2026-08"),
+    (Family.GPT_4O, Endpoint.RESPONSES, "", _RESPONSES, "98 records with tools in all, 23 with a format, 2025-03 to 2026-08"),
     (Family.O, Endpoint.RESPONSES, "", _RESPONSES_O, "4 records with tools, 1 with a format, 2026-03 to 2026-06"),
-    (Family.GPT_5, Endpoint.RESPONSES, "", _RESPONSES_5, "79 records with tools, 13 with a format, 2025-08 to 2026-08"),
+    (Family.GPT_5, Endpoint.RESPONSES, "", _RESPONSES_5, "85 records with tools, 13 with a format, 2025-09 to 2026-08"),
 )
 
 

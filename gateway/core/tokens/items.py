@@ -2,7 +2,7 @@
 
 Each item is weighed by itself, so that it is counted once however often it is sent again; what a call or a piece of
 reasoning costs by its neighbours is a small number that `settle_items` adds.
-Source: 378 recorded requests, 2025-03 to 2026-08.
+Source: 379 recorded requests, 2025-03 to 2026-08.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ _TABLE: Final[tuple[tuple[str, Prior], ...]] = (
     # ratio, once a prompt, once a prompt with tools, factor of the tools' text, records
     (r"gpt-oss", Prior(1.0, 60, 20, 1.0, 50)),  # a system text with the date comes with every prompt
     (r"gpt-|chatgpt|o[134](-|$)|text-embedding|davinci|babbage|computer-use", EXACT),
+    (r"embed", EXACT),  # others' embeddings: short texts only
     (r"claude", Prior(1.12, 0, 400, 4.0, 38)),  # instructions for tools; long texts 1.00 to 1.17
     (r"llama-?guard", Prior(1.0, 165, records=15)),  # the policy that it judges by
     (r"llama-?4", Prior(1.0, 5, 650, 1.5, 7)),

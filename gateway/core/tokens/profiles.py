@@ -72,33 +72,34 @@ _UNKNOWN = _GPT_4O
 
 _TABLE: tuple[tuple[str, Profile, str], ...] = (
     # pattern at the start of a name or after a mark in it, profile, where the row is from
-    (r"gpt-5(\.\d)?-chat", _GPT_4O._replace(images=images.TILES_GPT_5), "o200k, not reasoning: model page (2025-08)"),
-    (r"gpt-5(\.1-codex)?-mini", _GPT_5._replace(images=images.PATCHES_GPT_5_MINI), "38 records, 2025-08 to 2026-06"),
-    (r"gpt-5-nano", _GPT_5._replace(images=images.PATCHES_GPT_5_NANO), "25 records, 2025-08 to 2026-08"),
-    (r"gpt-5\.1", _GPT_5._replace(thinks=False), "11 records, 2026-08; effort none unless asked (model page, 2025-11)"),
-    (r"gpt-5\.[2346789]", _GPT_5_PATCHES, "112 records, 2026-03 to 2026-08"),
-    (r"gpt-5\.5", _GPT_5_PATCHES._replace(thinks=True), "6 records, 2026-05 to 2026-07"),
-    (r"gpt-5", _GPT_5, "30 records, 2025-08 to 2026-08"),
+    (r"gpt-5-chat", _GPT_4O._replace(images=images.TILES_GPT_5), "o200k, not reasoning: model page (2025-08)"),
+    (r"gpt-5\.\d-chat", _GPT_5_PATCHES, "1 record, of Azure's, primed as a reasoning model"),
+    (r"gpt-5(\.1-codex)?-mini", _GPT_5._replace(images=images.PATCHES_GPT_5_MINI), "48 records, 2025-12 to 2026-07"),
+    (r"gpt-5-nano", _GPT_5._replace(images=images.PATCHES_GPT_5_NANO), "36 records, 2025-08 to 2026-08"),
+    (r"gpt-5\.1", _GPT_5._replace(thinks=False), "11 records, 2026-01 to 2026-08; effort none unless asked"),
+    (r"gpt-5\.[2346789]", _GPT_5_PATCHES, "129 records, 2025-12 to 2026-08; effort none unless asked"),
+    (r"gpt-5\.5", _GPT_5_PATCHES._replace(thinks=True), "9 records, 2026-04 to 2026-07"),
+    (r"gpt-5", _GPT_5, "44 records, 2025-08 to 2026-08"),
     (r"gpt-oss", _GPT_4O, "o200k_harmony: o200k_base and special tokens; see priors for its system text"),
-    (r"gpt-4o-mini(?!-(audio|realtime|search))", _GPT_4O_MINI, "310 records, 2024-08 to 2026-08"),
-    (r"gpt-4\.1-mini", _GPT_4O._replace(images=images.PATCHES_GPT_4_1_MINI), "89 records, 2025-04 to 2026-08"),
-    (r"gpt-4\.1-nano", _GPT_4O._replace(images=images.PATCHES_GPT_4_1_NANO), "16 records, 2025-05 to 2026-06"),
-    (r"gpt-4o|gpt-4\.[15]|chatgpt-|gpt-audio|gpt-realtime", _GPT_4O, "372 records, 2024-05 to 2026-08"),
+    (r"gpt-4o-mini(?!-(audio|realtime|search))", _GPT_4O_MINI, "325 records, 2024-08 to 2026-08"),
+    (r"gpt-4\.1-mini", _GPT_4O._replace(images=images.PATCHES_GPT_4_1_MINI), "92 records, 2025-04 to 2026-08"),
+    (r"gpt-4\.1-nano", _GPT_4O._replace(images=images.PATCHES_GPT_4_1_NANO), "16 records, 2025-05 to 2026-08"),
+    (r"gpt-4o|gpt-4\.[15]|chatgpt-|gpt-audio|gpt-realtime", _GPT_4O, "405 records, 2024-07 to 2026-08"),
     (r"computer-use", _GPT_4O._replace(images=images.TILES_COMPUTER_USE), "1 record, 2025-04"),
-    (r"gpt-4(-32k)?-0[36]\d\d|gpt-4-32k", _GPT_4._replace(family=Family.GPT_4_FIRST), "25 records, 2023-06 to 2025-08"),
+    (r"gpt-4(-32k)?-0[36]\d\d|gpt-4-32k", _GPT_4._replace(family=Family.GPT_4_FIRST), "25 records, 2024-02 to 2026-03"),
     (r"gpt-4-(turbo|vision|1106|0125)", _GPT_4, "6 records, 2023-11 to 2026-01"),
     (
         r"gpt-4(?![\d.])",
         _GPT_4._replace(family=Family.GPT_4_FIRST),
         "the name stands for gpt-4-0613 (models page, 2026)",
     ),
-    (r"gpt-3\.?5|text-embedding-|code-search|text-search|text-similarity", _GPT_4, "162 records, 2023-03 to 2026-02"),
+    (r"gpt-3\.?5|text-embedding-|code-search|text-search|text-similarity", _GPT_4, "163 records, 2023-04 to 2026-04"),
     (r"(text-|code-)?(davinci|curie|babbage|ada|cushman)(?![a-z])", _GPT_4, "p50k and r50k are not packaged: nearest"),
 )
 _AT_START: tuple[tuple[str, Profile, str], ...] = (
     # too short to be looked for within a name
-    (r"o4-mini", _O_MINI, "13 records, 2026-03 to 2026-06"),
-    (r"o[134](-|$)", _O, "6 records, 2025-08 to 2026-01"),
+    (r"o4-mini", _O_MINI, "17 records, 2025-11 to 2026-07"),
+    (r"o[134](-|$)", _O, "7 records, 2025-06 to 2026-07"),
 )
 _within = tuple((re.compile(rf"(?:^|[^a-z0-9])(?:{pattern})"), profile) for pattern, profile, _ in _TABLE)
 _leading = tuple((re.compile(pattern), profile) for pattern, profile, _ in _AT_START)

@@ -15,7 +15,7 @@ A namespace in TypeScript's manner, without indentation:
 
 Titles, descriptions and defaults are comments; a parameter object without any comment is one line; constraints
 (`minimum`, `format`, `additionalProperties` ...) are not shown. Unions and arrays whose members carry comments span
-lines. Source: 229 recorded requests with tools, 2023-03 to 2026-08 (gpt-4 to gpt-5.6); that long unions and arrays
+lines. Source: 436 recorded requests with tools, 2024-02 to 2026-08 (gpt-4 to gpt-5.6); that long unions and arrays
 look as they do is also seen in published prompts of these models (2025-08).
 
 Invariants, each with a test of its own:

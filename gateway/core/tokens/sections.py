@@ -20,16 +20,16 @@ from gateway.core.tokens.weight import Weight
 from gateway.core.wire.request import Endpoint
 
 HOSTED_TOOLS: Final[Mapping[str, int]] = {
-    # kind -> tokens of its instructions; what it fetches comes on top and cannot be known before
-    "web_search": 300,  # 9 records cost 294 to 10,000, results included (2025-03 to 2026-07)
-    "file_search": 350,  # 4 records, 2025-06 to 2026-02
-    "code_interpreter": 300,  # 6 records, 2025-09 to 2026-06
-    "image_generation": 1_600,  # 3 records, 2025-09
+    # kind -> tokens of its instructions; what it fetches is billed on top and cannot be known before
+    "web_search": 295,  # 2 records without results, 2025; with results 4,400 to 116,000 in 8 records
+    "file_search": 1_150,  # 1 record, results included, 2025
+    "code_interpreter": 1_300,  # 2 records, 1,320 and 3,709
+    "image_generation": 1_875,  # 1 record
+    "mcp": 100,  # 2 records of small servers: 80 and 132
+    "tool_search": 55,  # 7 records, 2026: 43 to 60
     "computer": 1_000,  # assumed
-    "mcp": 300,  # 5 records: 250 to 4,000, by the server's own tools
     "shell": 800,  # assumed
     "apply_patch": 700,  # assumed
-    "tool_search": 100,  # 4 records, 2026-07
 }
 _OTHER_HOSTED_TOKENS: Final = 300
 _GRAMMAR_TOKENS: Final = 47
@@ -149,7 +149,7 @@ def weigh_value(value: Any) -> Weight:
     """The weight of a prompt or an embeddings input: a text, token ids, or lists of them.
 
     Each text costs its tokens, each token id one, and nothing is added. Source: 70 recorded embeddings (69 exact) and
-    19 legacy completions (15 exact), 2023-03 to 2026-02.
+    19 legacy completions (18 exact), 2023-04 to 2026-04.
     """
     texts: list[str] = []
     fixed = _gather(value, texts)
