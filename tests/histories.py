@@ -250,9 +250,7 @@ def costs_of(messages: Sequence[Message], count: Callable[[str], int], profile: 
     return [cost_of(message, count, profile, places.get(index)) for index, message in enumerate(messages)]
 
 
-def cost_of(
-    message: Message, count: Callable[[str], int], profile: Profile = PROFILE, place: int | None = None
-) -> int:
+def cost_of(message: Message, count: Callable[[str], int], profile: Profile = PROFILE, place: int | None = None) -> int:
     """What one message costs, alone or in its place among the results of one turn."""
     return total_of(weigh_placed(message, profile, place), count)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -27,7 +27,7 @@ from gateway.core.tokens.frames import (
     frame_of,
     frame_sections,
 )
-from gateway.core.tokens.items import CountedItem, settle_items, weigh_item
+from gateway.core.tokens.items import CountedItem, Item, settle_items, weigh_item
 from gateway.core.tokens.profiles import Profile, profile_of
 from gateway.core.tokens.sections import Section, weigh_section
 from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weigh_message
@@ -37,6 +37,7 @@ from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Count, Exchange
 from gateway.ports import TextCounter
 
+T = TypeVar("T")
 Digest = Callable[[Sequence[msgspec.Raw | bytes]], list[bytes]]
 """128 bits over the bytes of each."""
 FACTS_ENTRY_BYTES = 460
@@ -186,7 +187,7 @@ class CountStage:
         for key, raw in request.options.items():
             if key not in ("tool_choice", "function_call") or raw == b'"auto"' or not has_tools:
                 continue
-            value = _decoded(key, raw)
+            value = _read(key, raw, _as_is)
             section = weigh_section(key, value, request.endpoint, profile)
             found = section.counted(await self._counter.count(profile, section.all_texts))
             if tokens := choice_tokens(frame, value, found.name_tokens):
@@ -267,7 +268,7 @@ class CountStage:
 
     async def _weigh_section(self, name: str, raw: bytes, endpoint: Endpoint, profile: Profile) -> Section:
         def weigh() -> Section:
-            return weigh_section(name, _decoded(name, raw), endpoint, profile)
+            return _read(name, raw, lambda value: weigh_section(name, value, endpoint, profile))
 
         return await asyncio.to_thread(weigh) if _is_work([raw]) else weigh()
 
@@ -278,8 +279,8 @@ class CountStage:
         found = caches.sections.get_many(keys)
         missing = [index for index, item in enumerate(found) if item is None]
 
-        def weigh() -> list[Any]:
-            return [weigh_item(_decoded("input", bytes(raws[index])), profile) for index in missing]
+        def weigh() -> list[Item]:
+            return [_read("input", bytes(raws[index]), lambda item: weigh_item(item, profile)) for index in missing]
 
         items = await asyncio.to_thread(weigh) if _is_work([bytes(raws[index]) for index in missing]) else weigh()
         totals = await self._count_weights([item.weight for item in items], profile)
@@ -307,13 +308,18 @@ def _thinks(request: MeteredRequest, profile: Profile) -> bool:
 
 def _reasoning(request: MeteredRequest) -> Mapping[str, Any]:
     raw = request.options.get("reasoning")
-    asked = _decoded("reasoning", raw) if raw else None
+    asked = _read("reasoning", raw, _as_is) if raw else None
     return asked if isinstance(asked, dict) else {}
 
 
-def _decoded(name: str, raw: bytes) -> Any:
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _read(name: str, raw: bytes, use: Callable[[Any], T]) -> T:
+    """What is made of a value's bytes; what cannot be parsed, or is nested too deeply to be weighed, is refused."""
     try:
-        return msgspec.json.decode(raw)
+        return use(msgspec.json.decode(raw))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_request(
             f"`{name}` could not be parsed as JSON: {json_fault(error, raw)}.", param=name, code="invalid_json"

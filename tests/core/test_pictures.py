@@ -29,7 +29,9 @@ def jpeg(width, height, *before, start=0xC0):
 
 
 def webp(kind, body):
-    return b"RIFF" + struct.pack("<I", 30 + len(body)) + b"WEBP" + kind + struct.pack("<I", len(body)) + body + b"\0" * 20
+    return (
+        b"RIFF" + struct.pack("<I", 30 + len(body)) + b"WEBP" + kind + struct.pack("<I", len(body)) + body + b"\0" * 20
+    )
 
 
 def lossy(width, height):

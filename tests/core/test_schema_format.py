@@ -14,11 +14,15 @@ def schema_of(text):
 
 
 def test_the_whole_text():
-    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
 
     assert render_format("Reply", "What is said", schema) == (
-        "# Response Formats\n\n## Reply\n\n"
-        '// What is said\n{"type":"object","properties":{"a":{"type":"string"}}}'
+        '# Response Formats\n\n## Reply\n\n// What is said\n{"type":"object","properties":{"a":{"type":"string"}}}'
     )
 
 

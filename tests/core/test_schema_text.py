@@ -19,7 +19,10 @@ def shown(function, manner=PLAIN):
 
 
 def of(properties, required=(), **others):
-    return {"name": "f", "parameters": {"type": "object", "properties": properties, "required": list(required), **others}}
+    return {
+        "name": "f",
+        "parameters": {"type": "object", "properties": properties, "required": list(required), **others},
+    }
 
 
 TOOLS = {
@@ -133,7 +136,10 @@ def test_functions_stand_apart():
 
 def bomb(levels):
     """References that double at each level."""
-    twice = {f"D{n}": {"type": "object", "properties": {k: {"$ref": f"#/$defs/D{n + 1}"} for k in "ab"}} for n in range(levels)}
+    twice = {
+        f"D{n}": {"type": "object", "properties": {k: {"$ref": f"#/$defs/D{n + 1}"} for k in "ab"}}
+        for n in range(levels)
+    }
     return of({"a": {"$ref": "#/$defs/D0"}}, **{"$defs": {**twice, f"D{levels}": {"type": "string"}}})
 
 
@@ -183,7 +189,20 @@ def test_no_functions_are_no_text(functions):
 
 
 SCHEMA_KEYS = st.sampled_from(
-    ["type", "properties", "items", "anyOf", "enum", "$ref", "description", "title", "default", "required", "const", "a"]
+    [
+        "type",
+        "properties",
+        "items",
+        "anyOf",
+        "enum",
+        "$ref",
+        "description",
+        "title",
+        "default",
+        "required",
+        "const",
+        "a",
+    ]
 )
 SCHEMAS = st.recursive(
     VALUES | st.sampled_from(["string", "object", "array", "#", "#/properties/a", ["string", "null"]]),

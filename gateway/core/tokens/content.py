@@ -46,15 +46,17 @@ _MIN_WAV_RATE: Final = 4_000
 _MAX_WAV_RATE: Final = 400_000
 _IMAGE_KINDS: Final = frozenset({"image_url", "input_image", "image", "computer_screenshot"})
 _FILE_KINDS: Final = frozenset({"file", "input_file", "document", "document_url", "pdf", "video_url", "input_video"})
+_MAX_DEPTH: Final = 8
 _TEXT_KEYS: Final = ("text", "refusal", "thinking", "content", "transcript", "input", "output")
 
 
-def weigh_content(content: Any, images: ImageRule) -> Parts:
+def weigh_content(content: Any, images: ImageRule, depth: int = 0) -> Parts:
     """The weight of a message's content, whatever it is.
 
     Args:
         content: a text, a list of parts, None, or what is none of these.
         images: the rule for pictures.
+        depth: of a content within a content.
     """
     if isinstance(content, str):
         return Parts((content,), 0) if content else NOTHING
@@ -66,7 +68,7 @@ def weigh_content(content: Any, images: ImageRule) -> Parts:
     fixed = 0
     run: list[str] = []
     for part in content:
-        found = _weigh_part(part, images)
+        found = _weigh_part(part, images, depth)
         run += found.texts
         if found.fixed_tokens:
             fixed += found.fixed_tokens
@@ -85,10 +87,10 @@ def content_text(content: Any) -> str:
     return "".join(text for text in found if isinstance(text, str))
 
 
-def _weigh_part(part: Any, images: ImageRule) -> Parts:
+def _weigh_part(part: Any, images: ImageRule, depth: int) -> Parts:
     if not isinstance(part, Mapping):
         return Parts((part if isinstance(part, str) else as_json(part),), 0)
-    kind = part.get("type")
+    kind = str(part.get("type"))
     if kind in _IMAGE_KINDS:
         return Parts((), _image(part, images))
     if kind == "input_audio":
@@ -99,8 +101,8 @@ def _weigh_part(part: Any, images: ImageRule) -> Parts:
         value = part.get(key)
         if isinstance(value, str):
             return Parts((value,), 0)
-        if isinstance(value, list) and key == "content":  # Anthropic's tool results
-            return weigh_content(value, images)
+        if isinstance(value, list) and key == "content" and depth < _MAX_DEPTH:  # Anthropic's tool results
+            return weigh_content(value, images, depth + 1)
     if any(isinstance(value, str) and value.startswith("data:") for value in _strings(part)):
         return Parts((), _file(part))
     return Parts((as_json(part),), 0)

@@ -82,7 +82,13 @@ _TABLE: tuple[tuple[Family, Endpoint, str, Frame, str], ...] = (
         "records with tools, 2025-04 to 2026-02",
     ),
     (Family.GPT_4_FIRST, Endpoint.RESPONSES, "", _RESPONSES, "as gpt-4o"),
-    (Family.GPT_4O, Endpoint.RESPONSES, "", _RESPONSES, "98 records with tools in all, 23 with a format, 2025-03 to 2026-08"),
+    (
+        Family.GPT_4O,
+        Endpoint.RESPONSES,
+        "",
+        _RESPONSES,
+        "98 records with tools in all, 23 with a format, 2025-03 to 2026-08",
+    ),
     (Family.O, Endpoint.RESPONSES, "", _RESPONSES_O, "4 records with tools, 1 with a format, 2026-03 to 2026-06"),
     (Family.GPT_5, Endpoint.RESPONSES, "", _RESPONSES_5, "85 records with tools, 13 with a format, 2025-09 to 2026-08"),
 )
