@@ -18,6 +18,8 @@ import msgspec
 from gateway.compose import make_budget_table, make_compaction, make_encodings, make_route
 from gateway.core.context.brief import render_brief
 from gateway.core.errors import Refusal
+from gateway.core.tokens.frames import TOOLS_KEYS
+from gateway.core.tokens.priors import EXACT, prior_of
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.request import Endpoint
 from gateway.exchange import Count, Exchange, Receipt
@@ -79,14 +81,20 @@ def count_file(path: Path, settings: Settings, model: str | None, *, as_json: bo
     refusal = asyncio.run(_run(exchange, settings, counter, is_compacting=False))
     if refusal is not None or exchange.count is None or exchange.request is None:
         return _say_refusal(refusal)
-    count = exchange.count
+    count, model = exchange.count, exchange.request.model
     if as_json:
-        fields = {"model": exchange.request.model, "encoding": count.profile.encoding}
-        print(json.dumps({**fields, "total": count.prompt_tokens, "sections": dict(count.sections)}))
+        fields = {"model": model, "encoding": count.profile.encoding, "family": count.profile.family.value}
+        messages = [{"role": fact.role, "tokens": fact.tokens} for fact in count.facts]
+        tokens = {"total": count.prompt_tokens, "sections": dict(count.sections), "messages": messages}
+        print(json.dumps({**fields, **tokens}))
         return 0
-    messages = f", {len(count.facts)} messages" if count.facts else ""
-    print(f"{exchange.request.model}, {count.profile.encoding}{messages}: {count.prompt_tokens} tokens")
+    counted = f", {len(count.facts)} messages" if count.facts else ""
+    print(f"{model}, {count.profile.encoding}{counted}: {count.prompt_tokens} tokens")
     _print_sections(dict(count.sections), count.prompt_tokens)
+    if (prior := prior_of(model)) != EXACT:
+        tools = sum(count.sections.get(key, 0) for key in TOOLS_KEYS)
+        bill = prior.bill(count.prompt_tokens, tools)
+        print(f"  counted as {count.profile.family.value}; bills for models like this one suggest {bill}")
     return 0
 
 
@@ -121,10 +129,19 @@ def _read(path: Path, model: str | None) -> Exchange | None:
     if not isinstance(tree, dict):
         print(f"llm-gateway: {path}: expected a JSON object or a list of messages", file=sys.stderr)
         return None
-    endpoint = Endpoint.CHAT if "messages" in tree else Endpoint.COMPLETIONS if "prompt" in tree else Endpoint.RESPONSES
     tree["model"] = model or tree.get("model") or "gpt-4o"
+    endpoint = _endpoint_of(tree)
     inbound = FileInbound(msgspec.json.encode(tree))
     return Exchange("offline", "POST", "", "", (), endpoint, inbound, NoOutbound(), time.perf_counter())
+
+
+def _endpoint_of(tree: dict[str, Any]) -> Endpoint:
+    """Which endpoint a body is for, by its keys; an `input` is for embeddings where the model makes them."""
+    if "messages" in tree:
+        return Endpoint.CHAT
+    if "prompt" in tree and "input" not in tree and "instructions" not in tree:
+        return Endpoint.COMPLETIONS
+    return Endpoint.EMBEDDINGS if "embed" in str(tree["model"]) and "input" in tree else Endpoint.RESPONSES
 
 
 async def _run(
@@ -158,8 +175,8 @@ def _say_refusal(refusal: Refusal | None) -> int:
 def _print_sections(sections: dict[str, int], total: int) -> None:
     width = max(map(len, sections), default=0)
     for name, tokens in sorted(sections.items(), key=lambda item: -item[1]):
-        bar = "█" * round(_BAR_CHARS * tokens / max(1, total))
-        print(f"  {name:{width}}  {tokens:>9}  {bar}")
+        share = max(0.0, tokens / max(1, total))
+        print(f"  {name:{width}}  {tokens:>9}  {share:>6.1%}  {'█' * round(_BAR_CHARS * share)}")
 
 
 def _print_receipt(receipt: Receipt, count: Count, messages: list[dict[str, Any]]) -> None:

@@ -21,8 +21,12 @@ from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
+from gateway.core.context.facts import learn_facts, places_together
+from gateway.core.tokens.calls import calls_of
+from gateway.core.tokens.frames import Surroundings, frame_of, frame_sections
 from gateway.core.tokens.profiles import O200K, Profile
-from gateway.core.tokens.weight import weigh_message
+from gateway.core.tokens.sections import weigh_section
+from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weigh_placed
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Client, Exchange, Receipt
 from gateway.ports import TextCounter
@@ -231,18 +235,36 @@ class World:
 def recount(body: bytes, count: Callable[[str], int], profile: Profile = PROFILE) -> int:
     """What a chat's body costs, from nothing but its bytes."""
     tree = json.loads(body)
-    tokens = profile.priming_tokens
-    raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    tokens += sum(count(bytes(raw[key]).decode()) for key in ("tools", "functions", "response_format") if key in raw)
-    for message in tree["messages"]:
-        tokens += cost_of(message, count, profile)
-    return tokens
+    messages: list[Message] = tree["messages"]
+    costs = costs_of(messages, count, profile)
+    counted = {}
+    for key in ("tools", "functions", "response_format"):
+        if key in tree:
+            section = weigh_section(key, tree[key], Endpoint.CHAT, profile)
+            counted[key] = section.counted([count(text) for text in section.all_texts])
+    joint = weigh_company(messages[0], profile) if messages and messages[0]["role"] in PINNED_ROLES else None
+    around = Surroundings(
+        None if joint is None else total_of(joint.weights[0], count),
+        sum(message["role"] == "assistant" and not calls_of(message) for message in messages),
+    )
+    sections = frame_sections(frame_of(profile.family, Endpoint.CHAT), counted, around)
+    return profile.priming_tokens + sum(costs) + sum(sections.values())
 
 
-def cost_of(message: Message, count: Callable[[str], int], profile: Profile = PROFILE) -> int:
-    """What one message costs."""
-    weight = weigh_message(message, profile)
-    return weight.fixed_tokens + sum(count(text) for text in weight.texts)
+def costs_of(messages: Sequence[Message], count: Callable[[str], int], profile: Profile = PROFILE) -> list[int]:
+    """What each message of a chat costs where it stands."""
+    places = places_together([learn_facts(message, Weight((), 0), 0) for message in messages])
+    return [cost_of(message, count, profile, places.get(index)) for index, message in enumerate(messages)]
+
+
+def cost_of(message: Message, count: Callable[[str], int], profile: Profile = PROFILE, place: int | None = None) -> int:
+    """What one message costs, alone or in its place among the results of one turn."""
+    return total_of(weigh_placed(message, profile, place), count)
+
+
+def total_of(weight: Weight, count: Callable[[str], int]) -> int:
+    """A weight's tokens."""
+    return weight.total([count(text) for text in weight.all_texts])
 
 
 def body_of(messages: Sequence[Message], model: str = "gpt-4o", **others: Any) -> bytes:

@@ -17,14 +17,14 @@ import msgspec
 
 from gateway.core.context.brief import Brief, FoldJob, Level, render_brief
 from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
-from gateway.core.context.facts import chain_digests
+from gateway.core.context.facts import chain_digests, places_together
 from gateway.core.context.plan import FoldLimits, FoldPlan, plan_fold, plan_with_brief
 from gateway.core.context.render import array_of, join_brief, place_brief, trim_results, turn_of
 from gateway.core.context.units import Outline, outline_of
 from gateway.core.errors import context_length_exceeded
 from gateway.core.routing.routes import Roles
 from gateway.core.tokens.profiles import Profile
-from gateway.core.tokens.weight import weigh_message
+from gateway.core.tokens.weight import weigh_placed
 from gateway.core.wire.body import Edit, splice
 from gateway.core.wire.message import parse_message
 from gateway.core.wire.overrides import Compacting
@@ -232,10 +232,11 @@ class AssembleStage:
     def _trim(self, chat: _Chat, kept: Sequence[int], excess_tokens: int) -> tuple[dict[int, bytes], int]:
         profile = chat.count.profile
         count = partial(self._counter.count_here, profile)
+        places = places_together(chat.count.facts)
 
-        def count_message(message: Mapping[str, Any]) -> int:
-            weight = weigh_message(message, profile)
-            return weight.fixed_tokens + sum(map(count, weight.texts))
+        def count_message(index: int, message: Mapping[str, Any]) -> int:
+            weight = weigh_placed(message, profile, places.get(index))
+            return weight.total([count(text) for text in weight.all_texts])
 
         return trim_results(chat.request.messages, chat.count.facts, kept, excess_tokens, count_message, count)
 

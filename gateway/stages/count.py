@@ -1,58 +1,82 @@
 """Stage 4: how many tokens is this prompt, by section?
 
 A chat resends its history, so what is known of a message is kept by the digest of its raw bytes; only new messages
-are parsed and tokenised, and more than a few kB of them off the event loop.
+are parsed and tokenised, and more than a few kB of them off the event loop. Tools, formats and the items of a
+Responses input are kept in the same way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.core.context.facts import PINNED_ROLES, MessageFacts, learn_facts
+from gateway.core.context.facts import MessageFacts, learn_facts, places_together
 from gateway.core.errors import invalid_request
 from gateway.core.tokens.cache import TwoGenerationCache
+from gateway.core.tokens.frames import (
+    FORMAT_KEYS,
+    PRO_MODE_TOKENS,
+    TOOLS_KEYS,
+    Counted,
+    Surroundings,
+    choice_tokens,
+    frame_of,
+    frame_sections,
+)
+from gateway.core.tokens.items import CountedItem, Item, settle_items, weigh_item
 from gateway.core.tokens.profiles import Profile, profile_of
-from gateway.core.tokens.weight import Weight, weigh_message, weigh_value
+from gateway.core.tokens.sections import Section, weigh_section
+from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weigh_message
 from gateway.core.wire.body import json_fault
 from gateway.core.wire.message import parse_message
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Count, Exchange
 from gateway.ports import TextCounter
 
+T = TypeVar("T")
 Digest = Callable[[Sequence[msgspec.Raw | bytes]], list[bytes]]
 """128 bits over the bytes of each."""
-FACTS_ENTRY_BYTES = 420
-SECTION_ENTRY_BYTES = 130
+FACTS_ENTRY_BYTES = 460
+SECTION_ENTRY_BYTES = 200
 _PARSE_INLINE_BYTES = 65_536
 """New messages up to this many bytes are parsed on the event loop: about 0.3 ms."""
-_TEXT_SECTIONS = frozenset({"tools", "functions", "response_format", "text"})
-"""Sections that are counted as the JSON they are, until their own billing rules stand in `core/tokens`."""
 _MAX_PROFILES = 1000
 """Model names that are remembered; clients may make up any number."""
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class Caches(NamedTuple):
+    """What was counted once, of one profile."""
+
+    facts: TwoGenerationCache[MessageFacts]
+    sections: TwoGenerationCache[Counted | CountedItem]
 
 
 class CountCaches:
-    """What was counted once, by profile: messages and whole sections, bounded together."""
+    """What was counted once, by profile: messages, sections and items, bounded together."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self.facts: dict[Profile, TwoGenerationCache[MessageFacts]] = {}
-        self.sections: dict[Profile, TwoGenerationCache[int]] = {}
+        self._by_profile: dict[Profile, Caches] = {}
 
-    def of(self, profile: Profile) -> tuple[TwoGenerationCache[MessageFacts], TwoGenerationCache[int]]:
-        """The caches of one profile; there are only as many profiles as model families."""
-        facts = self.facts.get(profile)
-        if facts is None:
-            facts = self.facts[profile] = TwoGenerationCache(self._max_bytes * 7 // 8, FACTS_ENTRY_BYTES)
-            self.sections[profile] = TwoGenerationCache(self._max_bytes // 8, SECTION_ENTRY_BYTES)
-        return facts, self.sections[profile]
+    def of(self, profile: Profile) -> Caches:
+        """The caches of one profile; there are only as many profiles as rows of the table."""
+        caches = self._by_profile.get(profile)
+        if caches is None:
+            caches = self._by_profile[profile] = Caches(
+                TwoGenerationCache(self._max_bytes * 7 // 8, FACTS_ENTRY_BYTES),
+                TwoGenerationCache(self._max_bytes // 8, SECTION_ENTRY_BYTES),
+            )
+        return caches
 
     def totals(self) -> tuple[int, int]:
         """Hits and misses of message look-ups so far."""
-        return sum(c.hits for c in self.facts.values()), sum(c.misses for c in self.facts.values())
+        facts = [caches.facts for caches in self._by_profile.values()]
+        return sum(cache.hits for cache in facts), sum(cache.misses for cache in facts)
 
 
 class CountStage:
@@ -63,85 +87,243 @@ class CountStage:
         caches: what was counted before.
         digest: 128 bits over the bytes of each, seeded per process.
         encodings: model pattern -> encoding, from the configuration.
+        day: whose prices hold; None for today's. Bills of the past are judged by those of their day.
     """
 
-    def __init__(self, counter: TextCounter, caches: CountCaches, digest: Digest, encodings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        counter: TextCounter,
+        caches: CountCaches,
+        digest: Digest,
+        encodings: Mapping[str, str],
+        day: datetime.date | None = None,
+    ) -> None:
         self._counter = counter
         self._caches = caches
         self._digest = digest
         self._encodings = encodings
-        self._profiles: dict[str, Profile] = {}
+        self._day = day
+        self._profiles: dict[str, tuple[Profile, Caches]] = {}
 
     async def __call__(self, exchange: Exchange) -> None:
         request = exchange.request
         if request is None:
             return
-        profile = self._profile_of(request.model)
-        sections = await self._count_sections(profile, request)
-        fixed = sum(sections.values())
-        if request.endpoint is not Endpoint.CHAT:
-            exchange.count = Count(profile, fixed, fixed, sections=sections)
+        profile, caches = self._profile_of(request.model)
+        if request.endpoint is Endpoint.CHAT:
+            exchange.count = await self._count_chat(request, profile, caches)
             return
-        facts = await self._learn(profile, request.messages)
-        fixed += profile.priming_tokens
-        system = sum([fact.tokens for fact in facts if fact.role in PINNED_ROLES])
+        counted = await self._count_sections(request, profile, caches)
+        if request.endpoint is Endpoint.RESPONSES:
+            sections = await self._frame_responses(request, profile, counted)
+        else:
+            sections = {key: found.tokens for key, found in counted.items()}
+        total = sum(sections.values())
+        exchange.count = Count(profile, total, total, sections=sections)
+
+    def _profile_of(self, model: str) -> tuple[Profile, Caches]:
+        found = self._profiles.get(model)
+        if found is None:
+            profile = profile_of(model, self._encodings)
+            found = (profile, self._caches.of(profile))
+            if len(self._profiles) < _MAX_PROFILES:
+                self._profiles[model] = found
+        return found
+
+    async def _count_chat(self, request: MeteredRequest, profile: Profile, caches: Caches) -> Count:
+        facts = await self._learn(request.messages, profile, caches)
+        special = [fact for fact in facts if fact.stands_out]
+        if any(len(fact.calls) > 1 for fact in special):
+            await self._place_results(request.messages, facts, profile, caches)
+        system = sum(fact.tokens for fact in special if fact.role in PINNED_ROLES)
         messages = sum([fact.tokens for fact in facts])
+        sections: dict[str, int] = {}
+        if request.sections or request.options:
+            counted = await self._count_sections(request, profile, caches)
+            around = await self._surroundings(request, facts, counted, profile, caches)
+            frame = frame_of(profile.family, Endpoint.CHAT, self._day)
+            sections = frame_sections(frame, counted, around)
+            sections |= await self._count_choice(request, profile)
         sections["system"] = system
         sections["turns"] = messages - system
         sections["priming"] = profile.priming_tokens
-        exchange.count = Count(profile, fixed + messages, fixed, facts, sections)
+        total = sum(sections.values())
+        return Count(profile, total, total - messages, facts, sections)
 
-    def _profile_of(self, model: str) -> Profile:
-        profile = self._profiles.get(model)
-        if profile is None:
-            profile = profile_of(model, self._encodings)
-            if len(self._profiles) < _MAX_PROFILES:
-                self._profiles[model] = profile
-        return profile
+    async def _surroundings(
+        self,
+        request: MeteredRequest,
+        facts: list[MessageFacts],
+        counted: Mapping[str, Counted],
+        profile: Profile,
+        caches: Caches,
+    ) -> Surroundings:
+        joint = None
+        if facts[0].role in PINNED_ROLES and any(found.is_text for found in counted.values()):
+            await self._learn_company(request.messages, facts, [0], profile, caches)
+            joint = facts[0].company[0] if facts[0].company else 0
+        is_format = any(counted[key].is_text for key in FORMAT_KEYS if key in counted)
+        answers = sum(fact.role == "assistant" and not fact.calls for fact in facts) if is_format else 0
+        return Surroundings(joint, answers, _is_one_by_one(request))
 
-    async def _learn(self, profile: Profile, messages: Sequence[msgspec.Raw]) -> list[MessageFacts]:
-        cache, _ = self._caches.of(profile)
+    async def _frame_responses(
+        self, request: MeteredRequest, profile: Profile, counted: Mapping[str, Counted]
+    ) -> dict[str, int]:
+        frame = frame_of(profile.family, Endpoint.RESPONSES, self._day)
+        around = Surroundings(is_one_by_one=_is_one_by_one(request))
+        sections = frame_sections(frame, counted, around)
+        sections |= await self._count_choice(request, profile)
+        if sections:
+            sections["priming"] = profile.priming_tokens + frame.hidden_tokens
+        if _reasoning(request).get("mode") == "pro":
+            sections["mode"] = PRO_MODE_TOKENS
+        return sections
+
+    async def _count_choice(self, request: MeteredRequest, profile: Profile) -> dict[str, int]:
+        """`tool_choice` and its elder are small, so they are read anew each time."""
+        counted: dict[str, int] = {}
+        frame = frame_of(profile.family, request.endpoint, self._day)
+        has_tools = any(key in request.sections for key in TOOLS_KEYS)
+        for key, raw in request.options.items():
+            if key not in ("tool_choice", "function_call") or raw == b'"auto"' or not has_tools:
+                continue
+            value = _read(key, raw, _as_is)
+            section = weigh_section(key, value, request.endpoint, profile)
+            found = section.counted(await self._counter.count(profile, section.all_texts))
+            if tokens := choice_tokens(frame, value, found.name_tokens):
+                counted[key] = tokens
+        return counted
+
+    async def _learn(self, messages: Sequence[msgspec.Raw], profile: Profile, caches: Caches) -> list[MessageFacts]:
         keys = self._digest(messages)
-        found = cache.get_many(keys)
+        found = caches.facts.get_many(keys)
         missing = [index for index, fact in enumerate(found) if fact is None]
         if missing:
             raws = [(index, messages[index]) for index in missing]
             is_big = sum(memoryview(raw).nbytes for _, raw in raws) > _PARSE_INLINE_BYTES
             weighed = await asyncio.to_thread(_weigh, raws, profile) if is_big else _weigh(raws, profile)
-            texts = [text for _, weight in weighed for text in weight.texts]
-            tokens = iter(await self._counter.count(profile, texts))
-            for index, (half_learned, weight) in zip(missing, weighed, strict=True):
-                fact = msgspec.structs.replace(
-                    half_learned, tokens=half_learned.tokens + sum(next(tokens) for _ in weight.texts)
-                )
+            totals = await self._count_weights([weight for _, weight in weighed], profile)
+            for index, (half_learned, weight), total in zip(missing, weighed, totals, strict=True):
+                fact = msgspec.structs.replace(half_learned, tokens=half_learned.tokens - weight.fixed_tokens + total)
                 found[index] = fact
-                cache.put(keys[index], fact)
+                caches.facts.put(keys[index], fact)
         return [fact for fact in found if fact is not None]
 
-    async def _count_sections(self, profile: Profile, request: MeteredRequest) -> dict[str, int]:
-        _, cache = self._caches.of(profile)
-        counted: dict[str, int] = {}
+    async def _count_weights(self, weights: Sequence[Weight], profile: Profile) -> list[int]:
+        """The tokens of each weight, all texts counted at once."""
+        tokens = await self._counter.count(profile, [text for weight in weights for text in weight.all_texts])
+        totals = []
+        at = 0
+        for weight in weights:
+            end = at + len(weight.all_texts)
+            totals.append(weight.total(tokens[at:end]))
+            at = end
+        return totals
+
+    async def _place_results(
+        self, messages: Sequence[msgspec.Raw], facts: list[MessageFacts], profile: Profile, caches: Caches
+    ) -> None:
+        """Give results that stand among others what they cost there."""
+        places = places_together(facts)
+        await self._learn_company(messages, facts, list(places), profile, caches)
+        for index, place in places.items():
+            if company := facts[index].company:
+                facts[index] = msgspec.structs.replace(facts[index], tokens=company[place])
+
+    async def _learn_company(
+        self,
+        messages: Sequence[msgspec.Raw],
+        facts: list[MessageFacts],
+        wanted: Sequence[int],
+        profile: Profile,
+        caches: Caches,
+    ) -> None:
+        """Learn what these messages cost in company, where it is not known yet."""
+        unknown = [index for index in wanted if facts[index].company is None]
+        if not unknown:
+            return
+        asked = [weigh_company(parse_message(bytes(messages[index]), index), profile) for index in unknown]
+        weights = [weight for company in asked if company for weight in company.weights]
+        totals = iter(await self._count_weights(weights, profile))
+        keys = self._digest([messages[index] for index in unknown])
+        for index, key, company in zip(unknown, keys, asked, strict=True):
+            tokens = tuple(next(totals) for _ in company.weights) if company else ()
+            facts[index] = msgspec.structs.replace(facts[index], company=tokens)
+            caches.facts.put(key, facts[index])
+
+    async def _count_sections(self, request: MeteredRequest, profile: Profile, caches: Caches) -> dict[str, Counted]:
+        counted: dict[str, Counted] = {}
         for name, raw in request.sections.items():
-            key = self._digest([raw])[0] + name.encode()
-            tokens = cache.get(key)
-            if tokens is None:
-                tokens = await self._count_section(profile, name, raw)
-                cache.put(key, tokens)
-            counted[name] = tokens
+            if name == "input" and request.endpoint is Endpoint.RESPONSES and raw.startswith(b"["):
+                counted[name] = await self._count_items(request, raw, profile, caches)
+                continue
+            key = self._digest([raw])[0] + f"{request.endpoint.value}.{name}".encode()
+            found = caches.sections.get(key)
+            if not isinstance(found, Counted):
+                section = await self._weigh_section(name, raw, request.endpoint, profile)
+                found = section.counted(await self._counter.count(profile, section.all_texts))
+                caches.sections.put(key, found)
+            counted[name] = found
         return counted
 
-    async def _count_section(self, profile: Profile, name: str, raw: bytes) -> int:
-        try:
-            value = msgspec.json.decode(raw)
-            is_json = name in _TEXT_SECTIONS
-            texts, fixed = ([raw.decode()], 0) if is_json else weigh_value(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid_request(
-                f"`{name}` could not be parsed as JSON: {json_fault(error, raw)}.", param=name, code="invalid_json"
-            ) from None
-        if value is None:
-            return 0
-        return fixed + sum(await self._counter.count(profile, texts))
+    async def _weigh_section(self, name: str, raw: bytes, endpoint: Endpoint, profile: Profile) -> Section:
+        def weigh() -> Section:
+            return _read(name, raw, lambda value: weigh_section(name, value, endpoint, profile))
+
+        return await asyncio.to_thread(weigh) if _is_work([raw]) else weigh()
+
+    async def _count_items(self, request: MeteredRequest, raw: bytes, profile: Profile, caches: Caches) -> Counted:
+        """The items of a Responses input, each counted once."""
+        raws = _decode_items(raw)
+        keys = [key + b"item" for key in self._digest(raws)]
+        found = caches.sections.get_many(keys)
+        missing = [index for index, item in enumerate(found) if item is None]
+
+        def weigh() -> list[Item]:
+            return [_read("input", bytes(raws[index]), lambda item: weigh_item(item, profile)) for index in missing]
+
+        items = await asyncio.to_thread(weigh) if _is_work([bytes(raws[index]) for index in missing]) else weigh()
+        totals = await self._count_weights([item.weight for item in items], profile)
+        for index, item, total in zip(missing, items, totals, strict=True):
+            found[index] = CountedItem(total, item.kind)
+            caches.sections.put(keys[index], CountedItem(total, item.kind))
+        known = [item for item in found if isinstance(item, CountedItem)]
+        return Counted(settle_items(known, profile, thinks=_thinks(request, profile)), is_text=False)
+
+
+def _is_work(raws: Sequence[bytes]) -> bool:
+    """Whether reading these takes a while: they are large, or hold schemas whose references may multiply."""
+    return sum(map(len, raws)) > _PARSE_INLINE_BYTES or any(b'"$ref"' in raw for raw in raws)
+
+
+def _is_one_by_one(request: MeteredRequest) -> bool:
+    return request.options.get("parallel_tool_calls") == b"false"
+
+
+def _thinks(request: MeteredRequest, profile: Profile) -> bool:
+    """Whether the model reasons in this request: as asked, else as it does by itself."""
+    effort = _reasoning(request).get("effort")
+    return profile.thinks if effort is None else effort != "none"
+
+
+def _reasoning(request: MeteredRequest) -> Mapping[str, Any]:
+    raw = request.options.get("reasoning")
+    asked = _read("reasoning", raw, _as_is) if raw else None
+    return asked if isinstance(asked, dict) else {}
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _read(name: str, raw: bytes, use: Callable[[Any], T]) -> T:
+    """What is made of a value's bytes; what cannot be parsed, or is nested too deeply to be weighed, is refused."""
+    try:
+        return use(msgspec.json.decode(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid_request(
+            f"`{name}` could not be parsed as JSON: {json_fault(error, raw)}.", param=name, code="invalid_json"
+        ) from None
 
 
 def _weigh(raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile) -> list[tuple[MessageFacts, Weight]]:

@@ -149,7 +149,7 @@ def test_results_lose_what_they_must(messages: list[Message], share: float, rule
         return cost_of(message, rule)
 
     raws = raws_of(*messages)
-    trimmed, lost = trim_results(raws, facts, range(len(messages)), excess, cost, rule)
+    trimmed, lost = trim_results(raws, facts, range(len(messages)), excess, lambda _, message: cost(message), rule)
     after = {index: json.loads(raw) for index, raw in trimmed.items()}
 
     assert lost == sum(facts[index].tokens - cost(message) for index, message in after.items())

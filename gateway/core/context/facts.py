@@ -8,14 +8,13 @@ keyed by: `chain[i]` names exactly the first i foldable messages, in a scope.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.core.tokens.weight import Weight
+from gateway.core.tokens.weight import PINNED_ROLES, Weight
 
-PINNED_ROLES = frozenset({"system", "developer"})
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -28,6 +27,9 @@ class MessageFacts(msgspec.Struct, frozen=True, gc=False):
         canonical: 32-byte digest of its canonical form.
         calls: ids of the tool calls it makes, in order.
         answers: the id of the tool call whose result it is, or None.
+        stands_out: a system message, or one with several calls: the few that a count has to look at.
+        company: what it costs in company, in the order of `weight.Company`; None where that was not asked yet, or is
+            no different.
     """
 
     role: str
@@ -35,6 +37,8 @@ class MessageFacts(msgspec.Struct, frozen=True, gc=False):
     canonical: bytes
     calls: tuple[str, ...] = ()
     answers: str | None = None
+    company: tuple[int, ...] | None = None
+    stands_out: bool = False
 
     @property
     def is_foldable(self) -> bool:
@@ -64,7 +68,34 @@ def learn_facts(message: Mapping[str, Any], weight: Weight, text_tokens: int) ->
         answers = str(message.get("tool_call_id", ""))
     elif message["role"] == "function":
         answers = f"function:{message.get('name', '')}"
-    return MessageFacts(message["role"], weight.fixed_tokens + text_tokens, canonical_digest(message), calls, answers)
+    return MessageFacts(
+        message["role"],
+        weight.fixed_tokens + text_tokens,
+        canonical_digest(message),
+        calls,
+        answers,
+        stands_out=message["role"] in PINNED_ROLES or len(calls) > 1,
+    )
+
+
+BETWEEN, FIRST, LAST = range(3)
+"""Places of a result among those of one turn; indices into `MessageFacts.company`."""
+
+
+def places_together(facts: Sequence[MessageFacts]) -> dict[int, int]:
+    """The place among its neighbours of each result of a message with several calls, by its index."""
+    places: dict[int, int] = {}
+    for caller, fact in enumerate(facts):
+        if len(fact.calls) < 2:
+            continue
+        end = caller + 1
+        while end < len(facts) and facts[end].is_tool_result:
+            places[end] = BETWEEN
+            end += 1
+        if end > caller + 1:
+            places[end - 1] = LAST
+            places[caller + 1] = FIRST
+    return places
 
 
 def canonical_digest(message: Mapping[str, Any]) -> bytes:

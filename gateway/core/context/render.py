@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -35,8 +36,8 @@ def _shown(message: Mapping[str, Any]) -> str:
     return "\n".join(piece for piece in (text_of(message), *marks) if piece)
 
 
-CountMessage = Callable[[Mapping[str, Any]], int]
-"""Tokens of a message."""
+CountMessage = Callable[[int, Mapping[str, Any]], int]
+"""Tokens of a message, in the place of the one with this index."""
 
 
 def trim_results(
@@ -54,7 +55,7 @@ def trim_results(
         facts: theirs.
         kept: indices of those that are forwarded.
         excess_tokens: what is to be lost.
-        count_message: tokens of a message.
+        count_message: tokens of a message, in the place of the one with this index.
         count_tokens: tokens of a text.
 
     Returns:
@@ -66,16 +67,20 @@ def trim_results(
         lost = 0
         levels = plan_trims(facts, kept, goal)
         for index, level in levels.items():
-            shorter = _trimmed(parse_message(bytes(raws[index]), index), level, count_message, count_tokens)
+            message = parse_message(bytes(raws[index]), index)
+            shorter = _trimmed(message, level, partial(count_message, index), count_tokens)
             trimmed[index] = encode_message(shorter)
-            lost += facts[index].tokens - count_message(shorter)
+            lost += facts[index].tokens - count_message(index, shorter)
         if lost >= excess_tokens or min(levels.values(), default=0) <= MIN_TRIMMED_TOKENS:
             return trimmed, lost
         goal += excess_tokens - lost  # some could not lose what their size promised
 
 
 def _trimmed(
-    message: Mapping[str, Any], max_tokens: int, count_message: CountMessage, count_tokens: Callable[[str], int]
+    message: Mapping[str, Any],
+    max_tokens: int,
+    count_message: Callable[[Mapping[str, Any]], int],
+    count_tokens: Callable[[str], int],
 ) -> dict[str, Any]:
     """A tool result of at most `max_tokens`, head and tail kept; parts become one text."""
     frame_tokens = count_message({**message, "content": ""})

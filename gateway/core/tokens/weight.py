@@ -1,136 +1,111 @@
-"""What of a request costs prompt tokens, as texts to be tokenised plus a fixed number.
+"""What of a chat message costs prompt tokens, as texts to be tokenised plus a fixed number.
 
 The seam between reading a request and tokenising it: rules say *what* is billed, a tokenizer says how much a text is.
-The rules here are the ones for messages and plain texts, confirmed on recorded usage; tools and schemas are counted
-as their JSON, images at a stated flat rate, until their own rules stand here.
-Source: OpenAI's cookbook "How to count tokens with tiktoken" (2024) and overheads fitted to recorded usage (2026).
+A message's weight depends on its own bytes and the model's family, never on other messages, so what was counted once
+is known by the digest of those bytes. What a message costs more, or less, in company is a weight of its own
+(`weigh_company`), asked for only where there is company.
+
+Invariants, each with a test of its own:
+  1. Any message that was parsed has a weight; its fixed tokens are never negative.
+  2. More text never weighs less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-import msgspec
+from gateway.core.tokens.calls import call_rule, calls_of, weigh_calls, weigh_together
+from gateway.core.tokens.content import as_json, content_text, weigh_content
+from gateway.core.tokens.profiles import Family, Profile
 
-from gateway.core.tokens.profiles import Profile
-
-IMAGE_TOKENS = 765
-"""A 1024 x 1024 picture by the tile rule of gpt-4o; sizes are not read yet."""
-AUDIO_TOKENS_PER_BASE64_CHAR = 0.001
-FILE_TOKENS = 1000
-TOOL_CALL_TOKENS = 4
-"""Framing of one call beside its name and arguments."""
-_BILLED_ITEM_FIELDS = (
-    "role",
-    "content",
-    "text",
-    "name",
-    "arguments",
-    "output",
-    "summary",
-    "input",
-    "refusal",
-)
+PARAGRAPH: Final = "\n\n"
+_TAIL_CHARS: Final = 64
+_RESULT_ROLES: Final = frozenset({"tool", "function"})
+PINNED_ROLES: Final = frozenset({"system", "developer"})
 
 
 class Weight(NamedTuple):
-    """Tokens = fixed_tokens + the tokens of each text."""
+    """Tokens = fixed_tokens + the tokens of each text - the tokens of each text in `less`."""
 
     texts: tuple[str, ...]
     fixed_tokens: int
+    less: tuple[str, ...] = ()
+
+    @property
+    def all_texts(self) -> tuple[str, ...]:
+        """Every text that has to be tokenised."""
+        return self.texts + self.less if self.less else self.texts
+
+    def total(self, tokens: Sequence[int]) -> int:
+        """The tokens of the whole, from those of `all_texts`."""
+        kept = len(self.texts)
+        return self.fixed_tokens + sum(tokens[:kept]) - sum(tokens[kept:])
 
 
 def weigh_message(message: Mapping[str, Any], profile: Profile) -> Weight:
     """A chat message's weight; the shapes were checked when it was parsed."""
     role = message["role"]
-    texts = [role]
-    fixed = profile.message_tokens + (profile.assistant_tokens if role == "assistant" else 0)
-    for key in ("content", "refusal", "reasoning_content"):
-        part_texts, part_fixed = _weigh_content(message.get(key))
-        texts += part_texts
-        fixed += part_fixed
-    if isinstance(name := message.get("name"), str):
+    calls = calls_of(message)
+    parts = weigh_content(message.get("content"), profile.images)
+    texts, fixed = list(parts.texts), parts.fixed_tokens
+    if isinstance(refusal := message.get("refusal"), str):
+        texts.append(refusal)
+    if (thoughts := message.get("reasoning_content")) is not None:
+        texts.append(thoughts if isinstance(thoughts, str) else as_json(thoughts))
+    if role in _RESULT_ROLES:
+        fixed += call_rule(profile).result_tokens
+    elif texts or fixed or not calls:
+        fixed += profile.message_tokens + (profile.assistant_tokens if role == "assistant" else 0)
+    if calls:
+        call_texts, call_tokens = weigh_calls(calls, profile)
+        texts += call_texts
+        fixed += call_tokens
+    if role not in _RESULT_ROLES and isinstance(name := message.get("name"), str):
         texts.append(name)
         fixed += profile.name_tokens
-    calls = list(message.get("tool_calls") or ())
-    if legacy := message.get("function_call"):
-        calls.append({"function": legacy})
-    for call in calls:
-        fixed += TOOL_CALL_TOKENS
-        texts += _call_texts(call)
     return Weight(tuple(text for text in texts if text), fixed)
 
 
-def _call_texts(call: Mapping[str, Any]) -> list[str]:
-    function = call.get("function") or call.get("custom")
-    if not isinstance(function, Mapping):
-        return [_as_json(call)]
-    return [value for key in ("name", "arguments", "input") if isinstance(value := function.get(key), str)]
+class Company(NamedTuple):
+    """What a message costs in company: a system message that texts are joined to, a result among several.
+
+    A system message has one weight, of the joint; a result has three, by its place: in between, first, last.
+    """
+
+    weights: tuple[Weight, ...]
 
 
-def _weigh_content(content: Any) -> tuple[list[str], int]:
-    if content is None:
-        return [], 0
-    if isinstance(content, str):
-        return [content], 0
-    if not isinstance(content, list):
-        return [_as_json(content)], 0
-    texts: list[str] = []
-    fixed = 0
-    for part in content:
-        part_text, part_fixed = _weigh_part(part)
-        texts.append(part_text)
-        fixed += part_fixed
-    return texts, fixed
+def weigh_company(message: Mapping[str, Any], profile: Profile) -> Company | None:
+    """What joining costs at a system message's end, or all that a result costs among several.
+
+    White space at a system message's end is cut for gpt-5 (3 records of one prompt, 2026-05) and kept for gpt-4o
+    (2 records, 2026-02).
+
+    Returns:
+        None for messages that cost the same in company.
+    """
+    role = message["role"]
+    if role in PINNED_ROLES:
+        tail = content_text(message.get("content"))[-_TAIL_CHARS:]
+        joined = (tail.rstrip() if profile.family is Family.GPT_5 else tail) + PARAGRAPH
+        return Company((Weight((joined,), 0, (tail,)),))
+    if role not in _RESULT_ROLES:
+        return None
+    together = weigh_together(content_text(message.get("content")), profile)
+    if together is None:
+        return None
+    fixed = weigh_content(message.get("content"), profile.images).fixed_tokens
+    return Company(tuple(Weight(texts, fixed, less) for texts, less in together))
 
 
-def _weigh_part(part: Any) -> tuple[str, int]:
-    if not isinstance(part, Mapping):
-        return _as_json(part), 0
-    kind = part.get("type", "")
-    if kind in ("image_url", "input_image", "image"):
-        return "", IMAGE_TOKENS
-    if kind == "input_audio":
-        audio = part.get("input_audio")
-        data = audio.get("data") if isinstance(audio, Mapping) else None
-        return "", int(len(data) * AUDIO_TOKENS_PER_BASE64_CHAR) + 1 if isinstance(data, str) else FILE_TOKENS
-    if kind in ("file", "input_file"):
-        return "", FILE_TOKENS
-    for key in ("text", "refusal", "thinking"):
-        if isinstance(text := part.get(key), str):
-            return text, 0
-    return _as_json(part), 0
+def weigh_placed(message: Mapping[str, Any], profile: Profile, place: int | None) -> Weight:
+    """A message's weight where it stands.
 
-
-def _as_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def weigh_value(value: Any) -> Weight:
-    """The weight of a prompt, an embeddings input or a Responses input: strings, token ids, items, or lists of them."""
-    texts: list[str] = []
-    fixed = _gather(value, texts)
-    return Weight(tuple(texts), fixed)
-
-
-def _gather(value: Any, texts: list[str]) -> int:
-    if isinstance(value, str):
-        texts.append(value)
-        return 0
-    if value is None or isinstance(value, bool | float):
-        return 0
-    if isinstance(value, int):
-        return 1  # a token id
-    if isinstance(value, Mapping):
-        return _gather_item(value, texts)
-    return sum(_gather(item, texts) for item in value)
-
-
-def _gather_item(item: Mapping[str, Any], texts: list[str]) -> int:
-    kind = str(item.get("type", "message"))
-    if "image" in kind or "file" in kind:
-        _, fixed = _weigh_part(item)
-        return fixed
-    frame = 3 if "role" in item or kind.endswith(("_call", "_output")) else 0
-    return frame + sum(_gather(item[key], texts) for key in _BILLED_ITEM_FIELDS if key in item)
+    Args:
+        message: parsed.
+        profile: of the model.
+        place: among results of one turn, as an index into `Company.weights`; None for any other message.
+    """
+    company = weigh_company(message, profile) if place is not None else None
+    return company.weights[place or 0] if company else weigh_message(message, profile)

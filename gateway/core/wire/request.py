@@ -56,7 +56,7 @@ class MeteredRequest(msgspec.Struct, frozen=True):
 
     `messages` are the raw slices of a chat's messages (empty elsewhere). `completion_tokens` is the most that one
     choice may generate, as the request says it, or None. `sections` are raw values that cost prompt tokens beside the
-    messages, by key.
+    messages, by key; `options` are raw values that change what those cost.
     """
 
     endpoint: Endpoint
@@ -69,6 +69,7 @@ class MeteredRequest(msgspec.Struct, frozen=True):
     completion_tokens: int | None = None
     choices: int = 1
     sections: Mapping[str, bytes] = msgspec.field(default_factory=dict)
+    options: Mapping[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class _StreamOptions(msgspec.Struct):
@@ -112,6 +113,10 @@ _COUNTED_KEYS = {
     Endpoint.RESPONSES: ("instructions", "input", "tools", "text"),
     Endpoint.COMPLETIONS: ("prompt",),
     Endpoint.EMBEDDINGS: ("input",),
+}
+_OPTION_KEYS = {
+    Endpoint.CHAT: ("tool_choice", "function_call", "parallel_tool_calls"),
+    Endpoint.RESPONSES: ("tool_choice", "parallel_tool_calls", "reasoning"),
 }
 _MODEL_CHARS_MAX = 256
 _INTEGER_MAX = 2**31 - 1
@@ -162,8 +167,13 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
         asks_for_usage=bool(found.stream_options and found.stream_options.include_usage),
         completion_tokens=_completion_tokens(found),
         choices=1 if found.n is None else _within(1, found.n, "n"),
-        sections={key: body[spans[key].start : spans[key].end] for key in _COUNTED_KEYS[endpoint] if key in spans},
+        sections=_values(body, spans, _COUNTED_KEYS[endpoint]),
+        options=_values(body, spans, _OPTION_KEYS.get(endpoint, ())),
     )
+
+
+def _values(body: bytes, spans: Mapping[str, Span], keys: Sequence[str]) -> dict[str, bytes]:
+    return {key: body[spans[key].start : spans[key].end] for key in keys if key in spans}
 
 
 def _spans_around(body: bytes, messages: Sequence[msgspec.Raw]) -> dict[str, Span] | None:
