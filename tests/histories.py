@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
+from gateway.core.context.facts import learn_facts, places_together
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
-from gateway.core.context.facts import learn_facts, places_together
 from gateway.core.tokens.calls import calls_of
 from gateway.core.tokens.frames import Surroundings, frame_of, frame_sections
 from gateway.core.tokens.profiles import O200K, Profile
