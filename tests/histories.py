@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
+from gateway.core.context.facts import learn_facts, places_together
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
-from gateway.core.context.facts import learn_facts, places_together
 from gateway.core.tokens.calls import calls_of
 from gateway.core.tokens.frames import Surroundings, frame_of, frame_sections
 from gateway.core.tokens.profiles import O200K, Profile
@@ -502,8 +502,8 @@ def least_tokens(
     start = newest_start(messages)
     last_user = [index for index, message in enumerate(messages) if message["role"] == "user"][-1:]
     total = fixed
-    for index, message in enumerate(messages):
+    for index, (message, cost) in enumerate(zip(messages, costs_of(messages, count), strict=True)):
         if message["role"] in ("system", "developer") or index >= start or index in last_user:
             is_result = message["role"] in ("tool", "function")
-            total += min(cost_of(message, count), max_result) if is_result else cost_of(message, count)
+            total += min(cost, max_result) if is_result else cost
     return total
