@@ -19,7 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("DEV_VENV", ROOT / ".venv"))
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+_PYTHON_IN = "Scripts/python.exe" if os.name == "nt" else "bin/python"
+PYTHON = VENV / _PYTHON_IN
+PEERS_VENV = Path(os.environ.get("DEV_PEERS_VENV", ROOT / ".venv-peers"))
+PEERS_LOCK = "benchmarks/requirements-peers.lock"
+"""What the benchmarks compare with has an environment of its own: its pins are not ours."""
 LOCKS = {
     "runtime": ("requirements.lock", []),
     "demo": ("requirements-demo.lock", ["demo", "build"]),
@@ -68,6 +72,26 @@ def ensure_environment(kind: str = "dev") -> None:
     (VENV / f".installed-{kind}").write_text(digest_of(kind))
 
 
+def ensure_peers() -> Path:
+    """Make or refresh the environment of the packages that benchmarks compare with; returns its interpreter.
+
+    Raises:
+        SystemExit: pip failed (its own message stands above).
+    """
+    python, stamp = PEERS_VENV / _PYTHON_IN, PEERS_VENV / ".installed"
+    digest = hashlib.sha256((ROOT / PEERS_LOCK).read_bytes() + sys.version.encode()).hexdigest()
+    if python.exists() and stamp.exists() and stamp.read_text() == digest:
+        return python
+    print(f"dev.py: installing {PEERS_LOCK} into {PEERS_VENV}", file=sys.stderr, flush=True)
+    venv.create(PEERS_VENV, with_pip=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / PEERS_LOCK)]
+    if subprocess.run(pip, cwd=ROOT, check=False).returncode != 0:
+        sys.exit("dev.py: pip could not install the peers; its message stands above")
+    stamp.write_text(digest)
+    return python
+
+
 def run(*command: str, kind: str = "dev") -> int:
     """Run a command of the environment from the project's root; returns its exit code."""
     ensure_environment(kind)
@@ -110,6 +134,11 @@ def task_bench(arguments: list[str]) -> int:
     return run("-m", "benchmarks.bench", *arguments)
 
 
+def task_bench_tokens(arguments: list[str]) -> int:
+    """counting: microseconds a request, MB/s, worst cases, event-loop lag, memory, beside tiktoken and litellm"""
+    return run("-m", "benchmarks.bench_tokens", "--peers", str(ensure_peers()), *arguments)
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")
@@ -124,16 +153,19 @@ def task_lock(_: list[str]) -> int:
         code = subprocess.run([*base, *chosen, "-o", target], cwd=ROOT, check=False).returncode
         if code != 0:
             return code
-    return 0
+    peers = [PEERS_LOCK.replace(".lock", ".in") if word == "pyproject.toml" else word for word in base]
+    return subprocess.run([*peers, "-o", PEERS_LOCK], cwd=ROOT, check=False).returncode
 
 
 TASKS: dict[str, Callable[[list[str]], int]] = {
-    name.removeprefix("task_"): task for name, task in sorted(globals().items()) if name.startswith("task_")
+    name.removeprefix("task_").replace("_", "-"): task
+    for name, task in sorted(globals().items())
+    if name.startswith("task_")
 }
 
 
 def main() -> int:
-    listing = "\n".join(f"  {name:8} {task.__doc__}" for name, task in TASKS.items())
+    listing = "\n".join(f"  {name:12} {task.__doc__}" for name, task in TASKS.items())
     parser = argparse.ArgumentParser(
         description=f"tasks:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -24,9 +24,11 @@ from gateway.compose import (
     make_compaction,
     make_encodings,
     make_route,
+    make_state_store,
     make_summarizer_options,
 )
 from gateway.core.context.brief import Brief, render_brief
+from gateway.core.tokens.calibration import EXACT
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
 from gateway.exchange import Exchange
@@ -35,12 +37,14 @@ from gateway.settings import DEMO_URL, RESTART_ONLY, Settings
 from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
 from gateway.shell.brief_maker import StoredBriefMaker
-from gateway.shell.http.admin_server import AdminPort
+from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
+from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.summarizer import Summarizer
+from gateway.shell.telemetry.figures import calibration_metrics, state_metrics
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
@@ -59,6 +63,8 @@ from gateway.tasks import TaskGroup
 _log = logging.getLogger("gateway")
 _GC_THRESHOLDS = (20_000, 20, 50)
 """A request makes about 400 containers and no cycle that matters: Python's own 700 would look every other request."""
+_FLUSH_PERIOD_S = 20.0
+"""How much of what was learned a crash may cost."""
 _SWITCH_INTERVAL_S = 0.0005
 """How long a counting thread may hold Python's lock while the event loop wants it; Python's own is ten times that."""
 
@@ -79,6 +85,8 @@ class Gateway:
         self.metrics = Metrics()
         self.counter = TiktokenCounter(self.settings.token_estimator.tokens_per_word)
         self.briefs = MemoryBriefStore(self.settings.state.max_bytes)
+        self.state = make_state_store(self.settings.state)
+        self.calibrations = StoredCalibrations(self.state, lambda _: EXACT)
         self._caches = CountCaches(self.settings.state.count_cache_bytes)
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
         self._upstream = HttpUpstream()
@@ -103,6 +111,7 @@ class Gateway:
         server = self.settings.server
         self.counter.load(O200K)
         self._stack.callback(self.counter.close)
+        await self._open_state()
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
         self._pipeline = self._make_pipeline(self.settings)
@@ -110,7 +119,10 @@ class Gateway:
         limits = DataPortLimits(server.max_body_bytes, server.body_idle_seconds)
         origins = OriginRules(frozenset(server.allowed_origins), is_loopback(server.host))
         data = DataPort(self._walk, self._pool, limits, origins)
-        admin = AdminPort(self.metrics.render, lambda: self._why_unready)
+        views = AdminViews(
+            self.metrics.render, lambda: self._why_unready, lambda key: self.briefs.find([key]), server.admin_token
+        )
+        admin = AdminPort(views)
         self._admin_runner, self.admin_port = await _listen(admin, server.admin_host, server.admin_port, 5.0, 0.0)
         self._stack.push_async_callback(self._admin_runner.cleanup)
         self._data_runner, self.data_port = await _listen(
@@ -133,7 +145,7 @@ class Gateway:
         self._why_unready = "draining"
         if server.lame_duck_seconds:
             await asyncio.sleep(server.lame_duck_seconds)
-        _log.info("draining", extra={"in_flight": int(self.metrics.in_flight._value.get())})
+        _log.info("draining", extra={"in_flight": self.metrics.in_flight})
         await self._data_runner.cleanup()
         cancelled = await self._tasks.drain(2.0)
         self._lag_task.cancel()
@@ -165,11 +177,20 @@ class Gateway:
     def newest_brief(self) -> str | None:
         """The text of the brief that was made last, for the demo."""
         brief: Brief | None = self.briefs.newest
-        return render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+        return render_brief(brief.segments) if brief else None
 
     async def _walk(self, exchange: Exchange) -> None:
         assert self._pipeline is not None
         await self._pipeline.walk(exchange)
+
+    async def _open_state(self) -> None:
+        """The store, and what earlier processes learned; what this one learns is written from time to time."""
+        await self.state.open()
+        self._stack.push_async_callback(self.state.close)
+        await self.calibrations.load()
+        self._stack.push_async_callback(self.calibrations.flush)
+        writing = asyncio.create_task(self.calibrations.flush_every(_FLUSH_PERIOD_S))
+        self._stack.callback(writing.cancel)
 
     async def _start_demo_upstream(self) -> None:
         if not any(upstream.base_url == DEMO_URL for upstream in self.settings.upstreams):
@@ -194,7 +215,7 @@ class Gateway:
             AssembleStage(budgets, make_compaction(settings), self.briefs, maker, self.counter),
             ForwardStage(self._upstream),
         )
-        return Pipeline(stages, Settle(self.counter, recorder), recorder, self._tasks)
+        return Pipeline(stages, Settle(self.counter, self.calibrations, recorder), recorder, self._tasks)
 
     def _collect(self) -> list[Metric]:
         hits, misses = self._caches.totals()
@@ -220,6 +241,8 @@ class Gateway:
                 "reason",
                 {"words": self.counter.fallbacks},
             ),
+            *calibration_metrics(self.calibrations),
+            *state_metrics(self.state),
         ]
 
 

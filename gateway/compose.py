@@ -12,8 +12,10 @@ import msgspec
 from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
 from gateway.core.tokens.profiles import WORDS
-from gateway.settings import DEMO_URL, Settings, SummarizerSettings, TokenBudget, TokenEstimator, UpstreamOptions
-from gateway.settings_check import resolve_budget, share_tokens
+from gateway.settings import DEMO_URL, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator, UpstreamOptions
+from gateway.settings_check import resolve_budget, share_tokens, sqlite_path
+from gateway.shell.state.key_value import ManagedStore, MemoryStateStore
+from gateway.shell.state.sqlite import SqliteStateStore
 from gateway.shell.summarizer import SummarizerOptions
 from gateway.stages.assemble import CompactionOptions
 
@@ -69,6 +71,7 @@ def make_compaction(settings: Settings) -> CompactionOptions:
         is_enabled=settings.compaction.enabled,
         is_shadow=settings.compaction.shadow,
         target_ratio=settings.compaction.target_ratio,
+        soft_ratio=settings.compaction.soft_ratio,
         fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
     )
 
@@ -76,6 +79,12 @@ def make_compaction(settings: Settings) -> CompactionOptions:
 def make_encodings(options: TokenEstimator) -> dict[str, str]:
     """Encoding by model pattern, beyond the built-in table."""
     return {"*": WORDS} if options.strategy == "word_based" else dict(options.models)
+
+
+def make_state_store(options: State) -> ManagedStore:
+    """Where state is kept, as `state.url` says."""
+    path = sqlite_path(options.url)
+    return MemoryStateStore(options.max_bytes) if path is None else SqliteStateStore(path, options.max_bytes)
 
 
 def make_summarizer_options(options: SummarizerSettings) -> SummarizerOptions | None:
@@ -90,4 +99,12 @@ def make_summarizer_options(options: SummarizerSettings) -> SummarizerOptions | 
         route = Route(
             "summarizer", base_url, options.api_key, ("*",), 0, Roles.OPEN, StreamUsage.NEVER, timeouts, max_retries=0
         )
-    return SummarizerOptions(route, options.model, options.timeout_secs, options.max_retries, options.max_input_tokens)
+    return SummarizerOptions(
+        route,
+        options.model,
+        options.timeout_secs,
+        options.max_retries,
+        options.max_input_tokens,
+        breaker_failures=options.breaker.failures,
+        breaker_rest_s=options.breaker.reset_seconds,
+    )

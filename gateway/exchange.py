@@ -17,7 +17,9 @@ from gateway.core.context.facts import MessageFacts
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
-from gateway.core.wire.headers import Headers
+from gateway.core.wire.generated import Generated
+from gateway.core.wire.headers import Headers, header_of
+from gateway.core.wire.overrides import NO_OVERRIDES, Overrides
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.core.wire.usage import Usage
 
@@ -100,6 +102,7 @@ class Receipt(msgspec.Struct, frozen=True):
         sections: tokens forwarded, by name; they sum up to `prompt_tokens`.
         folded_messages: how many messages the brief stands for and that are not forwarded.
         brief: the brief that is forwarded, or None.
+        brief_id: what names it on the admin port, "" for none.
         is_new_brief: it was made for this request.
         is_shadow: the plan was recorded, and the client's own bytes forwarded.
     """
@@ -113,6 +116,7 @@ class Receipt(msgspec.Struct, frozen=True):
     sections: Mapping[str, int] = msgspec.field(default_factory=dict)
     folded_messages: int = 0
     brief: Brief | None = None
+    brief_id: str = ""
     is_new_brief: bool = False
     is_shadow: bool = False
 
@@ -130,6 +134,33 @@ class Receipt(msgspec.Struct, frozen=True):
     def saved_tokens(self) -> int:
         """What compaction spared, or would have spared."""
         return self.client_tokens - self.prompt_tokens
+
+    def explain(self) -> str:
+        """All of this as one line of JSON, for the header that a request may ask for: numbers and ids, no content."""
+        brief = self.brief
+        told = {
+            "level": self.level.value,
+            "is_shadow": self.is_shadow,
+            "has_overflowed": self.has_overflowed,
+            "client_tokens": self.client_tokens,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "max_total_tokens": self.budget.max_total_tokens,
+            "sections": dict(self.sections),
+            "folded_messages": self.folded_messages,
+            "brief": brief
+            and {
+                "id": self.brief_id,
+                "is_new": self.is_new_brief,
+                "covers": brief.covers,
+                "segments": len(brief.segments),
+                "tokens": brief.tokens,
+                "quotes": len(brief.ledger),
+                "lost_quotes": brief.lost_quotes,
+                "coverage": brief.coverage,
+            },
+        }
+        return msgspec.json.encode(told).decode()
 
     @property
     def remaining_tokens(self) -> int:
@@ -150,7 +181,7 @@ class Outcome(msgspec.Struct):
         first_byte_s: from arrival to the first byte of the answer's body, or None.
         upstream_s: time spent waiting for upstreams.
         usage: as the upstream billed it, or None.
-        visible_text: what was generated, as far as the client could see it; kept only where usage is missing.
+        generated: what the client could see of it; kept only where usage is missing.
     """
 
     status: int = 0
@@ -162,7 +193,7 @@ class Outcome(msgspec.Struct):
     first_byte_s: float | None = None
     upstream_s: float = 0.0
     usage: Usage | None = None
-    visible_text: str = ""
+    generated: Generated | None = None
 
 
 class Bill(msgspec.Struct, frozen=True):
@@ -187,6 +218,7 @@ class Exchange(msgspec.Struct, eq=False):
     outbound: Outbound
     started_s: float
 
+    overrides: Overrides = NO_OVERRIDES
     request: MeteredRequest | None = None
     client: Client | None = None
     routes: Sequence[Route] = ()
@@ -199,4 +231,4 @@ class Exchange(msgspec.Struct, eq=False):
 
     def header(self, name: str) -> str | None:
         """The first header of this name (lower case), or None."""
-        return next((value for key, value in self.headers if key.lower() == name), None)
+        return header_of(self.headers, name)

@@ -187,4 +187,4 @@ def _print_receipt(receipt: Receipt, count: Count, messages: list[dict[str, Any]
     _print_sections(dict(receipt.sections), receipt.prompt_tokens)
     if receipt.brief is not None:
         print("\nthe running brief:\n")
-        print(render_brief(receipt.brief.covers, receipt.brief.ledger, receipt.brief.body))
+        print(render_brief(receipt.brief.segments))

@@ -5,14 +5,16 @@ Nothing here knows aiohttp, tiktoken or Prometheus.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.routing.routes import Route
+from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
+from gateway.core.wire.usage import Usage
 from gateway.exchange import Exchange
 
 
@@ -91,6 +93,49 @@ class TextCounter(Protocol):
         """Tokens of one text, in the calling thread."""
 
 
+class Calibrations(Protocol):
+    """What was learned of how each upstream counts, by (upstream, model)."""
+
+    def correction_of(self, upstream: str, model: str) -> Correction:
+        """The correction in force; it changes in steps, between requests."""
+
+    def learn(self, upstream: str, model: str, raw_tokens: int, has_tools: bool, reported: Usage) -> None:
+        """Take in a complete answer's report of a prompt that was counted.
+
+        Args:
+            upstream: its name.
+            model: as the request names it.
+            raw_tokens: our own count of what was forwarded, uncorrected.
+            has_tools: whether tools or functions were sent along.
+            reported: by the upstream.
+        """
+
+
+class StateStore(Protocol):
+    """Bytes by space and key, which may outlive the process; bounded, so what is not used for long may go.
+
+    Trouble of the store never raises: a look-up then finds nothing, a write is lost, and the store counts both.
+    """
+
+    async def get(self, space: str, key: bytes) -> bytes | None:
+        """The value, unless there is none or it has expired."""
+
+    async def put(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> None:
+        """Store a value over any other, for so many seconds or as long as there is room."""
+
+    async def put_if_absent(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> bytes:
+        """Store a value unless one is there; returns the one that stands."""
+
+    async def delete(self, space: str, key: bytes) -> None:
+        """Let a value go."""
+
+    async def delete_prefix(self, space: str, prefix: bytes) -> int:
+        """Let all values go whose keys begin so; returns how many."""
+
+    def scan(self, space: str, prefix: bytes = b"") -> AsyncGenerator[tuple[bytes, bytes], None]:
+        """Keys and values whose keys begin so, in the order of keys."""
+
+
 class BriefStore(Protocol):
     """Briefs by the digest of what they cover."""
 
@@ -103,24 +148,50 @@ class BriefStore(Protocol):
     async def put_if_absent(self, scope: bytes, key: bytes, brief: Brief) -> Brief:
         """Apply a brief, unless one is applied already; returns the one that is."""
 
-    async def find_better(self, key: bytes) -> Brief | None:
-        """A better brief for the same prefix that came too late to be applied."""
+    async def find_waiting(self, chain: Sequence[bytes]) -> Brief | None:
+        """The brief that covers the most of this chain among those that wait: made ahead of need, or too late.
 
-    async def put_better(self, key: bytes, brief: Brief) -> None:
-        """Keep a late brief for the next compaction."""
+        One for a key whose brief is applied already is the ground of the next compaction; it is never applied itself.
+        """
+
+    async def put_waiting(self, scope: bytes, key: bytes, brief: Brief) -> None:
+        """Keep a brief for the next compaction, unless one waits there already."""
 
 
 class BriefMaker(Protocol):
     """Makes briefs: a language model within its deadline, else extraction."""
 
-    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> tuple[Brief, bool]:
+    async def make(
+        self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
+    ) -> tuple[Brief, bool]:
         """The brief to apply for this job, and whether this call made it; concurrent calls for one key share one fold.
 
-        It may have been made for another request's limits.
+        It may have been made for another request's limits. `may_wait` is False for a request that has spent its
+        deadline already: it takes an extract at once.
         """
 
     async def refold(self, profile: Profile, job: FoldJob) -> Brief:
         """An extractive brief for one request that the applied one does not suit; it is not stored."""
+
+    def prepare(
+        self, exchange: Exchange, scope: bytes, base: bytes, key: bytes, make_job: Callable[[], FoldJob]
+    ) -> None:
+        """Make the next brief in the background, and let it wait; nothing is done while one is made for this base.
+
+        Args:
+            exchange: the request that foresees the need.
+            scope: the brief's.
+            base: what names the prefix that is covered now.
+            key: what names the one that will be.
+            make_job: called in a thread.
+        """
+
+    async def prepared(self, base: bytes) -> bool:
+        """Wait for what is being made for this base, if anything is, and no longer than the deadline.
+
+        Returns:
+            False if it is still being made: the deadline was spent on it.
+        """
 
 
 class Telemetry(Protocol):

@@ -21,6 +21,10 @@ class Server(_Section, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="Data port; 0 takes a free one.")] = 8080
     admin_host: Annotated[str, Meta(description="Address of the admin port (metrics, health).")] = "127.0.0.1"
     admin_port: Annotated[int, Meta(ge=0, le=65535, description="Admin port; 0 takes a free one.")] = 8081
+    admin_token: Annotated[
+        str, Meta(description="Opens what holds content on the admin port; empty: from this machine only.")
+    ] = ""
+    admin_token_file: Annotated[str | None, Meta(description="A file that holds the token.")] = None
     max_body_bytes: Annotated[
         int,
         Meta(
@@ -133,6 +137,13 @@ class TokenEstimator(_Section, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
+class SummarizerBreaker(_Section, frozen=True):
+    """When an endpoint that writes briefs is left alone."""
+
+    failures: Annotated[int, Meta(ge=1, description="In a row.")] = 5
+    reset_seconds: Annotated[float, Meta(ge=0, description="How long nobody is asked.")] = 30.0
+
+
 class SummarizerSettings(_Section, frozen=True):
     """Who writes running briefs."""
 
@@ -151,6 +162,9 @@ class SummarizerSettings(_Section, frozen=True):
     max_input_tokens: Annotated[
         int, Meta(ge=256, description="What folded turns may take of the summariser's prompt.")
     ] = 6000
+    breaker: Annotated[SummarizerBreaker, Meta(description="After failures in a row nobody is asked for a while.")] = (
+        msgspec.field(default_factory=lambda: SummarizerBreaker())
+    )
 
 
 class Compaction(_Section, frozen=True):
@@ -158,6 +172,14 @@ class Compaction(_Section, frozen=True):
 
     enabled: Annotated[bool, Meta(description="Off: what does not fit is refused.")] = True
     shadow: Annotated[bool, Meta(description="Plan and record, but forward the client's own bytes.")] = False
+    soft_ratio: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Above this share of the prompt's limit the next brief is made in the background; 1 for never.",
+        ),
+    ] = 0.8
     target_ratio: Annotated[
         float,
         Meta(gt=0, le=1, description="A fresh compaction aims at this share of the prompt's limit."),
@@ -165,10 +187,18 @@ class Compaction(_Section, frozen=True):
 
 
 class State(_Section, frozen=True):
-    """Where briefs are kept."""
+    """Where what was made and learned is kept."""
 
-    url: Annotated[Literal["memory://"], Meta(description="memory:// is this process's memory.")] = "memory://"
-    max_bytes: Annotated[int, Meta(ge=65536, description="Bound of all briefs; the least used go first.")] = 67_108_864
+    url: Annotated[
+        str,
+        Meta(
+            description="memory:// is this process's memory; sqlite:///path/to/file keeps in a file what was learned of"
+            " token counts, across restarts. Briefs are in memory."
+        ),
+    ] = "memory://"
+    max_bytes: Annotated[
+        int, Meta(ge=65536, description="Bound of all briefs, and of the store; the least used go first.")
+    ] = 67_108_864
     count_cache_bytes: Annotated[
         int, Meta(ge=65536, description="Bound of what is remembered of counted messages.")
     ] = 33_554_432
@@ -213,10 +243,8 @@ LATER = frozenset(
         "page",
         "server.workers",
         "server.trusted_proxies",
-        "server.admin_token_file",
         "upstreams[].weight",
         "upstreams[].breaker",
-        "compaction.soft_ratio",
         "telemetry.otlp_endpoint",
         "telemetry.capture_content",
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +38,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
         resolve_budget(settings.token_budget, pattern, faults, notes)
     _check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
     _check_exposure(settings, faults)
+    _check_state(settings.state.url, faults, notes)
     return notes
 
 
@@ -112,6 +115,26 @@ def _check_loop(path: str, url: str, settings: Settings, faults: list[Fault]) ->
         return
     if parts and port and port == server.port and (is_loopback(parts.hostname or "") or parts.hostname == server.host):
         faults.append(Fault(path, repr(url), "another address than this gateway's own data port"))
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file that `sqlite:///path` names, absolute; None for any other URL."""
+    found = _sqlite_url(url)
+    return Path("/" + found[1]) if found else None
+
+
+_sqlite_url = re.compile(r"sqlite:///+(?!/)([^?#]+)").fullmatch
+
+
+def _check_state(url: str, faults: list[Fault], notes: list[str]) -> None:
+    path = sqlite_path(url)
+    expected = '"memory://", or "sqlite:///path/to/file" with an absolute path to a file'
+    if path is None and url != "memory://":
+        faults.append(Fault("state.url", repr(url), expected))
+    elif path is not None and (url.endswith("/") or path.is_dir()):
+        faults.append(Fault("state.url", f"{url!r}, a folder", expected))
+    elif path is not None and not path.parent.is_dir():
+        notes.append(f"state.url names {path}, but there is no folder {path.parent} here: nothing would be kept.")
 
 
 def _check_exposure(settings: Settings, faults: list[Fault]) -> None:

@@ -12,18 +12,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import msgspec
 import yaml
 
-from gateway.settings import DEMO_URL, LATER, Settings, SummarizerSettings, UpstreamOptions
+from gateway.settings import DEMO_URL, LATER, Server, Settings, SummarizerSettings, UpstreamOptions
 from gateway.settings_check import Fault, check_settings
 
 ENV_PREFIX = "GATEWAY__"
 _variable = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _index = re.compile(r"\[\d+\]")
-_SECRET = re.compile(r"api_key$", re.IGNORECASE)
+_SECRET = re.compile(r"(?:api_key|admin_token)$", re.IGNORECASE)
 
 
 class InvalidSettings(Exception):  # noqa: N818 - it carries faults, plural
@@ -234,27 +234,30 @@ def _unknown_key(path: str, key: str, known: list[str]) -> Fault:
 
 def _with_secrets(settings: Settings, faults: list[Fault]) -> Settings:
     upstreams = [
-        cast(UpstreamOptions, _with_key(upstream, f"upstreams[{i}]", faults))
-        for i, upstream in enumerate(settings.upstreams)
+        _with_file(upstream, "api_key", f"upstreams[{i}]", faults) for i, upstream in enumerate(settings.upstreams)
     ]
-    summarizer = cast(SummarizerSettings, _with_key(settings.summarizer, "summarizer", faults))
-    return msgspec.structs.replace(settings, upstreams=upstreams, summarizer=summarizer)
+    summarizer = _with_file(settings.summarizer, "api_key", "summarizer", faults)
+    server = _with_file(settings.server, "admin_token", "server", faults)
+    return msgspec.structs.replace(settings, upstreams=upstreams, summarizer=summarizer, server=server)
 
 
-def _with_key(
-    options: UpstreamOptions | SummarizerSettings, path: str, faults: list[Fault]
-) -> UpstreamOptions | SummarizerSettings:
-    if options.api_key_file is None:
+S = TypeVar("S", UpstreamOptions, SummarizerSettings, Server)
+
+
+def _with_file(options: S, name: str, path: str, faults: list[Fault]) -> S:
+    """The options with a secret read from the file that `<name>_file` names, if it names one."""
+    file = getattr(options, f"{name}_file")
+    if file is None:
         return options
-    if options.api_key:
-        faults.append(Fault(f"{path}.api_key_file", "api_key beside it", "one of the two"))
+    if getattr(options, name):
+        faults.append(Fault(f"{path}.{name}_file", f"{name} beside it", "one of the two"))
         return options
     try:
-        key = Path(options.api_key_file).read_text(encoding="utf-8").strip()
+        secret = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(Fault(f"{path}.api_key_file", f"{options.api_key_file}: {error}", "a readable file"))
+        faults.append(Fault(f"{path}.{name}_file", f"{file}: {error}", "a readable file"))
         return options
-    return msgspec.structs.replace(options, api_key=key)
+    return msgspec.structs.replace(options, **{name: secret})
 
 
 def _join(path: str, key: str) -> str:

@@ -11,7 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -84,9 +84,11 @@ class FakeSummarizer:
         self.jobs: list[FoldJob] = []
         self._answer = answer or told_turns
 
-    async def write(self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int) -> str:
+    async def write(
+        self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
+    ) -> str:
         self.jobs.append(job)
-        return self._answer(job)
+        return self._answer(replace(job, earlier=None) if is_addition else job)
 
 
 class StuckSummarizer(FakeSummarizer):
@@ -96,10 +98,12 @@ class StuckSummarizer(FakeSummarizer):
         super().__init__()
         self.release = asyncio.Event()
 
-    async def write(self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int) -> str:
+    async def write(
+        self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
+    ) -> str:
         self.jobs.append(job)
         await self.release.wait()
-        return self._answer(job)
+        return self._answer(replace(job, earlier=None) if is_addition else job)
 
 
 def told_turns(job: FoldJob) -> str:
@@ -179,6 +183,7 @@ class World:
     summarizer: FakeSummarizer | None = None
     deadline_s: float = 5.0
     target_ratio: float = 0.5
+    soft_ratio: float = 1.0
     is_enabled: bool = True
     is_shadow: bool = False
     model: str = "gpt-4o"
@@ -195,7 +200,7 @@ class World:
         """Take another counter, and start afresh but for the store."""
         self.counter, self.tasks = counter, TaskGroup()
         maker = StoredBriefMaker(self.store, counter, self.summarizer, self.deadline_s, self.tasks)  # type: ignore[arg-type]
-        options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, b"fingerprint")
+        options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, self.soft_ratio, b"fingerprint")
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES), message_digests, {}),
             AssembleStage(BudgetTable(self.budget), options, self.store, maker, counter),
@@ -217,6 +222,8 @@ class World:
                 await stage(exchange)
         except Refusal as refused:
             refusal = refused
+        if self.soft_ratio < 1 and not isinstance(self.summarizer, StuckSummarizer):
+            await self.tasks.drain(5)  # what is made ahead of need is ready in time, in every run
         forwarded = exchange.prompt if exchange.prompt is not None else body
         return Sent(messages, body, forwarded, refusal, exchange)
 

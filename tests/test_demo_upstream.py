@@ -1,6 +1,7 @@
 """The demo upstream, asked by the client library that applications use: shapes, usage, refusals, answers."""
 
 import base64
+import json
 import re
 import struct
 from collections.abc import AsyncIterator
@@ -203,12 +204,12 @@ async def test_the_summariser_keeps_planted_facts_within_max_tokens(client):
     text = "\n".join(["Earlier brief:", "- The reader prefers tea.", "", "New turns:", *turns])
     messages = [{"role": "system", "content": SUMMARISER}, *chat(text)]
     reply = await client.chat.completions.create(model="demo", messages=messages, max_tokens=150)
-    brief = reply.choices[0].message.content
+    brief = json.loads(reply.choices[0].message.content)["facts"]
 
     assert reply.usage.completion_tokens <= 150
     assert reply.choices[0].finish_reason == "stop"
-    assert brief.startswith("- The reader prefers tea.")
-    assert all(planted in brief for planted in (FACT, CLUB, "Never call me before noon."))
+    assert brief[0] == "The reader prefers tea."
+    assert all(any(planted in line for line in brief) for planted in (FACT, CLUB, "Never call me before noon."))
 
 
 def test_planted_facts_outlive_many_summaries():

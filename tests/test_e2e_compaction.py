@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 import pytest_asyncio
@@ -54,7 +55,7 @@ def is_summary_request(seen: Recorded) -> bool:
 def prepare(fake: FakeOpenAI) -> FakeOpenAI:
     forget(fake)
     fake.tokenizer, fake.answer, fake.window = count, answer, WINDOW
-    fake.summary = lambda _: SUMMARY
+    fake.summary = lambda _: json.dumps({"facts": [SUMMARY]})
     return fake
 
 
@@ -71,7 +72,9 @@ async def fake(shared: FakeOpenAI) -> FakeOpenAI:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def gateway(shared: FakeOpenAI) -> AsyncIterator[GatewayProcess]:
-    summarizer = {"max_retries": 0, "deadline_seconds": 1.0, "max_input_tokens": WINDOW - 1000}
+    summarizer = {
+        "max_retries": 0, "deadline_seconds": 1.0, "max_input_tokens": WINDOW - 1000, "breaker": {"failures": 1000},
+    }  # fmt: skip
     config = config_for(shared, token_budget=BUDGET, summarizer=summarizer)
     config["upstreams"] = [
         upstream_for(shared, name="open", models=["gpt-*"], retries={"max": 0}),
@@ -393,3 +396,58 @@ async def test_briefs_do_not_cross_keys(gateway: GatewayProcess, client: Any, fa
 
     assert stranger.levels == ["brief"]
     assert sum(map(is_summary_request, fake.requests)) == before + 1
+
+
+async def test_a_request_may_ask_for_less_and_for_the_receipt(client: Any, fake: FakeOpenAI) -> None:
+    """A lower budget folds, off refuses, shadow forwards untouched; no such header reaches the upstream."""
+    chat = Chat(client)
+    await read_on(chat, 6)
+    sent = len(json.dumps(chat.messages)) // 4
+    low = {"x-gateway-budget": str(sent // 2), "x-gateway-explain": "1"}
+    create = client.chat.completions.with_raw_response.create
+    asked = {"model": "gpt-4o", "messages": [*chat.messages, {"role": "user", "content": "Go on."}], "max_tokens": 50}
+    folded = await create(**asked, extra_headers=low)
+    with pytest.raises(openai.BadRequestError) as refused:
+        await create(**asked, extra_headers={**low, "x-gateway-compaction": "off"})
+    shadowed = await create(**asked, extra_headers={**low, "x-gateway-compaction": "shadow"})
+    with pytest.raises(openai.BadRequestError) as unread:
+        await create(**asked, extra_headers={"x-gateway-budget": "lots"})
+    receipt = json.loads(folded.headers["x-gateway-receipt"])
+
+    assert folded.headers["x-gateway-compaction"] in ("brief", "extractive")
+    assert receipt["prompt_tokens"] == int(folded.headers["x-gateway-tokens-prompt"])
+    assert receipt["max_total_tokens"] == sent // 2
+    assert receipt["brief"]["covers"] > 0
+    assert len(folded.headers["x-gateway-receipt"]) < 2048
+    assert refused.value.code == "context_length_exceeded"
+    assert shadowed.headers["x-gateway-compaction"] == "none"
+    assert json.loads(shadowed.headers["x-gateway-receipt"])["level"] in ("brief", "extractive")
+    assert unread.value.param == "x-gateway-budget"
+    assert all("x-gateway" not in name.lower() for seen in fake.requests for name, _ in seen.headers)
+
+
+async def test_a_brief_can_be_read_by_who_runs_the_gateway(client: Any, gateway: GatewayProcess) -> None:
+    """By the id in a receipt, from this machine under its own name; under any other name it is refused."""
+    chat = Chat(client)
+    await read_on(chat, 6)
+    low = {"x-gateway-budget": str(len(json.dumps(chat.messages)) // 8), "x-gateway-explain": "1"}
+    asked = {"model": "gpt-4o", "messages": [*chat.messages, {"role": "user", "content": "Go on."}], "max_tokens": 50}
+    folded = await client.chat.completions.with_raw_response.create(**asked, extra_headers=low)
+    ident = json.loads(folded.headers["x-gateway-receipt"])["brief"]["id"]
+    seen = {}
+    async with aiohttp.ClientSession() as session:
+        for name, path, headers in (
+            ("found", ident, {}),
+            ("unknown", "0" * 64, {}),
+            ("nonsense", "../x", {}),
+            ("foreign host", ident, {"Host": "rebound.example"}),
+            ("wrong token", ident, {"Host": "rebound.example", "Authorization": "Bearer x"}),
+        ):
+            async with session.get(f"{gateway.admin_url}/api/v1/briefs/{path}", headers=headers) as response:
+                seen[name] = (response.status, await response.text())
+
+    assert [status for status, _ in seen.values()] == [200, 404, 404, 403, 403]
+    shown = json.loads(seen["found"][1])
+    assert shown["text"].startswith("<running_brief>")
+    assert shown["segments"][0]["first"] == 1
+    assert "admin token" in seen["foreign host"][1]

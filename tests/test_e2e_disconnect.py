@@ -120,6 +120,77 @@ async def test_cancelled_stream_is_billed_as_seen(
     assert completion_now - completion == settled["billed_completion_tokens"]
 
 
+async def test_cancelled_calls_of_two_choices_are_billed_as_seen(
+    shared_gateway: GatewayProcess, upstream: FakeOpenAI, encoding: tiktoken.Encoding
+) -> None:
+    """What two choices say in turns is counted apart, and a tool call with its framing."""
+    events = [
+        {"choices": [{"index": place % 2, "delta": {"content": piece}}]}
+        for place, piece in enumerate(
+            ["Inter", "Not", "leaved", " inter", " text", "leaved", " of", " at", " one", " all"]
+        )
+    ]
+    named = {"index": 0, "id": "c", "function": {"name": "find_order", "arguments": ""}}
+    events += [{"choices": [{"index": 0, "delta": {"tool_calls": [named]}}]}]
+    events += [
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}}]}
+        for piece in ('{"num', 'ber": 44', '71, "open": true}')
+    ]
+    pieces = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events]
+    reply = Reply([*pieces, b"data: [DONE]\n\n"], content_type="text/event-stream", is_stream=True)
+    upstream.script.append(Behaviour(reply=reply, stall_after=len(pieces)))
+    since = len(shared_gateway.logs)
+    wire = await Wire.open(shared_gateway.port)
+    await wire.send(request_of("/v1/chat/completions", {**CHAT, "n": 2, "stream": True}))
+    found = b""
+    async with asyncio.timeout(5):
+        while b"true}" not in found:
+            found += await wire._reader.read(4096)
+    wire.abort()
+    settled = await shared_gateway.wait_log(since=since, logger="gateway.access")
+    texts = ["Interleaved text of one", "Not interleaved at all", "find_order", '{"number": 4471, "open": true}']
+
+    assert settled["billed_completion_tokens"] == sum(len(encoding.encode_ordinary(text)) for text in texts) + 7
+    assert settled["is_estimated"] is True
+
+
+@pytest.mark.parametrize("silent_after", [-1, 0], ids=["before the head", "before the first token"])
+async def test_cancelled_reasoning_is_billed_as_reserved(
+    silent_after: int, shared_gateway: GatewayProcess, upstream: FakeOpenAI
+) -> None:
+    """A model that thinks unseen has used nobody knows how much: the request's limit, else the budget's share."""
+    for fields, tokens in (({"max_completion_tokens": 300}, 300), ({}, 1000)):
+        upstream.script.append(stall(silent_after))
+        body = {"model": "o3-mini", "messages": MESSAGES, "stream": True, **fields}
+        since = len(shared_gateway.logs)
+        wire = await Wire.open(shared_gateway.port)
+        await wire.send(request_of("/v1/chat/completions", body))
+        await upstream.wait_requests(1)
+        wire.abort()
+        settled = await shared_gateway.wait_log(since=since, logger="gateway.access")
+        upstream.requests.clear()
+
+        assert (settled["billed_completion_tokens"], settled["is_estimated"]) == (tokens, True)
+
+
+async def test_an_answer_without_usage_is_counted(
+    shared_gateway: GatewayProcess, upstream: FakeOpenAI, encoding: tiktoken.Encoding
+) -> None:
+    """A vendor that never says what it used: the whole answer's text is the estimate."""
+    said = "An answer of a vendor that does not report any usage."
+    body = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}]}).encode()
+    upstream.script.append(Behaviour(reply=Reply([body])))
+    since = len(shared_gateway.logs)
+    async with await Wire.open(shared_gateway.port) as wire:
+        await wire.send(request_of("/v1/chat/completions", CHAT))
+        answer = await wire.answer()
+    settled = await shared_gateway.wait_log(since=since, logger="gateway.access")
+
+    assert answer.body == body
+    assert settled["billed_completion_tokens"] == len(encoding.encode_ordinary(said))
+    assert settled["is_estimated"] is True
+
+
 async def test_cancelled_whole_answer_is_billed_as_reserved(
     shared_gateway: GatewayProcess, upstream: FakeOpenAI
 ) -> None:

@@ -41,7 +41,7 @@ async def fake(shared: FakeOpenAI) -> FakeOpenAI:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def gateway(shared: FakeOpenAI) -> AsyncIterator[GatewayProcess]:
-    config = config_for(shared, token_budget=BUDGET, summarizer={"endpoint": ""})
+    config = config_for(shared, token_budget=BUDGET, summarizer={"endpoint": ""}, compaction={"soft_ratio": 1.0})
     config["upstreams"][0]["timeouts"] = {"header_seconds": 0.8}
     async with GatewayProcess(config) as process:
         yield process

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.settings import LATER, Settings
+from gateway.settings_check import sqlite_path
 from gateway.settings_load import InvalidSettings, load_settings
 from gateway.settings_reference import render_reference, render_schema
 
@@ -137,6 +138,41 @@ def test_anonymous_use_of_a_key_must_be_allowed_by_name(tmp_path: Path) -> None:
     text = "server: {host: 0.0.0.0, allow_anonymous: true}\nupstreams: [{name: a, base_url: 'http://h/v1', api_key: k}]"
 
     assert settings_of(text, tmp_path).server.host == "0.0.0.0"
+
+
+STATE_URLS = {
+    "memory://": None,
+    "sqlite:///var/lib/gateway/state.db": "/var/lib/gateway/state.db",
+    "sqlite:////tmp/state.db": "/tmp/state.db",
+    "sqlite:///%h/state.db": "/%h/state.db",
+}
+
+
+@pytest.mark.parametrize(("url", "file"), STATE_URLS.items())
+def test_state_is_kept_where_the_url_says(url: str, file: str | None, tmp_path: Path) -> None:
+    """The path is absolute, with three slashes or with four."""
+    path = sqlite_path(settings_of(f"state: {{url: '{url}'}}", tmp_path).state.url)
+
+    assert path == (Path(file) if file else None)
+
+
+BAD_STATE_URLS = [
+    "", "memory", "sqlite://", "sqlite:///", "sqlite://state.db", "sqlite:state.db", "sqlite:///tmp/", "sqlite:///tmp",
+    "sqlite:///a?mode=ro", "redis://h:6379/0", "postgres://h/d",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", BAD_STATE_URLS)
+def test_state_elsewhere_is_a_fault(url: str, tmp_path: Path) -> None:
+    assert list(faults_of(f"state: {{url: '{url}'}}", tmp_path)) == ["state.url"]
+
+
+def test_a_state_folder_that_is_not_here_is_noted(tmp_path: Path) -> None:
+    """A configuration may be checked on another machine than it runs on."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text("state: {url: 'sqlite:///no/such/folder/state.db'}", encoding="utf-8")
+
+    assert any("/no/such/folder" in note for note in load_settings(path, {}).notes)
 
 
 BROKEN_FILES = {

@@ -1,26 +1,20 @@
 """Makes briefs: a language model within a deadline, else extraction, which needs nothing and always fits.
 
-One fold per prefix at a time. A written brief that comes after the deadline is kept and becomes the ground of the
-next compaction; what was applied stays applied.
+One fold per prefix at a time; one that nobody waits for any more is dropped. A written brief that comes after the
+deadline is kept and becomes the ground of the next compaction; what was applied stays applied. Ahead of need, the next
+brief is made in the background and waits until a request overflows.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from gateway.core.context.brief import (
-    BRIEF_ROLE,
-    Brief,
-    CountBrief,
-    CountTokens,
-    FoldJob,
-    Level,
-    fold_extractive,
-    fold_written,
-    frame_brief,
-)
+from gateway.core.context.brief import BRIEF_ROLE, Brief, FoldJob, Level
+from gateway.core.context.fold import CountBrief, CountTokens, fold_extractive, fold_written, frame_brief
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
 from gateway.exchange import Exchange
@@ -38,6 +32,14 @@ def _written(writing: Writing | None) -> Brief | None:
     if writing is None or not writing.done() or writing.cancelled() or writing.exception() is not None:
         return None
     return writing.result()
+
+
+@dataclass(slots=True)
+class _Folding:
+    """A fold under way, and how many requests wait for it."""
+
+    task: asyncio.Task[tuple[Brief, bool]]
+    waiters: int = 0
 
 
 class StoredBriefMaker:
@@ -64,38 +66,80 @@ class StoredBriefMaker:
         self._summarizer = summarizer
         self._deadline_s = deadline_s
         self._tasks = tasks
-        self._folding: dict[bytes, asyncio.Task[tuple[Brief, bool]]] = {}
+        self._folding: dict[bytes, _Folding] = {}
+        self._preparing: dict[bytes, asyncio.Task[None]] = {}
         self._writing = 0
 
-    async def make(self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob) -> tuple[Brief, bool]:
+    async def make(
+        self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
+    ) -> tuple[Brief, bool]:
         assert exchange.count is not None
         folding = self._folding.get(key)
         if is_first := folding is None:
-            folding = self._tasks.spawn(self._fold(exchange, exchange.count.profile, scope, key, job), "fold")
-            self._folding[key] = folding
-            folding.add_done_callback(lambda _: self._folding.pop(key, None))
-        brief, is_new = await asyncio.shield(folding)  # a client that leaves must not take the others' fold with it
+            task = self._tasks.spawn(self._fold(exchange, scope, key, job, may_wait), "fold")
+            folding = self._folding[key] = _Folding(task)
+            task.add_done_callback(lambda _: self._folding.pop(key, None))
+        folding.waiters += 1
+        try:
+            # A client that leaves must not take the others' fold with it, but the last one does.
+            brief, is_new = await asyncio.shield(folding.task)
+        finally:
+            folding.waiters -= 1
+            if not folding.waiters:
+                folding.task.cancel()
         return brief, is_new and is_first
 
     async def refold(self, profile: Profile, job: FoldJob) -> Brief:
         return await asyncio.to_thread(self._extract, profile, job)
 
+    def prepare(
+        self, exchange: Exchange, scope: bytes, base: bytes, key: bytes, make_job: Callable[[], FoldJob]
+    ) -> None:
+        if base not in self._preparing:
+            preparing = self._tasks.spawn(self._prepare(exchange, scope, key, make_job), "prepare")
+            self._preparing[base] = preparing
+            preparing.add_done_callback(lambda _: self._preparing.pop(base, None))
+
+    async def prepared(self, base: bytes) -> bool:
+        preparing = self._preparing.get(base)
+        if preparing is None:
+            return True
+        await asyncio.wait({preparing}, timeout=self._deadline_s)
+        return preparing.done()
+
+    async def _prepare(self, exchange: Exchange, scope: bytes, key: bytes, make_job: Callable[[], FoldJob]) -> None:
+        assert exchange.count is not None
+        profile = exchange.count.profile
+        job = await asyncio.to_thread(make_job)
+        writing = self._begin_writing(exchange, profile, job)
+        if writing is not None:
+            await asyncio.wait({writing})
+        brief = _written(writing) or await self.refold(profile, job)
+        await self._store.put_waiting(scope, key, brief)
+
     async def _fold(
-        self, exchange: Exchange, profile: Profile, scope: bytes, key: bytes, job: FoldJob
+        self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, may_wait: bool
     ) -> tuple[Brief, bool]:
+        assert exchange.count is not None
+        profile = exchange.count.profile
         present = await self._store.find([key])  # another fold may have ended since this request looked
         if present is not None:
             return present, False
-        writing = self._begin_writing(exchange, profile, job)
-        if writing is not None:
-            await asyncio.wait({writing}, timeout=self._deadline_s)
-        brief = _written(writing)
-        if brief is None:
-            extract = await self.refold(profile, job)
-            brief = _written(writing) or extract  # it may have come while the extract was made
+        writing = self._begin_writing(exchange, profile, job) if may_wait else None
+        try:
+            if writing is not None:
+                await asyncio.wait({writing}, timeout=self._deadline_s)
+            brief = _written(writing)
+            if brief is None:
+                extract = await self.refold(profile, job)
+                brief = _written(writing) or extract  # it may have come while the extract was made
+        except asyncio.CancelledError:
+            if writing is not None:
+                writing.cancel()
+            raise
         applied = await self._store.put_if_absent(scope, key, brief)
         if writing is not None and brief.level is Level.EXTRACTIVE:
-            self._tasks.spawn(self._keep_late(writing, key), "late summary")
+            self._tasks.spawn(self._keep_late(writing, scope, key), "late summary")
         return applied, applied is brief
 
     def _begin_writing(self, exchange: Exchange, profile: Profile, job: FoldJob) -> Writing | None:
@@ -112,14 +156,14 @@ class StoredBriefMaker:
     async def _write(self, summarizer: Summarizer, exchange: Exchange, profile: Profile, job: FoldJob) -> Brief | None:
         count, count_brief = self._counts(profile)
         frame = await asyncio.to_thread(frame_brief, job, count, count_brief)
-        written = await summarizer.write(exchange, profile, job, frame.body_tokens)
+        written = await summarizer.write(exchange, profile, job, frame.body_tokens, is_addition=bool(frame.kept))
         return await asyncio.to_thread(fold_written, job, frame, written, count, count_brief)
 
-    async def _keep_late(self, writing: Writing, key: bytes) -> None:
+    async def _keep_late(self, writing: Writing, scope: bytes, key: bytes) -> None:
         await asyncio.wait({writing})
         brief = _written(writing)
         if brief is not None:
-            await self._store.put_better(key, brief)
+            await self._store.put_waiting(scope, key, brief)
 
     def _extract(self, profile: Profile, job: FoldJob) -> Brief:
         count, count_brief = self._counts(profile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from gateway.core.context.summary import read_summary, render_summary_request
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
+from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
 from gateway.ports import TextCounter, Upstream, UpstreamCall, UpstreamFault
 
@@ -38,6 +40,8 @@ class SummarizerOptions:
         max_retries: further calls after a failed one.
         max_input_tokens: what folded turns may take of a prompt.
         backoff_s: unit of the waits between calls, which double.
+        breaker_failures: after so many in a row nobody is asked, and folds are extractive at once,
+        breaker_rest_s: for so long.
     """
 
     route: Route | None
@@ -46,6 +50,8 @@ class SummarizerOptions:
     max_retries: int
     max_input_tokens: int
     backoff_s: float = 0.25
+    breaker_failures: int = 5
+    breaker_rest_s: float = 30.0
 
 
 class Summarizer:
@@ -61,11 +67,23 @@ class Summarizer:
         self._options = options
         self._upstream = upstream
         self._counter = counter
-        self.is_off = False
+        self._refuses_schema: set[str] = set()
+        self._failures_in_row = 0
+        self._rests_until_s = 0.0
+        self._is_off = False
         self.calls = 0
         self.failures = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
 
-    async def write(self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int) -> str:
+    @property
+    def is_off(self) -> bool:
+        """Whether nobody is asked now: until reload after a hopeless answer, for a while after many failures."""
+        return self._is_off or time.monotonic() < self._rests_until_s
+
+    async def write(
+        self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
+    ) -> str:
         """The body of a brief, or "" if none could be had; bounded by timeouts and retries, never raises for faults.
 
         Args:
@@ -73,27 +91,29 @@ class Summarizer:
             profile: how to count.
             job: what to fold.
             body_tokens: what the body may take.
+            is_addition: only what is new is to be told.
         """
         if self.is_off or exchange.request is None or body_tokens < _MIN_BODY_TOKENS:
             return ""
         route = self._options.route or (exchange.routes[0] if exchange.routes else None)
         if route is None:
             return ""
-        body = await asyncio.to_thread(
-            render_summary_request,
-            job,
-            self._options.model or exchange.request.model,
-            self._room_for_turns(exchange, job, body_tokens),
-            body_tokens,
-            partial(self._counter.count_here, profile),
-        )
-        call = UpstreamCall(route, "POST", "/chat/completions", self._headers(exchange, route), body)
-        for attempt in range(self._options.max_retries + 1):
+        model = self._options.model or exchange.request.model
+        room = self._room_for_turns(exchange, job, body_tokens)
+        count = partial(self._counter.count_here, profile)
+        render = partial(render_summary_request, job, model, room, body_tokens, count, is_addition=is_addition)
+        headers = self._headers(exchange, route)
+        attempt = 0
+        while attempt <= self._options.max_retries and not self.is_off:
             if attempt:
                 await asyncio.sleep(random.uniform(0.5, 1.0) * self._options.backoff_s * 2**attempt)
-            written = await self._ask(call)
+            has_schema = route.name not in self._refuses_schema
+            body = await asyncio.to_thread(render, has_schema=has_schema)
+            written = await self._ask(UpstreamCall(route, "POST", "/chat/completions", headers, body))
             if written is not None:
                 return written
+            # An endpoint that takes no schema is asked again at once, and that is no retry.
+            attempt += has_schema is (route.name not in self._refuses_schema)
         return ""
 
     def _room_for_turns(self, exchange: Exchange, job: FoldJob, body_tokens: int) -> int:
@@ -115,13 +135,28 @@ class Summarizer:
             self._failed("no answer", str(fault) or type(fault).__name__)
             return None
         if status == 200:
-            return read_summary(body)
-        self._failed("error status", str(status))
+            return self._read(body)
+        if status in (400, 422) and b"response_format" in body and call.route.name not in self._refuses_schema:
+            self._refuses_schema.add(call.route.name)
+            return None
+        self._failed("error status", str(status), is_endpoints=status >= 500 or status in (408, 429))
         if status in _FATAL_STATUSES and self._options.route is not None:
-            self.is_off = True
+            self._is_off = True
             _log.error("summariser is off until reload", extra={"status": status})
         is_hopeless = status < 500 and status not in (408, 409, 429)
         return "" if is_hopeless else None
+
+    def _read(self, body: bytes) -> str:
+        usage = usage_of_answer(body)
+        if usage is not None:
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
+        written = read_summary(body)
+        if written:
+            self._failures_in_row = 0
+        else:
+            self._failed("no brief in its answer", "empty, cut off, or not the object asked for")
+        return written
 
     async def _exchange(self, call: UpstreamCall) -> tuple[int, bytes]:
         """The answer's status and body; of a body beyond all measure, nothing."""
@@ -137,8 +172,14 @@ class Summarizer:
         finally:
             answer.close()
 
-    def _failed(self, what: str, reason: str) -> None:
+    def _failed(self, what: str, reason: str, *, is_endpoints: bool = True) -> None:
+        """A call came to nothing; what only the client's own key or request is to blame for trips no breaker."""
         self.failures += 1
+        self._failures_in_row += is_endpoints
+        if self._failures_in_row >= self._options.breaker_failures:
+            self._failures_in_row = 0
+            self._rests_until_s = time.monotonic() + self._options.breaker_rest_s
+            _log.warning("summariser rests", extra={"seconds": self._options.breaker_rest_s})
         _log.warning("summariser failed: %s", what, extra={"reason": reason[:200]})
 
     def _headers(self, exchange: Exchange, route: Route) -> Headers:

@@ -27,6 +27,7 @@ from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_placed
 from gateway.core.wire.body import Edit, splice
 from gateway.core.wire.message import parse_message
+from gateway.core.wire.overrides import Compacting
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Client, Count, Exchange, Receipt
 from gateway.ports import BriefMaker, BriefStore, TextCounter
@@ -43,12 +44,14 @@ class CompactionOptions:
         is_enabled: else requests that do not fit are refused (or forwarded, by `on_unfittable`).
         is_shadow: plan and record, and forward the client's own bytes.
         target_ratio: of the prompt's limit, what a fresh compaction aims at.
+        soft_ratio: of the prompt's limit, above which the next brief is made in the background; 1 for never.
         fingerprint: of the settings that shape a brief's text.
     """
 
     is_enabled: bool
     is_shadow: bool
     target_ratio: float
+    soft_ratio: float
     fingerprint: bytes
 
 
@@ -64,6 +67,10 @@ class _Chat:
     receipt: Receipt
     scope: bytes
     keys: Sequence[bytes]
+
+    def keys_of(self, boundaries: Sequence[int]) -> list[bytes]:
+        """The names of these prefixes."""
+        return [self.keys[covers] for covers in boundaries]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +115,35 @@ class AssembleStage:
         request, count = exchange.request, exchange.count
         if request is None or count is None or request.endpoint is Endpoint.EMBEDDINGS:
             return
-        options = self._options
-        receipt = plan_receipt(
-            request, count, self._budgets.budget_of(request.model), options.is_enabled and options.is_shadow
-        )
+        wish = exchange.overrides
+        is_enabled = self._options.is_enabled and wish.compacting is not Compacting.OFF
+        is_shadow = is_enabled and (self._options.is_shadow or wish.compacting is Compacting.SHADOW)
+        budget = self._budgets.budget_of(request.model)
+        if wish.max_total_tokens is not None and wish.max_total_tokens < budget.max_total_tokens:
+            budget = budget.lowered_to(wish.max_total_tokens)
+        receipt = plan_receipt(request, count, budget, is_shadow)
         exchange.receipt = receipt
-        if request.endpoint is Endpoint.CHAT and options.is_enabled:
+        if request.endpoint is Endpoint.CHAT and is_enabled:
             await self._fit_chat(exchange, request, count, receipt)
         elif receipt.has_overflowed:
             refuse_unless_forwarded(receipt, receipt.client_tokens, "Compaction is off for this request; send less.")
 
     async def _fit_chat(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
         assert exchange.client is not None
+        limits = self._limits_of(receipt)
+        soft_tokens = int(limits.prompt * self._options.soft_ratio)
         scope = _scope_of(exchange.client, self._options.fingerprint, count.profile)
         has_briefs = not self._store.is_empty(scope)
-        if not receipt.has_overflowed and not has_briefs:
+        if receipt.client_tokens <= soft_tokens and not has_briefs:
             return
-        outline = outline_of(count.facts)
         keys = chain_digests(scope, count.facts)
-        chat = _Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys)
-        applied = await self._store.find([keys[covers] for covers in outline.boundaries]) if has_briefs else None
+        chat = _Chat(exchange, request, count, outline_of(count.facts), limits, receipt, scope, keys)
+        applied = await self._store.find(chat.keys_of(chat.outline.boundaries)) if has_briefs else None
         fold = _with_brief(chat, applied) if applied else None
         if fold is None and receipt.has_overflowed:
             fold = await self._fold(chat, applied)
+        elif (fold.tokens if fold else receipt.client_tokens) > soft_tokens:
+            await self._look_ahead(chat, applied if fold else None)
         if fold is not None:
             await self._write_prompt(chat, fold)
 
@@ -145,6 +158,34 @@ class AssembleStage:
             target_ratio=self._options.target_ratio,
         )
 
+    async def _look_ahead(self, chat: _Chat, applied: Brief | None) -> None:
+        """Have the next brief made in the background, where none waits yet."""
+        covered = applied.covers if applied else 0
+        if await self._store.find_waiting(chat.keys_of(chat.outline.boundaries_after(covered))):
+            return
+        plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
+        if plan.brief_tokens and plan.covers > covered and not plan.lacking_tokens:
+            base, key = chat.keys[covered], chat.keys[plan.covers]
+            self._maker.prepare(chat.exchange, chat.scope, base, key, partial(_job, chat, plan, applied))
+
+    async def _apply_waiting(self, chat: _Chat, covered: int) -> _Fold | None:
+        """The chat with the brief that was made ahead of need, if there is one and it serves."""
+        waiting = await self._store.find_waiting(chat.keys_of(chat.outline.boundaries_after(covered)))
+        if waiting is None or _with_brief(chat, waiting) is None:
+            return None
+        applied = await self._store.put_if_absent(chat.scope, chat.keys[waiting.covers], waiting)
+        fold = _with_brief(chat, applied)
+        return replace(fold, is_new_brief=applied is waiting) if fold else None
+
+    async def _ground(self, chat: _Chat, plan: FoldPlan, applied: Brief | None) -> Brief | None:
+        """What the next brief builds on: the one that came too late for the last fold, if it is as good a start."""
+        if applied is None:
+            return None
+        nearby = [
+            covers for covers in chat.outline.boundaries if 2 * applied.covers - plan.covers <= covers <= applied.covers
+        ]
+        return await self._store.find_waiting(chat.keys_of(nearby)) or applied
+
     async def _fold(self, chat: _Chat, applied: Brief | None) -> _Fold | None:
         """Compact; None where even that does not fit, and the client's own bytes are to be forwarded.
 
@@ -152,6 +193,9 @@ class AssembleStage:
             Refusal: even that does not fit.
         """
         covered = applied.covers if applied else 0
+        is_ready = await self._maker.prepared(chat.keys[covered])
+        if fold := await self._apply_waiting(chat, covered):
+            return fold
         plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
         if plan.lacking_tokens:
             least = chat.limits.prompt + plan.lacking_tokens
@@ -161,10 +205,9 @@ class AssembleStage:
             return _Fold(plan, None)
         is_new = False
         if plan.covers > covered:
-            ground = (await self._store.find_better(chat.keys[covered]) or applied) if applied else None
-            job = await asyncio.to_thread(_job, chat, plan, ground)
+            job = await asyncio.to_thread(_job, chat, plan, await self._ground(chat, plan, applied))
             key = chat.keys[plan.covers]
-            applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job)
+            applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job, may_wait=is_ready)
             suits = applied.pinned == plan.pinned and applied.tokens <= plan.brief_tokens
             if fold := _Fold(plan, applied, is_new) if suits else _with_brief(chat, applied):
                 return replace(fold, is_new_brief=is_new)
@@ -268,7 +311,7 @@ def _job(chat: _Chat, plan: FoldPlan, earlier: Brief | None) -> FoldJob:
 
 def _body(chat: _Chat, fold: _Fold, messages: list[bytes]) -> bytes:
     brief, before = fold.brief, fold.plan.brief_before
-    text = render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+    text = render_brief(brief.segments) if brief else None
     if chat.exchange.routes[0].roles is Roles.STRICT:
         messages = join_brief(messages, before, text)
     elif text is not None:
@@ -286,6 +329,7 @@ def _written_receipt(chat: _Chat, fold: _Fold, total: int, *, is_trimmed: bool) 
         sections=_sections(chat.count.sections, brief.tokens if brief else 0, total),
         folded_messages=len(chat.count.facts) - len(fold.plan.kept),
         brief=brief,
+        brief_id=chat.keys[brief.covers].hex() if brief else "",
         is_new_brief=fold.is_new_brief and brief is not None,
     )
 

@@ -27,6 +27,7 @@ from gateway.core.routing.routes import Route, StreamUsage
 from gateway.core.wire.body import ask_for_usage, object_spans, splice
 from gateway.core.wire.gateway_headers import gateway_headers
 from gateway.core.wire.headers import Headers, forwardable_request_headers, forwardable_response_headers, header_of
+from gateway.core.wire.pieces import generated_of_answer
 from gateway.core.wire.request import Endpoint
 from gateway.core.wire.stream import StreamObserver
 from gateway.core.wire.usage import usage_of_answer
@@ -179,6 +180,8 @@ async def _relay_whole(exchange: Exchange, answer: UpstreamAnswer, headers: Head
         return
     if answer.status < 400:
         outcome.usage = usage_of_answer(body)
+        if outcome.usage is None and exchange.endpoint is not Endpoint.EMBEDDINGS:
+            outcome.generated = generated_of_answer(body)
     await outbound.start(answer.status, headers, len(body))
     await outbound.end(body)
 
@@ -215,7 +218,7 @@ async def _relay_stream(exchange: Exchange, reply: _Reply, headers: Headers) -> 
         return
     finally:
         outcome.usage = observer.usage
-        outcome.visible_text = "" if observer.usage else observer.visible_text()
+        outcome.generated = None if observer.usage else observer.generated
     await outbound.end(last)
 
 
@@ -256,13 +259,16 @@ def _can_repeat(exchange: Exchange) -> bool:
 def _own_headers(exchange: Exchange) -> Headers:
     receipt, count = exchange.receipt, exchange.count
     prompt_tokens = receipt.forwarded_tokens if receipt else count.prompt_tokens if count else None
-    return gateway_headers(
+    headers = gateway_headers(
         upstream=exchange.outcome.upstream,
         prompt_tokens=prompt_tokens,
         remaining_tokens=receipt.remaining_tokens if receipt else None,
         level=receipt.forwarded_level.value if receipt else "",
         saved_tokens=receipt.client_tokens - receipt.forwarded_tokens if receipt else 0,
     )
+    if receipt is not None and exchange.overrides.explains:
+        headers.append(("x-gateway-receipt", receipt.explain()))
+    return headers
 
 
 def _mark_first_byte(exchange: Exchange) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+from gateway.core.wire.overrides import read_overrides
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Client, Exchange
 
@@ -18,10 +19,11 @@ DEFAULT_CLIENT = "default"
 
 
 async def identify(exchange: Exchange) -> None:
-    """Write `client`, and `request` of a metered call."""
+    """Write `client`, and `overrides` and `request` of a metered call."""
     credentials = exchange.header("authorization") or exchange.header("api-key") or ""
     exchange.client = Client(DEFAULT_CLIENT, hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest())
     if exchange.endpoint is not Endpoint.PASSTHROUGH:
+        exchange.overrides = read_overrides(exchange.headers)
         body = await exchange.inbound.read()
         if len(body) > _PARSE_INLINE_BYTES:
             exchange.request = await asyncio.to_thread(parse_metered, exchange.endpoint, body)

@@ -8,6 +8,9 @@ from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route, routes_for
 from gateway.exchange import Exchange
 
+_MAX_MODELS = 1000
+"""Model names that are remembered; clients may make up any number."""
+
 
 class RouteStage:
     """Writes `routes`.
@@ -18,10 +21,11 @@ class RouteStage:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = routes
+        self._by_model: dict[str | None, Sequence[Route]] = {}
 
     async def __call__(self, exchange: Exchange) -> None:
         model = exchange.request.model if exchange.request else None
-        exchange.routes = routes_for(model or None, self._routes)
+        exchange.routes = self._routes_for(model or None)
         if not exchange.routes:
             raise Refusal(
                 404,
@@ -29,3 +33,11 @@ class RouteStage:
                 f"No upstream of this gateway serves the model {model!r}; `models` of an upstream says which it does.",
                 param="model",
             )
+
+    def _routes_for(self, model: str | None) -> Sequence[Route]:
+        found = self._by_model.get(model)
+        if found is None:
+            found = routes_for(model, self._routes)
+            if len(self._by_model) < _MAX_MODELS:
+                self._by_model[model] = found
+        return found

@@ -1,66 +1,142 @@
 """Stage 8, the unwinding: what was really used? Runs however an exchange ended.
 
-The upstream's own usage is the bill. Without it (a cut stream, a client that left, a vendor that does not say) the
-prompt is billed as counted, what was visibly generated is counted, and the bill is marked estimated. A whole answer
-that a client did not wait for is billed at all that it might have held: nobody can see how much of it was generated.
+The upstream's own usage is the bill, and a complete answer's report teaches calibration. Without usage (a cut stream, a
+client that left, a vendor that does not say) the prompt is billed as counted and corrected, what was visibly generated
+is counted, in the upstream's tokens as far as they are known, and the bill is marked estimated. What nobody can see is
+billed at all that it might have been, the reservation: a whole answer that a client did not wait for, and the answer
+of a model that hides its reasoning.
+
+How close that comes on recorded answers, as if their usage had been missing: docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
+import math
 import time
 
-from gateway.exchange import Bill, Exchange
-from gateway.ports import Telemetry, TextCounter
+import msgspec
+
+from gateway.core.tokens.calibration import MILLION
+from gateway.core.tokens.completion import framing_tokens, may_hide_reasoning
+from gateway.core.tokens.profiles import Profile
+from gateway.core.wire.generated import Generated
+from gateway.core.wire.request import Endpoint, MeteredRequest
+from gateway.exchange import Bill, Count, Exchange
+from gateway.ports import Calibrations, Telemetry, TextCounter
+
+CLIENT_GONE = 499
+"""The status in logs and metrics of a request whose client left before it saw one."""
+_SERVER_SIDE = ("previous_response_id", "conversation", "prompt")
+"""Fields of the Responses endpoint by which a prompt holds more than the body says."""
+_TOOLS = ("tools", "functions")
 
 
 class Settle:
-    """Writes `bill` and `duration_s`, and tells telemetry.
+    """Writes `bill` and `duration_s`, and tells calibrations and telemetry.
 
     Args:
         counter: tokenizers.
+        calibrations: learn from complete answers.
         telemetry: metrics and logs.
     """
 
-    def __init__(self, counter: TextCounter, telemetry: Telemetry) -> None:
+    def __init__(self, counter: TextCounter, calibrations: Calibrations, telemetry: Telemetry) -> None:
         self._counter = counter
+        self._calibrations = calibrations
         self._telemetry = telemetry
 
     def needs_counting(self, exchange: Exchange) -> bool:
         """Whether the bill takes tokenising, and so an await."""
-        return bool(exchange.outcome.visible_text) and exchange.outcome.usage is None and exchange.count is not None
+        outcome = exchange.outcome
+        is_visible = outcome.generated is not None and not outcome.generated.is_empty
+        return is_visible and outcome.usage is None and exchange.count is not None
 
     async def count_and_finish(self, exchange: Exchange) -> None:
         """Settle an exchange whose visible output must be counted first."""
         assert exchange.count is not None
-        (tokens,) = await self._counter.count(exchange.count.profile, [exchange.outcome.visible_text])
+        assert exchange.outcome.generated is not None
+        is_responses = exchange.endpoint is Endpoint.RESPONSES
+        profile, generated = exchange.count.profile, exchange.outcome.generated
+        tokens = await count_generated(
+            self._counter, profile, generated, model=_model_of(exchange), is_responses=is_responses
+        )
         self.finish(exchange, tokens)
 
     def finish(self, exchange: Exchange, visible_tokens: int = 0) -> None:
         """Settle an exchange; `visible_tokens` is what it visibly generated where the upstream did not say."""
         exchange.duration_s = time.perf_counter() - exchange.started_s
-        exchange.bill = _bill(exchange, visible_tokens)
+        exchange.bill = self._bill(exchange, visible_tokens)
+        self._learn(exchange)
         self._telemetry.settled(exchange)
 
+    def _bill(self, exchange: Exchange, visible_tokens: int) -> Bill | None:
+        outcome, count = exchange.outcome, exchange.count
+        usage = outcome.usage
+        if usage is not None:
+            return Bill(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, is_estimated=False)
+        was_served = outcome.attempts > 0 and (outcome.status < 400 or outcome.status == CLIENT_GONE)
+        if count is None or not was_served:
+            return None
+        correction = self._calibrations.correction_of(outcome.upstream, _model_of(exchange))
+        prompt = correction.estimate(_raw_tokens(exchange, count), _has_tools(exchange))
+        visible = round(visible_tokens * correction.ratio_millionths / MILLION)
+        return Bill(prompt, max(visible, _unseen_tokens(exchange)), 0, is_estimated=True)
 
-def _bill(exchange: Exchange, visible_tokens: int) -> Bill | None:
-    outcome, count = exchange.outcome, exchange.count
-    usage = outcome.usage
-    if usage is not None:
-        return Bill(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, is_estimated=False)
-    was_served = outcome.attempts > 0 and (outcome.status < 400 or outcome.status == CLIENT_GONE)
-    if count is None or not was_served:
-        return None
-    prompt = exchange.receipt.forwarded_tokens if exchange.receipt else count.prompt_tokens
-    return Bill(prompt, visible_tokens or _unseen_tokens(exchange), 0, is_estimated=True)
+    def _learn(self, exchange: Exchange) -> None:
+        """Compare the report of a complete answer with what was forwarded, if that could be counted at all."""
+        outcome, request, count = exchange.outcome, exchange.request, exchange.count
+        if outcome.usage is None or outcome.fault or request is None or count is None or not 0 < outcome.status < 400:
+            return
+        if request.endpoint is Endpoint.RESPONSES and any(key in request.spans for key in _SERVER_SIDE):
+            return
+        raw_tokens = _raw_tokens(exchange, count)
+        self._calibrations.learn(outcome.upstream, request.model, raw_tokens, _has_tools(exchange), outcome.usage)
+
+
+async def count_generated(
+    counter: TextCounter, profile: Profile, generated: Generated, *, model: str, is_responses: bool
+) -> int:
+    """Completion tokens of what was visibly generated, text by text: a long answer is never whole in memory."""
+    tokens = 0
+    for text in generated.texts():
+        tokens += sum(await counter.count(profile, [text]))
+    tokens = math.ceil(tokens * (1 + generated.unkept_share))
+    for number in (generated.calls or {0: 0}).values():
+        tokens += framing_tokens(model, number, has_text=not number, is_responses=is_responses)
+    return tokens
+
+
+def _raw_tokens(exchange: Exchange, count: Count) -> int:
+    """Our own, uncorrected count of what was forwarded."""
+    return exchange.receipt.forwarded_tokens if exchange.receipt else count.prompt_tokens
+
+
+def _has_tools(exchange: Exchange) -> bool:
+    return exchange.request is not None and any(key in exchange.request.sections for key in _TOOLS)
+
+
+def _model_of(exchange: Exchange) -> str:
+    return exchange.request.model if exchange.request else ""
 
 
 def _unseen_tokens(exchange: Exchange) -> int:
-    """The most that an abandoned whole answer may have taken."""
-    request, receipt = exchange.request, exchange.receipt
-    if exchange.outcome.status != CLIENT_GONE or request is None or receipt is None or request.is_stream:
+    """The most that an answer may have taken of which not all can be seen, else 0."""
+    request, receipt, outcome = exchange.request, exchange.receipt, exchange.outcome
+    if request is None or receipt is None or request.endpoint is Endpoint.EMBEDDINGS:
+        return 0
+    is_unseen = outcome.generated is None and not request.is_stream
+    if not is_unseen and not may_hide_reasoning(request.model, _effort_of(request)):
         return 0
     return request.choices * receipt.completion_tokens
 
 
-CLIENT_GONE = 499
-"""The status in logs and metrics of a request whose client left before it saw one."""
+def _effort_of(request: MeteredRequest) -> str | None:
+    """How much the request asks the model to reason, in either endpoint's words."""
+    for key in ("reasoning_effort", "reasoning"):
+        span = request.spans.get(key)
+        if span is not None:
+            value = msgspec.json.decode(request.body[span.start : span.end])
+            effort = value.get("effort") if isinstance(value, dict) else value
+            if isinstance(effort, str):
+                return effort
+    return None

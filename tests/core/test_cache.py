@@ -65,6 +65,11 @@ class CacheMachine(RuleBasedStateMachine):
             assert len(self.cache) * ENTRY_BYTES <= self.max_bytes
 
     @invariant()
+    def it_knows_what_it_holds(self):
+        if hasattr(self, "cache"):
+            assert self.cache.held_bytes == len(self.cache) * ENTRY_BYTES
+
+    @invariant()
     def every_look_up_is_a_hit_or_a_miss(self):
         if hasattr(self, "cache"):
             assert self.cache.hits + self.cache.misses == self.looked_up
@@ -104,3 +109,35 @@ def test_a_cache_without_room_keeps_nothing(max_bytes):
 
     assert cache.get(b"a") is None
     assert len(cache) == 0
+
+
+class SizedCacheMachine(RuleBasedStateMachine):
+    """Values of any size: a value is its own number of extra bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.cache = TwoGenerationCache(100, ENTRY_BYTES, extra_bytes=lambda value: value)
+        self.put = {}
+
+    @rule(key=KEYS, value=st.integers(0, 60))
+    def put_one(self, key, value):
+        self.cache.put(key, value)
+        self.put[key] = value
+
+        assert self.cache.get(key) == (value if value + ENTRY_BYTES <= 50 else None)
+
+    @rule(keys=st.lists(KEYS, max_size=5))
+    def get_some(self, keys):
+        for key, found in zip(keys, self.cache.get_many(keys), strict=True):
+            assert found in (None, self.put.get(key))
+
+    @invariant()
+    def it_never_holds_more_than_it_may(self):
+        generations = (self.cache._young, self.cache._old)
+        held = sum(ENTRY_BYTES + value for generation in generations for value in generation.values())
+
+        assert held == self.cache.held_bytes <= 100
+
+
+TestSizedCache = SizedCacheMachine.TestCase
+TestSizedCache.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.context.brief import FoldJob, fold_extractive, frame_brief, render_brief
+from gateway.core.context.brief import FoldJob, render_brief
 from gateway.core.context.extractive import Turn, extract_brief
+from gateway.core.context.fold import fold_extractive, frame_brief
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.shell.tokens.counter import TiktokenCounter
 from tests.histories import contents, lumpy, per_four_chars, per_word
@@ -246,7 +247,7 @@ def test_facts_and_rules_survive_small_talk(language: str, folds: int) -> None:
         brief = fold_extractive(job, frame_brief(job, count, count_brief), count, count_brief)
         assert brief.tokens <= 600
     assert brief is not None
-    text = render_brief(brief.covers, brief.ledger, brief.body)
+    text = render_brief(brief.segments)
 
     assert [fact for fact in facts if fact not in text] == []
     assert [rule for rule in rules_ if rule not in {quote.text for quote in brief.ledger}] == []

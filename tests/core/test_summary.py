@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.context.brief import Brief, FoldJob, Level
+from gateway.core.context.brief import Brief, FoldJob, Level, Segment
 from gateway.core.context.extractive import Turn
 from gateway.core.context.ledger import Quote
 from gateway.core.context.summary import read_summary, render_summary_request
 from tests.histories import contents, per_four_chars
 
 SAID = (Turn(3, "user", "The host is db-7."), Turn(4, "assistant", "Noted."))
-EARLIER = Brief(2, Level.BRIEF, "Goal: migrate.", (Quote(1, "Never on Friday."),), 0, 50)
+EARLIER = Brief(2, Level.BRIEF, (Segment(1, 2, (Quote(1, "Never on Friday."),), "Goal: migrate."),), 0, 50)
 turn_lists = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool"]), contents), min_size=1, max_size=8).map(
     lambda found: tuple(Turn(number, role, text) for number, (role, text) in enumerate(found, 1))
 )
@@ -94,12 +94,22 @@ def answer(*choices: Any) -> bytes:
     return json.dumps({"choices": list(choices)}).encode()
 
 
+SECTIONS = json.dumps({"goal": ["Migrate."], "facts": ["db-7", " a\n b "], "open": [], "other": ["x"]})
+TOLD = "Goal:\n- Migrate.\nFacts and values:\n- db-7\n- a b"
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (answer({"message": {"content": "A brief."}, "finish_reason": "stop"}), "A brief."),
-        (answer({"message": {"content": "A brief."}}), "A brief."),
-        (answer({"message": {"content": "A bri"}, "finish_reason": "length"}), ""),
+        (answer({"message": {"content": SECTIONS}, "finish_reason": "stop"}), TOLD),
+        (answer({"message": {"content": SECTIONS}}), TOLD),
+        (answer({"message": {"content": f"Here it is:\n```json\n{SECTIONS}\n```"}}), TOLD),
+        (answer({"message": {"content": '{"goal": "Migrate."}'}}), "Goal:\n- Migrate."),
+        (answer({"message": {"content": '{"goal": [7, null, "Migrate."], "done": {}}'}}), "Goal:\n- Migrate."),
+        (answer({"message": {"content": "Sure! The conversation was about a migration."}}), ""),
+        (answer({"message": {"content": '{"summary": "Migrate."}'}}), ""),
+        (answer({"message": {"content": '{"goal": ["Mig'}}), ""),
+        (answer({"message": {"content": SECTIONS}, "finish_reason": "length"}), ""),
         (answer({"message": {"content": None, "tool_calls": []}, "finish_reason": "tool_calls"}), ""),
         (answer(), ""),
         (b'{"error": {"message": "no"}}', ""),
@@ -111,5 +121,25 @@ def answer(*choices: Any) -> bytes:
     ],
 )
 def test_answers_of_all_kinds_are_read(body: bytes, text: str) -> None:
-    """Text, or nothing: what was cut off or is no answer is no brief."""
+    """Sections as text, or nothing: what was cut off, or is not the object asked for, is no brief."""
     assert read_summary(body) == text
+
+
+def test_secrets_are_not_read_by_the_summariser() -> None:
+    """Keys that stand in a conversation are masked before they go anywhere else."""
+    request = asked((Turn(1, "user", "Use sk-proj-abcdefghijklmnop1234 and password: hunter2hunter2"),))
+
+    assert "abcdefghijklmnop1234" not in json.dumps(request)
+    assert "hunter2" not in json.dumps(request)
+
+
+def test_an_addition_asks_for_what_is_new_only() -> None:
+    """The brief so far stays as it is; a schema is sent only where the endpoint takes one."""
+    job = FoldJob(4, (), EARLIER, SAID, 1200)
+    added = json.loads(render_summary_request(job, "m", 6000, 1000, per_four_chars, is_addition=True))
+    plain = json.loads(render_summary_request(job, "m", 6000, 1000, per_four_chars, has_schema=False))
+
+    assert "only what the new messages add" in added["messages"][0]["content"]
+    assert added["response_format"]["type"] == "json_schema"
+    assert "Write the whole brief anew" in plain["messages"][0]["content"]
+    assert "response_format" not in plain

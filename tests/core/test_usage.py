@@ -11,7 +11,7 @@ from tests.json_texts import VALUES, renderings
 
 FIELDS = [
     "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "prompt_tokens_details",
-    "input_tokens_details", "cached_tokens", "total_tokens",
+    "input_tokens_details", "cached_tokens", "total_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
 ]  # fmt: skip
 WIRE = st.dictionaries(
     st.sampled_from(FIELDS), VALUES | st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3), max_size=5
@@ -26,6 +26,18 @@ READ = {
     "responses": (
         {"input_tokens": 9, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 8}},
         Usage(9, 2, 8),
+    ),
+    "anthropic, cached": (
+        {"input_tokens": 9, "output_tokens": 2, "cache_read_input_tokens": 800, "cache_creation_input_tokens": 50},
+        Usage(859, 2, 800),
+    ),
+    "anthropic, nothing cached": (
+        {"input_tokens": 9, "output_tokens": 2, "cache_read_input_tokens": None},
+        Usage(9, 2),
+    ),
+    "anthropic's words beside the whole prompt": (
+        {"prompt_tokens": 859, "completion_tokens": 2, "cache_read_input_tokens": 800},
+        Usage(859, 2),
     ),
     "embeddings": ({"prompt_tokens": 9, "total_tokens": 9}, Usage(9, 0)),
     "an input count": ({"input_tokens": 9}, Usage(9, 0)),

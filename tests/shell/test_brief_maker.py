@@ -100,11 +100,11 @@ async def test_a_stuck_summariser_does_not_hold_the_request() -> None:
     brief, is_new = await asyncio.wait_for(bench.asks(), 2)
 
     assert (brief.level, is_new) == (Level.EXTRACTIVE, True)
-    assert await bench.store.find_better(KEY) is None
+    assert await bench.store.find_waiting([KEY]) is None
     summarizer.release.set()
     await bench.tasks.drain(5)
 
-    better = await bench.store.find_better(KEY)
+    better = await bench.store.find_waiting([KEY])
     assert better is not None
     assert better.level is Level.BRIEF
     assert await bench.store.find([KEY]) is brief
@@ -143,7 +143,7 @@ async def test_a_late_failure_is_nobodys() -> None:
     summarizer.release.set()
     await bench.tasks.drain(5)
 
-    assert await bench.store.find_better(KEY) is None
+    assert await bench.store.find_waiting([KEY]) is None
     assert await bench.store.find([KEY]) is brief
 
 
@@ -200,6 +200,63 @@ async def test_who_leaves_takes_nobody_with_it() -> None:
     assert [isinstance(each, asyncio.CancelledError) for each in made] == [True] * 3 + [False] * 2
     assert len(summarizer.jobs) == 1
     assert await bench.store.find([KEY]) is not None
+
+
+async def test_a_fold_that_nobody_waits_for_is_dropped() -> None:
+    """When the last client has left, so has the summary; the next to ask begins anew."""
+    summarizer = StuckSummarizer()
+    bench = Bench(summarizer)
+    requests = [asyncio.ensure_future(bench.asks()) for _ in range(3)]
+    while not summarizer.jobs:
+        await asyncio.sleep(0)
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    await bench.tasks.drain(1)
+    summarizer.release.set()
+    brief, is_new = await bench.asks()
+
+    assert len(summarizer.jobs) == 2
+    assert (brief.level, is_new) == (Level.BRIEF, True)
+
+
+async def test_the_next_brief_waits_until_it_is_needed() -> None:
+    """Made once for a base, whatever it takes; it waits and is not applied."""
+    summarizer = StuckSummarizer()
+    bench = Bench(summarizer)
+    for key in (KEY, OTHER):
+        bench.maker.prepare(counted_exchange(), b"scope", b"base", key, lambda: JOB)
+    await asyncio.wait_for(bench.maker.prepared(b"other base"), 1)
+    summarizer.release.set()
+    await asyncio.wait_for(bench.maker.prepared(b"base"), 2)
+    waiting = await bench.store.find_waiting([KEY])
+
+    assert waiting is not None
+    assert waiting.level is Level.BRIEF
+    assert await bench.store.find_waiting([OTHER]) is None
+    assert await bench.store.find([KEY]) is None
+
+
+async def test_what_is_not_ready_is_waited_for_no_longer_than_the_deadline() -> None:
+    """A stuck preparation costs a request its deadline at most."""
+    summarizer = StuckSummarizer()
+    bench = Bench(summarizer, deadline_s=0.01)
+    bench.maker.prepare(counted_exchange(), b"scope", b"base", KEY, lambda: JOB)
+    await asyncio.wait_for(bench.maker.prepared(b"base"), 2)
+
+    assert await bench.store.find_waiting([KEY]) is None
+    summarizer.release.set()
+    await bench.tasks.drain(5)
+
+
+async def test_without_a_written_one_an_extract_waits() -> None:
+    bench = Bench(FakeSummarizer(nothing))
+    bench.maker.prepare(counted_exchange(), b"scope", b"base", KEY, lambda: JOB)
+    await bench.tasks.drain(5)
+    waiting = await bench.store.find_waiting([KEY])
+
+    assert waiting is not None
+    assert waiting.level is Level.EXTRACTIVE
 
 
 async def test_only_so_many_summaries_are_written_at_once() -> None:

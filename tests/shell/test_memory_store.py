@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.context.brief import Brief, Level
+from gateway.core.context.brief import Brief, Level, Segment
 from gateway.core.context.ledger import Quote
 from gateway.shell.state.memory import MemoryBriefStore
 
 
 def brief(text: str = "x", covers: int = 1) -> Brief:
-    return Brief(covers, Level.EXTRACTIVE, text, (Quote(1, "Never."),), 0, 10)
+    return Brief(covers, Level.EXTRACTIVE, (Segment(1, covers, (Quote(1, "Never."),), text),), 0, 10)
 
 
 def key(number: int) -> bytes:
@@ -41,18 +41,32 @@ async def test_what_was_applied_first_stays() -> None:
     assert store.writes == 1
 
 
-async def test_a_better_brief_waits_beside_the_applied_one() -> None:
-    """It never takes its place, the first late one is kept, and there is none without an applied one."""
+async def test_one_that_waits_is_not_applied() -> None:
+    """It waits beside an applied one or alone, the first that came; the deepest of a chain is found."""
     store = MemoryBriefStore(10**6)
-    await store.put_better(key(1), brief("nobody waits"))
     await store.put_if_absent(b"s", key(1), brief("applied"))
+    await store.put_waiting(b"s", key(1), brief("late"))
+    await store.put_waiting(b"s", key(1), brief("later"))
+    await store.put_waiting(b"s", key(2), brief("ahead"))
 
-    assert await store.find_better(key(1)) is None
-    await store.put_better(key(1), brief("late"))
-    await store.put_better(key(1), brief("later"))
+    assert await store.find_waiting([key(1)]) == brief("late")
+    assert await store.find_waiting([key(1), key(2)]) == brief("ahead")
+    assert await store.find_waiting([key(3)]) is None
+    assert await store.find([key(1), key(2)]) == brief("applied")
 
-    assert await store.find_better(key(1)) == brief("late")
-    assert await store.find([key(1)]) == brief("applied")
+
+async def test_what_waited_may_be_applied() -> None:
+    """Then it waits no more, and is held once."""
+    store = MemoryBriefStore(10**6)
+    ahead = brief("ahead")
+    await store.put_waiting(b"s", key(1), ahead)
+    held = store.held_bytes
+
+    assert store.is_empty(b"s")
+    assert await store.put_if_absent(b"s", key(1), ahead) is ahead
+    assert await store.find_waiting([key(1)]) is None
+    assert store.held_bytes == held
+    assert not store.is_empty(b"s")
 
 
 async def test_a_scope_is_empty_until_it_holds_something_and_again_after() -> None:
@@ -71,7 +85,7 @@ async def test_the_least_recently_used_goes_first() -> None:
     store = MemoryBriefStore(10_000)
     for number in (1, 2, 3):
         await store.put_if_absent(b"s", key(number), brief("y" * 1500))
-    await store.put_better(key(2), brief("z" * 1500))
+    await store.put_waiting(b"s", key(2), brief("z" * 1500))
     await store.find([key(1)])
     await store.put_if_absent(b"s", key(4), brief("y" * 2500))
 
@@ -99,7 +113,7 @@ async def test_it_stays_within_its_bytes(operations: list[tuple[bool, int, int]]
     for is_better, number, size in operations:
         made = brief("y" * size)
         if is_better:
-            await store.put_better(key(number), made)
+            await store.put_waiting(bytes([number % 3]), key(number), made)
         else:
             await store.put_if_absent(bytes([number % 3]), key(number), made)
             assert await store.find([key(number)]) is not None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import generate_latest
 
-from gateway.shell.telemetry.metrics import MAX_MODELS, OTHER, Metrics, QuickHistogram
+from gateway.shell.telemetry.metrics import MAX_MODELS, OTHER, Metrics
+from gateway.shell.telemetry.quick import QuickCounter, QuickHistogram
 
 BUCKETS = (-1.0, 0.0, 0.5, 1.0, 5.0)
 
@@ -21,6 +22,20 @@ def test_the_quick_histogram_is_the_library_s(amounts: list[float]) -> None:
         child = kind("h", "Help.", ["a"], buckets=BUCKETS, registry=registry).labels("x")
         for amount in amounts:
             child.observe(amount)
+        expositions.append(generate_latest(registry))
+
+    assert _without_created(expositions[0]) == _without_created(expositions[1])
+
+
+@given(st.lists(st.floats(0, 1e9, width=32), max_size=20))
+def test_the_quick_counter_is_the_library_s(amounts: list[float]) -> None:
+    """Whatever is added, the exposition is the same."""
+    expositions = []
+    for kind in (Counter, QuickCounter):
+        registry = CollectorRegistry()
+        child = kind("c", "Help.", ["a"], registry=registry).labels("x")
+        for amount in amounts:
+            child.inc(amount)
         expositions.append(generate_latest(registry))
 
     assert _without_created(expositions[0]) == _without_created(expositions[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -31,6 +32,7 @@ CUT_OFF = fail(200, {"choices": [{"message": {"content": "half a br"}, "finish_r
 @pytest.fixture
 async def server() -> AsyncIterator[FakeOpenAI]:
     async with FakeOpenAI() as fake:
+        fake.summary = lambda _: json.dumps({"facts": ["The host is db-7.internal."]})
         yield fake
 
 
@@ -125,6 +127,39 @@ async def test_what_will_not_pass_is_not_tried_again(
     assert summarizer.calls == 1
 
 
+async def test_an_endpoint_without_schemas_is_asked_without(server: FakeOpenAI, upstream: HttpUpstream) -> None:
+    """A 400 about response_format is no failure, costs no retry, and is learned."""
+    refusal = fail(400, {"error": {"message": "response_format is not supported", "type": "invalid_request_error"}})
+    server.script.append(refusal)
+    summarizer, route = summarizer_at(None, upstream), route_of(base_url=server.base_url)
+    texts = [await write(summarizer, route), await write(summarizer, route)]
+
+    assert all("db-7.internal" in text for text in texts)
+    assert ["response_format" in asked.json() for asked in server.requests] == [True, False, False]
+    assert summarizer.failures == 0
+
+
+async def test_after_many_failures_nobody_is_asked_for_a_while(server: FakeOpenAI, upstream: HttpUpstream) -> None:
+    """Five failures in a row, whatever they are, and folds are extractive at once."""
+    server.script.extend(fail(500) for _ in range(4))
+    server.script.append(EMPTY)
+    summarizer, route = summarizer_at(None, upstream), route_of(base_url=server.base_url)
+    texts = [await write(summarizer, route) for _ in range(4)]
+
+    assert texts == [""] * 4
+    assert summarizer.is_off
+    assert len(server.requests) == 5
+
+
+async def test_what_summaries_cost_is_counted(server: FakeOpenAI, upstream: HttpUpstream) -> None:
+    """Their tokens, as the endpoint reports them."""
+    summarizer = summarizer_at(None, upstream)
+    await write(summarizer, route_of(base_url=server.base_url))
+
+    assert summarizer.prompt_tokens > 0
+    assert summarizer.completion_tokens > 0
+
+
 async def test_it_gives_up_after_its_retries(server: FakeOpenAI, upstream: HttpUpstream) -> None:
     server.script.extend(fail(500) for _ in range(9))
     summarizer = summarizer_at(None, upstream)
@@ -190,6 +225,6 @@ async def test_a_fold_with_a_hanging_endpoint_ends_in_time(server: FakeOpenAI, u
     hanging.release.set()
     await tasks.drain(5)
 
-    better = await store.find_better(b"k")
+    better = await store.find_waiting([b"k"])
     assert better is not None
     assert better.level is Level.BRIEF

@@ -147,7 +147,7 @@ def test_the_brief_stands_where_the_folded_messages_stood() -> None:
     messages = sent.shown
 
     assert messages[:2] == chat_of(10)[:2]
-    assert messages[2]["content"].startswith("<running_brief>\nRecord of the first ")
+    assert messages[2]["content"].startswith("<running_brief>\nRecord of earlier messages ")
     assert messages[3:] == chat_of(10)[-len(messages[3:]) :]
 
 
@@ -306,8 +306,67 @@ def test_a_brief_that_is_no_gain_is_left_alone() -> None:
     undone = run(world.send(large))
 
     assert folded.brief.covers > 5
-    assert folded.brief.tokens > 200
+    assert folded.brief.tokens > 100
     assert undone.forwarded == undone.body
+
+
+def test_past_the_soft_threshold_the_next_brief_is_made_ahead_of_need() -> None:
+    """What still fits goes as it is; the overflow that comes finds its brief ready, and asks nobody."""
+    summarizer = FakeSummarizer()
+    world = World(budget_of(1400), summarizer=summarizer, soft_ratio=0.8)
+
+    async def two_turns() -> tuple[Sent, int, Sent, Sent]:
+        before = await world.send(chat_of(6))
+        await world.tasks.drain(5)
+        jobs = len(summarizer.jobs)
+        over = await world.send(chat_of(7))
+        return before, jobs, over, await world.send(chat_of(7))
+
+    before, jobs, over, again = run(two_turns())
+
+    assert before.forwarded == before.body
+    assert (before.receipt.brief, jobs) == (None, 1)
+    assert over.receipt.has_overflowed
+    assert over.receipt.is_new_brief
+    assert over.brief.level is Level.BRIEF
+    assert len(summarizer.jobs) == 1
+    assert again.forwarded == over.forwarded
+
+
+def test_a_brief_made_ahead_is_not_made_twice() -> None:
+    """While one waits, or is being made, further requests past the threshold make no other."""
+    summarizer = StuckSummarizer()
+    world = World(budget_of(1400), summarizer=summarizer, soft_ratio=0.5)
+
+    async def turns() -> None:
+        await world.send(chat_of(4))
+        await world.send(chat_of(5))
+        while not summarizer.jobs:
+            await asyncio.sleep(0)
+        summarizer.release.set()
+        await world.tasks.drain(5)
+        await world.send(chat_of(5))
+        await world.tasks.drain(5)
+
+    run(turns())
+
+    assert len(summarizer.jobs) == 1
+
+
+def test_an_edited_history_does_not_meet_a_brief_made_ahead() -> None:
+    """It is keyed by what it covers, like any other."""
+    world = World(budget_of(1400), soft_ratio=0.5)
+    edited = [*chat_of(7)[:1], ask("Something else entirely. " * 8), *chat_of(7)[2:]]
+
+    async def turns() -> Sent:
+        await world.send(chat_of(4))
+        await world.tasks.drain(5)
+        return await world.send(edited)
+
+    sent = run(turns())
+
+    assert sent.brief.covers > 0
+    assert "Question 0" not in sent.brief.body
 
 
 def test_clients_never_share() -> None:

@@ -65,14 +65,16 @@ def send_all(world: World, session: Sequence[Sequence[Message]]) -> list[Sent]:
     return [run(world.send(messages, tools=TOOLS)) for messages in session]
 
 
-def _world(budget: Budget, rule: Callable[[str], int], answer: Callable[..., str] | None, ratio: float) -> World:
+def _world(
+    budget: Budget, rule: Callable[[str], int], answer: Callable[..., str] | None, ratio: float, soft: float
+) -> World:
     summarizer = FakeSummarizer(answer) if answer else None
-    return World(budget, rule=rule, summarizer=summarizer, target_ratio=ratio)
+    return World(budget, rule=rule, summarizer=summarizer, target_ratio=ratio, soft_ratio=soft)
 
 
 rules = st.sampled_from([per_four_chars, per_word, lumpy])
 answers = st.sampled_from([None, None, told_turns, told_turns, nothing, too_long, failing])
-worlds = st.builds(_world, budgets, rules, answers, st.sampled_from([0.3, 0.5, 0.9]))
+worlds = st.builds(_world, budgets, rules, answers, st.sampled_from([0.3, 0.5, 0.9]), st.sampled_from([0.7, 1.0]))
 strict_or_open = st.sampled_from([Roles.OPEN, Roles.STRICT])
 
 
@@ -192,7 +194,7 @@ def assert_quotes_are_the_users(sent: Sent) -> None:
 def assert_only_known_changes(sent: Sent) -> None:
     """Beside the client's own messages, in order, there are at most one brief and shortened tool results."""
     brief = sent.receipt.brief
-    text = render_brief(brief.covers, brief.ledger, brief.body) if brief else None
+    text = render_brief(brief.segments) if brief else None
     others = [raw for raw in sent.raws if text is None or json.loads(raw) != {"role": "user", "content": text}]
     assert len(sent.raws) - len(others) == (brief is not None)
     rest = iter(raw_messages(sent.body))
@@ -237,7 +239,7 @@ MORE: list[Message] = [{"role": "assistant", "content": "ok"}, {"role": "user", 
 def assert_next_only_grows(world: World, sent: Sent) -> None:
     """An answer and one more question, where they fit, stand after exactly what was forwarded before."""
     brief = sent.receipt.brief
-    stored = [applied for _, applied in world.store._applied.values()]
+    stored = [entry.applied for entry in world.store._entries.values()]
     if brief is None or brief not in stored or sent.receipt.level is Level.TRIMMED:
         return
     users = [number for number, message in enumerate(foldable(sent.messages), 1) if message["role"] == "user"]
@@ -277,6 +279,9 @@ def assert_tells_of_its_own(sent: Sent) -> None:
             turn = covered[int(anchored[1])]
             assert turn.role == anchored[2]
             assert line[anchored.end() :] in turn.text
+        elif line.startswith("Also mentioned: "):
+            for value in line.removeprefix("Also mentioned: ").split("; "):
+                assert any(value in turn.text for turn in covered.values())
         else:
             assert "a summary that knows no measure" in line
 

@@ -55,6 +55,19 @@ class Budget:
         """What the prompt may take when the answer may take this much; below 1 when nothing is left."""
         return self.max_total_tokens - completion_tokens
 
+    def lowered_to(self, max_total_tokens: int) -> Budget:
+        """The same shares of a smaller whole."""
+        share = max_total_tokens / self.max_total_tokens
+        return Budget(
+            max_total_tokens,
+            int(self.system_tokens * share),
+            int(self.running_brief_tokens * share),
+            int(self.recent_tokens * share),
+            int(self.retrieved_tokens * share),
+            int(self.completion_tokens * share),
+            self.on_unfittable,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetTable:

@@ -17,7 +17,7 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -119,7 +119,7 @@ def _plan_with_pins(
     def tokens_kept(covers: int) -> int:
         return always + outline.tokens_after[covers] + sum(outline.tokens_of(pin) for pin in pins if pin <= covers)
 
-    places = outline.boundaries[bisect_right(outline.boundaries, covered) :] or [covered]
+    places = outline.boundaries_after(covered) or [covered]
     deepest = places[-1]
     brief_tokens, target = _shares(limits, tokens_kept(deepest), _trimmable_tokens(outline, deepest))
     # What is kept shrinks with every unit folded: the first place that meets the target keeps the most.

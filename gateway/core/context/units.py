@@ -13,6 +13,7 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -68,6 +69,10 @@ class Outline:
     boundaries: Sequence[int]
     first_user: int | None
     last_user: int | None
+
+    def boundaries_after(self, covered: int) -> Sequence[int]:
+        """The boundaries that fold more than so many messages."""
+        return self.boundaries[bisect_right(self.boundaries, covered) :]
 
     def tokens_of(self, number: int) -> int:
         """Tokens of one foldable message."""

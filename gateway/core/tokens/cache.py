@@ -11,7 +11,7 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -22,17 +22,37 @@ class TwoGenerationCache(Generic[V]):
 
     Args:
         max_bytes: bound of both generations together.
-        entry_bytes: estimated size of one entry with its key.
+        entry_bytes: estimated size of one entry with its key and its places in a dictionary.
+        extra_bytes: what a value takes beside, for values that can be of any size; computed when one is put.
     """
 
-    __slots__ = ("_max_young", "_old", "_young", "hits", "misses")
+    __slots__ = (
+        "_entry_bytes",
+        "_extra_bytes",
+        "_max_young_bytes",
+        "_old",
+        "_old_bytes",
+        "_young",
+        "_young_bytes",
+        "hits",
+        "misses",
+    )
 
-    def __init__(self, max_bytes: int, entry_bytes: int) -> None:
-        self._max_young = max_bytes // (2 * entry_bytes)
+    def __init__(self, max_bytes: int, entry_bytes: int, extra_bytes: Callable[[V], int] | None = None) -> None:
+        self._max_young_bytes = max_bytes // 2
+        self._entry_bytes = entry_bytes
+        self._extra_bytes = extra_bytes
         self._young: dict[bytes, V] = {}
         self._old: dict[bytes, V] = {}
+        self._young_bytes = 0
+        self._old_bytes = 0
         self.hits = 0
         self.misses = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds now, by its own estimate; an entry that moved to the young generation counts twice."""
+        return self._young_bytes + self._old_bytes
 
     def get(self, key: bytes) -> V | None:
         """The value, or None."""
@@ -59,12 +79,23 @@ class TwoGenerationCache(Generic[V]):
         return found
 
     def put(self, key: bytes, value: V) -> None:
-        """Keep a value; the eldest go when there is no room."""
-        if not self._max_young:
+        """Keep a value; the eldest go when there is no room, and one that is bigger than half of it is not kept."""
+        before = self._young.pop(key, None)
+        if before is not None:
+            self._young_bytes -= self._size(before)
+        size = self._size(value)
+        if size > self._max_young_bytes:
+            stale = self._old.pop(key, None)
+            self._old_bytes -= 0 if stale is None else self._size(stale)
             return
-        if len(self._young) >= self._max_young and key not in self._young:
+        if self._young_bytes + size > self._max_young_bytes:
             self._old, self._young = self._young, {}
+            self._old_bytes, self._young_bytes = self._young_bytes, 0
         self._young[key] = value
+        self._young_bytes += size
+
+    def _size(self, value: V) -> int:
+        return self._entry_bytes + (self._extra_bytes(value) if self._extra_bytes else 0)
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

@@ -27,7 +27,7 @@ _half_pair = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89ab
 _SPACES = frozenset((b" ", b"\t", b"\n", b"\r"))
 
 
-class Span(NamedTuple):
+class Span(msgspec.Struct, frozen=True, gc=False):
     """A value's place in a body: bytes start <= i < end; `key_start` is its key's opening quote."""
 
     key_start: int

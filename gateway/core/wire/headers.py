@@ -8,6 +8,7 @@ past the gateway.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 Headers = list[tuple[str, str]]
@@ -30,8 +31,50 @@ _REQUEST_DROPPED = _HOP_BY_HOP | {"host", "content-length", "cookie", "expect"}
 _REQUEST_METERED_DROPPED = _REQUEST_DROPPED | {"accept-encoding", "content-encoding"}
 _RESPONSE_DROPPED = _HOP_BY_HOP | {"set-cookie", "content-length", "alt-svc"}
 _CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key", "openai-organization", "openai-project"})
-_KEYED = {dropped: dropped | _CREDENTIALS for dropped in (_REQUEST_DROPPED, _REQUEST_METERED_DROPPED)}
 GATEWAY_PREFIX = "x-gateway-"
+_MAX_NAMES = 1024
+
+
+class _Fate(enum.Enum):
+    """What becomes of a header by its name."""
+
+    PASSES = enum.auto()
+    DROPPED = enum.auto()
+    LISTS_OTHERS = enum.auto()
+    NAMES_REQUEST = enum.auto()
+
+
+class _Fates(dict[str, _Fate]):
+    """Fates by name as spelled, decided once: clients use few names, and a decision a header is a decision a request.
+
+    Args:
+        dropped: lower-case names that do not cross.
+    """
+
+    def __init__(self, dropped: frozenset[str]) -> None:
+        super().__init__()
+        self._dropped = dropped
+
+    def __missing__(self, name: str) -> _Fate:
+        lower = name.lower()
+        fate = _Fate.PASSES
+        if lower == "connection":
+            fate = _Fate.LISTS_OTHERS
+        elif lower in self._dropped or lower.startswith(GATEWAY_PREFIX):
+            fate = _Fate.DROPPED
+        elif lower == "x-request-id":
+            fate = _Fate.NAMES_REQUEST
+        if len(self) < _MAX_NAMES:
+            self[name] = fate
+        return fate
+
+
+_REQUEST = {
+    (is_metered, has_key): _Fates(dropped | _CREDENTIALS if has_key else dropped)
+    for is_metered, dropped in ((True, _REQUEST_METERED_DROPPED), (False, _REQUEST_DROPPED))
+    for has_key in (True, False)
+}
+_RESPONSE = _Fates(_RESPONSE_DROPPED)
 
 
 def forwardable_request_headers(
@@ -45,43 +88,43 @@ def forwardable_request_headers(
         upstream_key: the upstream's own key, which replaces the client's credentials; "" lets them pass.
         request_id: sent on as `x-request-id` unless the client named its own.
     """
-    dropped = _REQUEST_METERED_DROPPED if is_metered else _REQUEST_DROPPED
-    if upstream_key:
-        dropped = _KEYED[dropped]
-    sent, lowered = _forwarded(headers, dropped)
+    sent, is_named = _forwarded(headers, _REQUEST[is_metered, bool(upstream_key)])
     if upstream_key:
         sent.append(("Authorization", f"Bearer {upstream_key}"))
     if is_metered:
         sent.append(("Accept-Encoding", "identity"))
-    if "x-request-id" not in lowered or header_of(sent, "x-request-id") is None:
+    if not is_named:
         sent.append(("x-request-id", request_id))
     return sent
 
 
 def forwardable_response_headers(headers: Sequence[tuple[str, str]]) -> Headers:
     """The upstream's headers as the client may see them; the length is the http shell's to say."""
-    return _forwarded(headers, _RESPONSE_DROPPED)[0]
+    return _forwarded(headers, _RESPONSE)[0]
 
 
-def _forwarded(headers: Sequence[tuple[str, str]], dropped: frozenset[str]) -> tuple[Headers, list[str]]:
-    """What crosses, and the lower-case names of all that came."""
-    lowered = [name.lower() for name, _ in headers]
-    if "connection" in lowered:
-        dropped = _with_listed(dropped, headers, lowered)
+def _forwarded(headers: Sequence[tuple[str, str]], fates: _Fates) -> tuple[Headers, bool]:
+    """What crosses, and whether a request id is among it."""
+    found = [fates[name] for name, _ in headers]
+    listed = _listed(headers) if _Fate.LISTS_OTHERS in found else frozenset()
     kept = [
         pair
-        for pair, lower in zip(headers, lowered, strict=True)
-        if lower not in dropped and not lower.startswith(GATEWAY_PREFIX)
+        for pair, fate in zip(headers, found, strict=True)
+        if fate is _Fate.PASSES or fate is _Fate.NAMES_REQUEST
+        if not listed or pair[0].lower() not in listed
     ]
-    return kept, lowered
+    return kept, _Fate.NAMES_REQUEST in found and "x-request-id" not in listed
 
 
-def _with_listed(dropped: frozenset[str], headers: Sequence[tuple[str, str]], lowered: Sequence[str]) -> frozenset[str]:
-    values = [value for (_, value), lower in zip(headers, lowered, strict=True) if lower == "connection"]
-    listed = {word.strip().lower() for value in values for word in value.split(",")}
-    return dropped if listed <= dropped else dropped | listed
+def _listed(headers: Sequence[tuple[str, str]]) -> frozenset[str]:
+    """The names that `Connection` takes off on this hop."""
+    values = [value for name, value in headers if name.lower() == "connection"]
+    return frozenset(word.strip().lower() for value in values for word in value.split(",")) - {""}
 
 
-def header_of(headers: Headers, name: str) -> str | None:
+def header_of(headers: Sequence[tuple[str, str]], name: str) -> str | None:
     """The first header of this name (lower case), or None."""
-    return next((value for key, value in headers if key.lower() == name), None)
+    for key, value in headers:
+        if key.lower() == name:
+            return value
+    return None

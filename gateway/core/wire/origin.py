@@ -29,7 +29,7 @@ def decide_origin(origin: str | None, host: str | None, rules: OriginRules) -> R
             "origin_not_allowed",
             f"Requests from the web page {origin[:200]!r} are refused; server.allowed_origins lists who may call.",
         )
-    if rules.is_loopback and host is not None and not is_loopback_host(host_of(host)):
+    if rules.is_loopback and host is not None and not is_loopback_authority(host):
         return Refusal(
             403,
             "host_not_allowed",
@@ -46,6 +46,11 @@ def host_of(authority: str) -> str:
 
 
 @lru_cache(maxsize=1024)
+def is_loopback_authority(authority: str) -> bool:
+    """Whether a Host header can only mean this machine."""
+    return is_loopback_host(host_of(authority))
+
+
 def is_loopback_host(host: str) -> bool:
     """Whether a host name or address can only mean this machine."""
     name = host.lower().rstrip(".")

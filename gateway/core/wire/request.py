@@ -122,6 +122,8 @@ _MODEL_CHARS_MAX = 256
 _INTEGER_MAX = 2**31 - 1
 """Of token limits and `n`: what stores and counters downstream can multiply safely."""
 _OPTION_BRACKETS_MAX = 64
+_SCAN_TWICE_BYTES = 4_096
+"""Up to this size a second scan costs less than what avoids it."""
 _DIGITS_SHOWN = 20
 _repeated_slashes = re.compile(r"/{2,}")
 
@@ -141,7 +143,10 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         request_spans(body)  # what is no JSON object at all is refused as that
         raise (_wrong_field(error) if isinstance(error, msgspec.ValidationError) else not_json(error, body)) from None
-    spans = (isinstance(found, _Chat) and _spans_around(body, found.messages)) or request_spans(body)
+    spans = None
+    if isinstance(found, _Chat) and len(body) > _SCAN_TWICE_BYTES:
+        spans = _spans_around(body, found.messages)
+    spans = spans or request_spans(body)
     if len(found.model) > _MODEL_CHARS_MAX or not (found.model or endpoint is Endpoint.RESPONSES):
         message = f"`model` must be 1 to {_MODEL_CHARS_MAX} characters long, found {len(found.model)}."
         raise invalid_request(message, param="model", code="invalid_value")

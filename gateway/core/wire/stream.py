@@ -14,34 +14,18 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from gateway.core.wire.body import AmbiguousObject, Edit, cut_field, object_spans
+from gateway.core.wire.generated import Generated
+from gateway.core.wire.pieces import Choice, gather_choice, gather_delta
 from gateway.core.wire.sse import EventSplitter, parse_event, raw_position
 from gateway.core.wire.usage import Usage, read_usage, read_usage_below
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """An incomplete event larger than this is passed on unseen, so that memory stays bounded."""
-
-
-class _Delta(msgspec.Struct):
-    content: Any = None
-    refusal: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
-
-
-class _Choice(msgspec.Struct):
-    index: Any = 0
-    delta: _Delta | None = None
-    text: Any = None
-    finish_reason: Any = None
-    usage: Any = None
 
 
 class _Response(msgspec.Struct):
@@ -52,10 +36,10 @@ class _Item(msgspec.Struct):
     name: Any = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     """One event of a chat, legacy or Responses stream; only the fields that are read, of whatever type they are."""
 
-    choices: list[_Choice] | None = None
+    choices: list[Choice] | None = None
     usage: Any = msgspec.UNSET
     x_groq: Any = None
     error: Any = None
@@ -68,6 +52,8 @@ class _Chunk(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
+_SHORT_BYTES = 64
+"""No event longer than this is looked at for the end mark."""
 _ENVELOPE = frozenset(
     {"id", "object", "created", "model", "service_tier", "system_fingerprint", "obfuscation", "choices", "usage"}
 )
@@ -87,6 +73,11 @@ class StreamObserver:
 
     Args:
         cuts_usage: take out what only the gateway asked for.
+
+    Attributes:
+        generated: all that the client could see: text, refusals, reasoning, tool calls.
+        usage: as the upstream said it last.
+        has_error: the stream said that it failed.
     """
 
     __slots__ = (
@@ -94,9 +85,9 @@ class StreamObserver:
         "_finished",
         "_has_end_mark",
         "_is_oversized",
-        "_pieces",
         "_splitter",
         "_started",
+        "generated",
         "has_error",
         "usage",
     )
@@ -105,7 +96,7 @@ class StreamObserver:
         self._cuts_usage = cuts_usage
         self._splitter = EventSplitter()
         self._is_oversized = False
-        self._pieces: list[str] = []
+        self.generated = Generated()
         self._started: set[int] = set()
         self._finished: set[int] = set()
         self._has_end_mark = False
@@ -137,10 +128,6 @@ class StreamObserver:
             return b""
         return seen if is_whole else rest
 
-    def visible_text(self) -> str:
-        """Everything generated that the client could see: text, refusals, reasoning, tool calls."""
-        return "".join(self._pieces)
-
     def _observe(self, raw: bytes) -> bytes:
         if self._is_oversized:
             self._is_oversized = False  # these bytes end the event whose head was passed on
@@ -149,7 +136,7 @@ class StreamObserver:
         if event is None:
             return raw
         data = event.data
-        if data.strip() == b"[DONE]":
+        if len(data) < _SHORT_BYTES and data.strip() == b"[DONE]":
             self._has_end_mark = True
             return raw
         try:
@@ -157,48 +144,48 @@ class StreamObserver:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return raw
         self._learn(chunk, event.name)
-        if not self._cuts_usage:
-            return raw
-        return _without_usage(raw, data, chunk)
+        return _without_usage(raw, data, chunk) if self._cuts_usage and chunk.usage is not msgspec.UNSET else raw
 
     def _learn(self, chunk: _Chunk, name: str) -> None:
-        for choice in chunk.choices or ():
-            self._read_choice(choice)
+        if chunk.choices:
+            for choice in chunk.choices:
+                self._read_choice(choice)
         if chunk.usage or chunk.x_groq or chunk.response:
             below_response = read_usage(chunk.response.usage) if chunk.response else None
             self.usage = read_usage(chunk.usage) or read_usage_below(chunk.x_groq) or below_response or self.usage
         kind = chunk.type if isinstance(chunk.type, str) else name
-        self.has_error = self.has_error or bool(chunk.error)
+        if chunk.error:
+            self.has_error = True
         if kind != "message":
             self._read_typed(chunk, kind)
 
     def _read_typed(self, chunk: _Chunk, kind: str) -> None:
         """What the Responses endpoint says by the type of an event."""
-        if kind in _RESPONSES_ENDS:
+        delta = chunk.delta
+        if delta.__class__ is str and kind.endswith(".delta"):
+            if delta and not kind.endswith("audio.delta"):
+                self.generated.add(kind, delta)  # items of one kind come one after another
+        elif kind in _RESPONSES_ENDS:
             self._has_end_mark = True
             self.has_error = self.has_error or kind in ("error", "response.failed")
         elif kind == "response.output_item.added" and chunk.item and isinstance(chunk.item.name, str):
-            self._pieces.append(chunk.item.name)
-        elif kind.endswith(".delta") and isinstance(chunk.delta, str) and not kind.endswith("audio.delta"):
-            self._pieces.append(chunk.delta)
+            calls = self.generated.calls
+            calls[0] += 1
+            self.generated.add((kind, calls[0]), chunk.item.name)
 
-    def _read_choice(self, choice: _Choice) -> None:
-        index = choice.index if isinstance(choice.index, int) else 0
+    def _read_choice(self, choice: Choice) -> None:
+        index = choice.index
+        if index.__class__ is not int:
+            index = 0
         self._started.add(index)
         if choice.finish_reason:
             self._finished.add(index)
         if choice.usage:
             self.usage = read_usage(choice.usage) or self.usage
-        if choice.text:
-            self._pieces += _texts_of(choice.text)
-        delta = choice.delta
-        if delta is None:
-            return
-        for text in (delta.content, delta.refusal, delta.reasoning_content or delta.reasoning):
-            if text:
-                self._pieces += _texts_of(text)
-        if delta.tool_calls or delta.function_call:
-            self._pieces += _call_texts(delta)
+        if choice.delta is not None:
+            gather_delta(self.generated, index, choice.delta)
+        elif choice.text or choice.message:
+            gather_choice(self.generated, choice)
 
 
 def _read_chunk(data: bytes) -> _Chunk:
@@ -208,29 +195,6 @@ def _read_chunk(data: bytes) -> _Chunk:
     except msgspec.ValidationError:
         values = _decode_object(data)
         return _Chunk(**{key: values[key] for key in ("usage", "x_groq", "error", "type") if key in values})
-
-
-def _texts_of(content: Any) -> Iterator[str]:
-    """A text, or the texts of content parts (Mistral streams its thinking as parts within a part)."""
-    if isinstance(content, str):
-        yield content
-        return
-    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    for part in parts:
-        thinking = part.get("thinking")
-        inner = [one for one in thinking if isinstance(one, dict)] if isinstance(thinking, list) else []
-        for text in (part.get("text"), thinking, *(one.get("text") for one in inner)):
-            if isinstance(text, str):
-                yield text
-
-
-def _call_texts(delta: _Delta) -> Iterator[str]:
-    calls = [call for call in delta.tool_calls if isinstance(call, dict)] if isinstance(delta.tool_calls, list) else []
-    for function in (delta.function_call, *(call.get("function") or call.get("custom") for call in calls)):
-        if isinstance(function, dict):
-            for key in ("name", "arguments", "input"):
-                if isinstance(text := function.get(key), str):
-                    yield text
 
 
 def _decide_cut(data: bytes, chunk: _Chunk) -> _Cut:

@@ -2,7 +2,8 @@
 
 Chat and legacy completions say `prompt_tokens` / `completion_tokens`; Responses says `input_tokens` /
 `output_tokens` inside its `response` object; Groq also writes `x_groq.usage`, Moonshot `choices[0].usage`. Cached
-prompt tokens stand in `prompt_tokens_details` or `input_tokens_details`.
+prompt tokens stand in `prompt_tokens_details` or `input_tokens_details`. Anthropic's `input_tokens` leaves out what was
+read from its cache or written to it, which stands beside it and is part of the prompt.
 Source: recorded answers of these providers (2025 to 2026).
 
 Invariants, each with a test of its own:
@@ -41,6 +42,9 @@ def read_usage(wire: object) -> Usage | None:
         return None
     details = wire.get("prompt_tokens_details") or wire.get("input_tokens_details")
     cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
+    if "prompt_tokens" not in wire and cached is None:
+        cached = _count(wire, "cache_read_input_tokens")
+        prompt += (cached or 0) + (_count(wire, "cache_creation_input_tokens") or 0)
     return Usage(prompt, _count(wire, "completion_tokens", "output_tokens") or 0, cached or 0)
 
 
@@ -58,16 +62,42 @@ def _count(wire: dict[str, Any], *names: str) -> int | None:
     return None
 
 
+class _Details(msgspec.Struct):
+    cached_tokens: int = 0
+
+
+class _Billed(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _UsualAnswer(msgspec.Struct):
+    """What OpenAI writes; read without a detour through dictionaries."""
+
+    usage: _Billed
+
+
 class _Answer(msgspec.Struct):
     usage: Any = None
     x_groq: Any = None
 
 
+_decode_usual = msgspec.json.Decoder(_UsualAnswer).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def usage_of_answer(body: bytes) -> Usage | None:
     """The usage of a whole JSON answer, or None if it holds none that can be read."""
+    try:
+        billed = _decode_usual(body).usage
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _odd_usage(body)
+    cached = billed.prompt_tokens_details.cached_tokens if billed.prompt_tokens_details else 0
+    return Usage(max(billed.prompt_tokens, 0), max(billed.completion_tokens, 0), max(cached, 0))
+
+
+def _odd_usage(body: bytes) -> Usage | None:
     try:
         answer = _decode_answer(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

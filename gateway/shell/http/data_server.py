@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import unquote
 
 from aiohttp import hdrs, web
@@ -78,9 +79,9 @@ class DataPort:
 
 
 def _finished(outbound: HttpOutbound) -> web.StreamResponse:
-    if outbound.response is None:  # the pipeline always answers; without an answer there is nothing to send
+    if not outbound.has_started:  # the pipeline always answers; without an answer there is nothing to keep alive
         raise asyncio.CancelledError
-    return outbound.response
+    return cast("web.StreamResponse", outbound)  # as far as aiohttp looks
 
 
 def decide_upgrade(protocol: str | None) -> Refusal | None:

@@ -2,7 +2,7 @@
 
 Invariants, each with a test of its own:
   1. What is held never exceeds `max_bytes`, except that the newest brief is always held.
-  2. What was applied first for a key stays applied; a better brief never takes its place, and goes when it goes.
+  2. What was applied first for a key stays applied; one that waits never takes its place, and goes when it goes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,21 @@ from __future__ import annotations
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.core.context.brief import Brief
 
 _ENTRY_OVERHEAD_BYTES = 600
 _QUOTE_OVERHEAD_BYTES = 100
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one prefix."""
+
+    scope: bytes
+    applied: Brief | None = None
+    waiting: Brief | None = None
 
 
 class MemoryBriefStore:
@@ -26,8 +36,7 @@ class MemoryBriefStore:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._applied: OrderedDict[bytes, tuple[bytes, Brief]] = OrderedDict()
-        self._better: dict[bytes, Brief] = {}
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._scopes: Counter[bytes] = Counter()
         self.held_bytes = 0
         self.hits = 0
@@ -40,53 +49,64 @@ class MemoryBriefStore:
 
     async def find(self, chain: Sequence[bytes]) -> Brief | None:
         for key in reversed(chain):
-            found = self._applied.get(key)
-            if found is not None:
-                self._applied.move_to_end(key)
+            entry = self._entries.get(key)
+            if entry is not None and entry.applied is not None:
+                self._entries.move_to_end(key)
                 self.hits += 1
-                return found[1]
+                return entry.applied
         self.misses += 1
         return None
 
     async def put_if_absent(self, scope: bytes, key: bytes, brief: Brief) -> Brief:
-        present = self._applied.get(key)
-        if present is not None:
-            self._applied.move_to_end(key)
-            return present[1]
-        self._applied[key] = (scope, brief)
+        entry = self._entry_of(scope, key)
+        if entry.applied is not None:
+            return entry.applied
+        entry.applied = brief
         self._scopes[scope] += 1
-        self._took(brief)
+        if entry.waiting is brief:
+            entry.waiting = None
+        else:
+            self._took(brief)
         return brief
 
-    async def find_better(self, key: bytes) -> Brief | None:
-        return self._better.get(key)
+    async def find_waiting(self, chain: Sequence[bytes]) -> Brief | None:
+        for key in reversed(chain):
+            entry = self._entries.get(key)
+            if entry is not None and entry.waiting is not None:
+                self._entries.move_to_end(key)
+                return entry.waiting
+        return None
 
-    async def put_better(self, key: bytes, brief: Brief) -> None:
-        if key in self._applied and key not in self._better:
-            self._better[key] = brief
-            self._applied.move_to_end(key)
+    async def put_waiting(self, scope: bytes, key: bytes, brief: Brief) -> None:
+        entry = self._entry_of(scope, key)
+        if entry.waiting is None:
+            entry.waiting = brief
             self._took(brief)
 
     def __len__(self) -> int:
-        return len(self._applied)
+        return len(self._entries)
+
+    def _entry_of(self, scope: bytes, key: bytes) -> _Entry:
+        entry = self._entries.setdefault(key, _Entry(scope))
+        self._entries.move_to_end(key)
+        return entry
 
     def _took(self, brief: Brief) -> None:
         self.held_bytes += _size_of(brief)
         self.writes += 1
         self.newest = brief
-        while self.held_bytes > self._max_bytes and len(self._applied) > 1:
+        while self.held_bytes > self._max_bytes and len(self._entries) > 1:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        key, (scope, brief) = self._applied.popitem(last=False)
-        self.held_bytes -= _size_of(brief)
-        if better := self._better.pop(key, None):
-            self.held_bytes -= _size_of(better)
-        self._scopes[scope] -= 1
-        if not self._scopes[scope]:
-            del self._scopes[scope]
+        _, entry = self._entries.popitem(last=False)
+        self.held_bytes -= sum(_size_of(brief) for brief in (entry.applied, entry.waiting) if brief is not None)
+        if entry.applied is not None:
+            self._scopes[entry.scope] -= 1
+            if not self._scopes[entry.scope]:
+                del self._scopes[entry.scope]
 
 
 def _size_of(brief: Brief) -> int:
-    texts = (brief.body, *(quote.text for quote in brief.ledger))
+    texts = [*(segment.body for segment in brief.segments), *(quote.text for quote in brief.ledger)]
     return _ENTRY_OVERHEAD_BYTES + sum(_QUOTE_OVERHEAD_BYTES + sys.getsizeof(text) for text in texts)

@@ -5,11 +5,9 @@ Label sets are closed: a model that no upstream ever answered for, or the hundre
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
@@ -17,6 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from gateway.core.context.brief import Level
+from gateway.shell.telemetry.quick import Labelled, QuickCounter, QuickHistogram
 
 _TOKEN_BUCKETS = (64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 524288, 1048576)
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
@@ -42,30 +41,6 @@ MAX_MODELS = 100
 OTHER = "other"
 
 
-class QuickHistogram(Histogram):
-    """prometheus_client's histogram, with the bucket found by bisection instead of one by one; no exemplars."""
-
-    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
-        self._sum.inc(amount)
-        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
-
-
-C = TypeVar("C", Counter, QuickHistogram)
-
-
-class Labelled(dict[tuple[str, ...], C]):
-    """A metric's children by label values, so that a known one costs one look-up."""
-
-    def __init__(self, metric: C) -> None:
-        super().__init__()
-        self._metric: C = metric
-
-    def __missing__(self, labels: tuple[str, ...]) -> C:
-        child: C = self._metric.labels(*labels)
-        self[labels] = child
-        return child
-
-
 class Metrics:
     """Every metric of the gateway; `recorder` writes those of requests."""
 
@@ -82,7 +57,7 @@ class Metrics:
 
     def _make_gateway_family(self, registry: CollectorRegistry) -> None:
         self.requests = Labelled(
-            Counter(
+            QuickCounter(
                 "gateway_requests",
                 "Requests by endpoint, requested model, answering upstream and HTTP status.",
                 ["endpoint", "model", "upstream", "status"],
@@ -98,7 +73,9 @@ class Metrics:
                 registry=registry,
             )
         )
-        self.in_flight = Gauge("gateway_requests_in_flight", "Requests being handled.", registry=registry)
+        self.in_flight = 0
+        in_flight = Gauge("gateway_requests_in_flight", "Requests being handled.", registry=registry)
+        in_flight.set_function(lambda: self.in_flight)
         self.overhead = Labelled(
             QuickHistogram(
                 "gateway_overhead_seconds",
@@ -120,7 +97,7 @@ class Metrics:
 
     def _make_billing_family(self, registry: CollectorRegistry) -> None:
         self.tokens = Labelled(
-            Counter(
+            QuickCounter(
                 "gateway_tokens",
                 "Tokens billed, by direction (prompt, completion).",
                 ["direction", "model", "client_id"],
@@ -128,20 +105,20 @@ class Metrics:
             )
         )
         self.cached_tokens = Labelled(
-            Counter(
+            QuickCounter(
                 "prompt_cache_tokens",
                 "Prompt tokens that upstreams served from their cache.",
                 ["model"],
                 registry=registry,
             )
         )
-        self.estimated_bills = Counter(
+        self.estimated_bills = QuickCounter(
             "gateway_estimated_bills",
             "Requests billed by estimate, for want of reported usage.",
             registry=registry,
         )
         self.retries = Labelled(
-            Counter(
+            QuickCounter(
                 "upstream_retries",
                 "Calls to upstreams beyond a request's first.",
                 ["upstream"],
@@ -149,10 +126,12 @@ class Metrics:
             )
         )
         self.faults = Labelled(
-            Counter("gateway_faults", "Requests that broke, by what broke.", ["kind", "upstream"], registry=registry)
+            QuickCounter(
+                "gateway_faults", "Requests that broke, by what broke.", ["kind", "upstream"], registry=registry
+            )
         )
         self.refusals = Labelled(
-            Counter(
+            QuickCounter(
                 "gateway_refusals",
                 "Requests that the gateway itself refused, by code.",
                 ["code"],
@@ -180,7 +159,7 @@ class Metrics:
             )
         )
         self.overflows = Labelled(
-            Counter(
+            QuickCounter(
                 "token_budget_overflows",
                 "Requests whose own prompt did not fit the budget.",
                 ["model"],
@@ -188,7 +167,7 @@ class Metrics:
             )
         )
         self.summarizations = Labelled(
-            Counter(
+            QuickCounter(
                 "token_budget_summarizations",
                 "New running briefs, by how they were made.",
                 ["level"],
@@ -196,7 +175,7 @@ class Metrics:
             )
         )
         self.compactions = Labelled(
-            Counter(
+            QuickCounter(
                 "compactions",
                 "Requests by how far down the ladder they went.",
                 ["level", "mode"],
@@ -206,7 +185,9 @@ class Metrics:
         for level in Level:
             self.compactions[level.value, "active"]
         self.tokens_saved = Labelled(
-            Counter("compaction_tokens_saved", "Prompt tokens that compaction spared.", ["model"], registry=registry)
+            QuickCounter(
+                "compaction_tokens_saved", "Prompt tokens that compaction spared.", ["model"], registry=registry
+            )
         )
         self.estimate_error = Labelled(
             QuickHistogram(
@@ -226,7 +207,7 @@ class Metrics:
             registry=registry,
         )
         self.reloads = Labelled(
-            Counter("gateway_config_reloads", "Configuration reloads, by result.", ["result"], registry=registry)
+            QuickCounter("gateway_config_reloads", "Configuration reloads, by result.", ["result"], registry=registry)
         )
         for result in ("applied", "refused"):
             self.reloads[(result,)]
@@ -268,6 +249,16 @@ def counter_metric(name: str, help_text: str, label: str, values: dict[str, floa
     family = CounterMetricFamily(name, help_text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)
+    return family
+
+
+def labelled_gauge_metric(
+    name: str, help_text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]
+) -> Metric:
+    """A gauge family, for `Metrics.bind`; the caller bounds how many there are."""
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
     return family
 
 

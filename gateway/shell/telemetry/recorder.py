@@ -22,10 +22,10 @@ class Recorder:
         self._metrics = metrics
 
     def started(self, exchange: Exchange) -> None:
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
 
     def settled(self, exchange: Exchange) -> None:
-        self._metrics.in_flight.dec()
+        self._metrics.in_flight -= 1
         self._observe(exchange)
         if _log.isEnabledFor(logging.INFO):
             _log.info("request", extra=access_fields(exchange))

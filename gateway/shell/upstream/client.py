@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from types import TracebackType
+from typing import Protocol
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -15,9 +18,10 @@ from gateway.core.routing.routes import Route, Timeouts
 from gateway.core.wire.headers import Headers
 from gateway.ports import UpstreamCall, UpstreamFault
 from gateway.shell.deadlines import Deadlines
+from gateway.shell.upstream.origin import MAX_FIELD_BYTES, READ_BUFFER_BYTES, Origin, read_answer
 
 _NOT_ADDED: CIMultiDict[None] = CIMultiDict({"Content-Type": None})
-_MAX_CACHED_URLS = 512
+_FAULTS = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 _WHOLE_BYTES = 262_144
 """A body up to this size is written at once; a larger one in pieces, so that the event loop is not held by it."""
 
@@ -30,25 +34,29 @@ class _PlainRequest(aiohttp.ClientRequest):
 
 
 class HttpUpstream:
-    """`ports.Upstream`; one connection pool for all upstreams."""
+    """`ports.Upstream`; one connection pool for all upstreams.
+
+    A request whose body is at hand is written whole to a connection of the pool; one that is uploaded while it
+    arrives, or is too large to be written at once, goes through aiohttp's session.
+    """
 
     def __init__(self, base_urls: dict[str, str] | None = None) -> None:
         self._builtin = base_urls or {}
-        self._urls: dict[str, URL] = {}
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._origins: dict[tuple[str, float], Origin] = {}
+        self._connector: aiohttp.TCPConnector | None = None
         self._session: aiohttp.ClientSession | None = None
         self._deadlines = Deadlines()
 
     async def __aenter__(self) -> HttpUpstream:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=30)
+        self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=30)
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             request_class=_PlainRequest,
             timeout=aiohttp.ClientTimeout(total=None),
-            read_bufsize=2**18,
-            max_field_size=32_768,
+            read_bufsize=READ_BUFFER_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
         )
         return self
 
@@ -59,48 +67,66 @@ class HttpUpstream:
             await self._session.close()
 
     async def send(self, call: UpstreamCall) -> HttpAnswer:
+        limits, body = call.route.timeouts, call.body
+        if body is not None and not isinstance(body, bytes):
+            return await self._upload(call, _Upload(body), limits.total_s)
+        if body is not None and len(body) > _WHOLE_BYTES:
+            return await self._upload(call, _Upload(_in_pieces(body)), limits.header_s)
+        deadline = asyncio.get_running_loop().time() + limits.total_s
+        connection: Connection | None = None
+        try:
+            with self._deadlines.within(limits.header_s):
+                origin = self._origin_of(call.route)
+                connection = await origin.connect()
+                origin.write(connection, call.method, call.target, call.headers, body)
+                assert connection.protocol is not None
+                message, content = await read_answer(connection.protocol)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, _FAULTS):
+                raise _fault_of(error, limits.connect_s, limits.header_s) from None
+            raise
+        return HttpAnswer(message.code, message.headers, content, connection, limits, deadline, self._deadlines)
+
+    async def _upload(self, call: UpstreamCall, upload: _Upload, wait_s: float) -> HttpAnswer:
+        """Send a body piece by piece; while it is uploaded only the deadline of the whole call holds."""
         assert self._session is not None
         limits = call.route.timeouts
         deadline = asyncio.get_running_loop().time() + limits.total_s
-        upload = _Upload(call.body) if isinstance(call.body, AsyncIterator) else None
-        headers, body = CIMultiDict(call.headers), call.body
-        if isinstance(body, bytes) and len(body) > _WHOLE_BYTES:
-            headers[hdrs.CONTENT_LENGTH] = str(len(body))
-            body = _in_pieces(body)
+        headers = CIMultiDict(call.headers)
+        if isinstance(call.body, bytes):
+            headers[hdrs.CONTENT_LENGTH] = str(len(call.body))
         request = self._session.request(
             call.method,
-            self._url_of(call.route, call.target),
+            URL(self._base_url_of(call.route) + call.target, encoded=True),
             headers=headers,
-            data=upload.chunks() if upload else body,
+            data=upload.chunks(),
             allow_redirects=False,
-            timeout=self._timeout_of(limits.connect_s),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s),
         )
-        # A body that is still being uploaded has the total deadline; only then does the head's begin.
-        wait_s = limits.total_s if upload else limits.header_s
         try:
             with self._deadlines.within(wait_s):
                 response = await request
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            if upload and upload.failure:
+        except _FAULTS as error:
+            if upload.failure:
                 raise upload.failure from None
             raise _fault_of(error, limits.connect_s, wait_s) from None
-        return HttpAnswer(response, limits, deadline, self._deadlines)
+        content = response.content
+        return HttpAnswer(response.status, response.headers, content, response, limits, deadline, self._deadlines)
 
-    def _timeout_of(self, connect_s: float) -> aiohttp.ClientTimeout:
-        found = self._timeouts.get(connect_s)
-        if found is None:
-            found = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
-            self._timeouts[connect_s] = found
-        return found
+    def _base_url_of(self, route: Route) -> str:
+        return self._builtin.get(route.base_url, route.base_url)
 
-    def _url_of(self, route: Route, target: str) -> URL:
-        text = self._builtin.get(route.base_url, route.base_url) + target
-        url = self._urls.get(text)
-        if url is None:
-            url = URL(text, encoded=True)
-            if len(self._urls) < _MAX_CACHED_URLS:
-                self._urls[text] = url
-        return url
+    def _origin_of(self, route: Route) -> Origin:
+        key = (route.base_url, route.timeouts.connect_s)
+        origin = self._origins.get(key)
+        if origin is None:
+            assert self._connector is not None
+            assert self._session is not None
+            origin = Origin(self._base_url_of(route), self._connector, self._session, route.timeouts.connect_s)
+            self._origins[key] = origin
+        return origin
 
 
 async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
@@ -138,27 +164,43 @@ def _fault_of(error: Exception, connect_s: float, wait_s: float) -> UpstreamFaul
     return UpstreamFault("protocol", f"the answer is no valid HTTP: {_said(error)}", is_retryable=False)
 
 
-class HttpAnswer:
-    """`ports.UpstreamAnswer` over an aiohttp response."""
+class _Held(Protocol):
+    """What an answer's body comes over, to be given back or cut."""
 
-    __slots__ = ("_begun", "_deadline", "_deadlines", "_has_begun", "_limits", "_response", "headers", "status")
+    def release(self) -> object: ...
+
+    def close(self) -> None: ...
+
+
+class HttpAnswer:
+    """`ports.UpstreamAnswer` over an aiohttp connection."""
+
+    __slots__ = ("_begun", "_content", "_deadline", "_deadlines", "_has_begun", "_held", "_limits", "headers", "status")
 
     def __init__(
-        self, response: aiohttp.ClientResponse, limits: Timeouts, deadline: float, deadlines: Deadlines
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        content: aiohttp.StreamReader,
+        held: _Held,
+        limits: Timeouts,
+        deadline: float,
+        deadlines: Deadlines,
     ) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers: Headers = list(response.headers.items())
+        self.status = status
+        self.headers: Headers = list(headers.items())
+        self._content = content
+        self._held = held
         self._limits = limits
         self._deadlines = deadlines
         self._deadline = deadline
-        self._begun = _arrived(response.content)
+        self._begun = _arrived(content)
         self._has_begun = bool(self._begun)
 
     async def begin(self, min_bytes: int) -> bytes:
         begun = self._begun
         size = sum(map(len, begun))
-        while size < min_bytes and (chunk := await self._next()):
+        while size < min_bytes and not self._content.at_eof() and (chunk := await self._next()):
             begun.append(chunk)
             size += len(chunk)
         return begun[0] if len(begun) == 1 else b"".join(begun)
@@ -171,7 +213,7 @@ class HttpAnswer:
 
     async def _next(self) -> bytes:
         """The next bytes; none at the end. Bytes that are here already cost no deadline."""
-        content, limits = self._response.content, self._limits
+        content, limits = self._content, self._limits
         wait_s = limits.idle_s if self._has_begun else limits.first_token_s
         try:
             chunk: bytes = content.read_nowait(-1)
@@ -194,7 +236,7 @@ class HttpAnswer:
         return UpstreamFault(kind, f"no byte for {wait_s:g} s", is_retryable=False)
 
     def close(self) -> None:
-        self._response.close() if not self._response.content.is_eof() else self._response.release()
+        self._held.release() if self._content.is_eof() else self._held.close()
 
 
 def _arrived(content: aiohttp.StreamReader) -> list[bytes]:

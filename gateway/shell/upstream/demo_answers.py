@@ -18,10 +18,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+import msgspec
+
+from gateway.core.context.summary import SECTIONS
+
 Count = Callable[[str], int]
 
 FOUND, NOTED = "From what I was given: ", "Noted: "
 NOTHING = "I find nothing about that in what I was given."
+JSON_SHARE = 0.7  # of a summary's tokens, what its lines may take: quotes and keys take the rest
+TITLES = frozenset(f"{title}:" for title in SECTIONS.values())
 SUMMARY_TOKENS = 1000  # when the request names no maximum
 SUMMARY_FILL = 0.6  # of the maximum: who asks for a summary may set something beside it
 PRIOR_SHARE = 0.75  # of that, for lines of an earlier brief
@@ -138,7 +144,7 @@ def answer(messages: Sequence[Said], count: Count, max_tokens: int | None) -> st
     if not users:
         return NOTHING
     if heads and "running brief" in heads[0].text.lower() and 1 + len(heads) == len(messages):
-        return summarise(users[0].text, count, max_tokens or SUMMARY_TOKENS)
+        return as_sections(summarise(users[0].text, count, int((max_tokens or SUMMARY_TOKENS) * JSON_SHARE)))
     last = users[-1]
     earlier = [plain(s) for m in messages if m is not last for s in split_sentences(m.text)]
     passage, request = split_request(last.text)
@@ -218,6 +224,12 @@ def summarise(text: str, count: Count, max_tokens: int) -> str:
     return render(lines, taken) or cut("Nothing to record.", count, max_tokens)
 
 
+def as_sections(summary: str) -> str:
+    """A summary as the JSON object that the gateway's summariser is asked for."""
+    lines = [line.removeprefix("- ") for line in summary.splitlines()]
+    return msgspec.json.encode({key: lines if key == "facts" else [] for key in SECTIONS}).decode()
+
+
 def render(lines: Sequence[Line], kept: Sequence[int]) -> str:
     return "\n".join(f"- {lines[i].text}" for i in sorted(kept))
 
@@ -228,6 +240,8 @@ def read_lines(text: str) -> list[Line]:
     role, in_brief = "", False
     for raw in text.splitlines():
         label = LABEL.match(raw)
+        if raw in TITLES:
+            continue
         if len(raw) < 200 and (BRIEF_HEAD.match(raw) or SECTION_HEAD.match(raw)):
             in_brief, role = bool(BRIEF_HEAD.match(raw)) and "</" not in raw, ""
             continue

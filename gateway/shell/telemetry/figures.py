@@ -1,0 +1,52 @@
+"""Figures that live in stores rather than in requests, as metric families for `Metrics.bind`."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from prometheus_client.core import Metric
+
+from gateway.core.tokens.calibration import MILLION
+from gateway.shell.state.calibrations import StoredCalibrations
+from gateway.shell.state.key_value import ManagedStore
+from gateway.shell.telemetry.metrics import MAX_MODELS, counter_metric, gauge_metric, labelled_gauge_metric
+
+_LABELS = ("upstream", "model")
+
+
+def calibration_metrics(calibrations: StoredCalibrations) -> list[Metric]:
+    """Corrections by upstream and model, of the `MAX_MODELS` that learned last, and what was not learned from."""
+    known = list(islice(calibrations.corrections(), MAX_MODELS))
+    return [
+        labelled_gauge_metric(
+            "token_correction_ratio",
+            "What a model's tokens are multiplied by to be what its upstream reports.",
+            _LABELS,
+            [((upstream, model), found.ratio_millionths / MILLION) for upstream, model, found in known],
+        ),
+        labelled_gauge_metric(
+            "token_correction_margin_ratio",
+            "Safety margin of a prompt of 1000 tokens, as a share of them.",
+            _LABELS,
+            [((upstream, model), found.margin(1000, False) / 1000) for upstream, model, found in known],
+        ),
+        counter_metric(
+            "token_correction_samples",
+            "Reports of usage, by what became of them: learned, or why they were ignored.",
+            "result",
+            {"learned": calibrations.learned, **calibrations.ignored},
+        ),
+    ]
+
+
+def state_metrics(store: ManagedStore) -> list[Metric]:
+    """The state store's size, and what it lost."""
+    return [
+        gauge_metric("state_store_bytes", "Size of what the state store holds.", store.held_bytes),
+        counter_metric(
+            "state_store_evictions", "Entries that went from the state store.", "reason", {"room": store.evicted}
+        ),
+        counter_metric(
+            "state_store_faults", "Operations that the state store lost, by reason.", "reason", dict(store.faults)
+        ),
+    ]
