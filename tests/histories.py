@@ -509,8 +509,8 @@ def least_tokens(
     start = newest_start(messages)
     last_user = [index for index, message in enumerate(messages) if message["role"] == "user"][-1:]
     total = fixed
-    for index, message in enumerate(messages):
+    for index, (message, cost) in enumerate(zip(messages, costs_of(messages, count), strict=True)):
         if message["role"] in ("system", "developer") or index >= start or index in last_user:
             is_result = message["role"] in ("tool", "function")
-            total += min(cost_of(message, count), max_result) if is_result else cost_of(message, count)
+            total += min(cost, max_result) if is_result else cost
     return total

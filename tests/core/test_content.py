@@ -38,42 +38,69 @@ CONTENTS = {
     "no text": ("", Parts((), 0)),
     "no parts": ([], Parts((), 0)),
     "parts are one text": ([text("a"), text("b")], Parts(("ab",), 0)),
-    "input and output text": ([{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}], Parts(("ab",), 0)),
+    "input and output text": (
+        [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}],
+        Parts(("ab",), 0),
+    ),
     "a refusal": ([{"type": "refusal", "refusal": "No."}], Parts(("No.",), 0)),
     "a thought": ([{"type": "thinking", "thinking": "Hm", "signature": "x" * 99}], Parts(("Hm",), 0)),
-    "a picture between texts": ([text("a"), {"type": "image_url", "image_url": {"url": URL}}, text("b")], Parts(("a", "b"), SMALL)),
+    "a picture between texts": (
+        [text("a"), {"type": "image_url", "image_url": {"url": URL}}, text("b")],
+        Parts(("a", "b"), SMALL),
+    ),
     "a picture of Responses": ([{"type": "input_image", "image_url": URL}], Parts((), SMALL)),
     "a picture of Anthropic's": (
-        [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}], Parts((), SMALL),
+        [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}],
+        Parts((), SMALL),
     ),
     "a picture at low detail": ([{"type": "image_url", "image_url": {"url": URL, "detail": "low"}}], Parts((), 85)),
     "low detail of Responses": ([{"type": "input_image", "image_url": URL, "detail": "low"}], Parts((), 85)),
-    "a picture elsewhere": ([{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}], Parts((), UNKNOWN)),
+    "a picture elsewhere": (
+        [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}],
+        Parts((), UNKNOWN),
+    ),
     "a picture by id": ([{"type": "input_image", "file_id": "file-1"}], Parts((), UNKNOWN)),
     "a picture of odd type": ([{"type": "image_url", "image_url": 3}], Parts((), UNKNOWN)),
     "a damaged picture": ([{"type": "image_url", "image_url": {"url": URL[:40]}}], Parts((), UNKNOWN)),
     "a minute of sound": ([{"type": "input_audio", "input_audio": {"data": wav(60), "format": "wav"}}], Parts((), 604)),
-    "a minute of mp3": ([{"type": "input_audio", "input_audio": {"data": "A" * 1_280_000, "format": "mp3"}}], Parts((), 604)),
+    "a minute of mp3": (
+        [{"type": "input_audio", "input_audio": {"data": "A" * 1_280_000, "format": "mp3"}}],
+        Parts((), 604),
+    ),
     "sound without data": ([{"type": "input_audio", "input_audio": "?"}], Parts((), FILE_TOKENS)),
     "a file by id": ([{"type": "file", "file": {"file_id": "file-1"}}], Parts((), FILE_TOKENS)),
     "a file by address": ([{"type": "input_file", "file_url": "https://example.com/a.pdf"}], Parts((), FILE_TOKENS)),
     "a file in the request": (
-        [{"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 15_972}}], Parts((), 100 + 300),
+        [{"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 15_972}}],
+        Parts((), 100 + 300),
     ),
     "a text file in the request": (
-        [{"type": "input_file", "file_data": "data:text/plain;base64," + "A" * 1_577}], Parts((), 100 + 300),
+        [{"type": "input_file", "file_data": "data:text/plain;base64," + "A" * 1_577}],
+        Parts((), 100 + 300),
     ),
-    "a document of Anthropic's": ([{"type": "document", "source": {"type": "base64", "data": "A" * 16_000}}], Parts((), 100 + 300)),
+    "a document of Anthropic's": (
+        [{"type": "document", "source": {"type": "base64", "data": "A" * 16_000}}],
+        Parts((), 100 + 300),
+    ),
     "an enormous file": ([{"type": "input_file", "file_data": "A" * 30_000_000}], Parts((), 100_000)),
     "a tool's result of Anthropic's": (
-        [{"type": "tool_result", "tool_use_id": "t", "content": [text("a"), {"type": "image", "source": {"data": PNG}}]}],
+        [
+            {
+                "type": "tool_result",
+                "tool_use_id": "t",
+                "content": [text("a"), {"type": "image", "source": {"data": PNG}}],
+            }
+        ],
         Parts(("a",), SMALL),
     ),
     "a part nobody knows": ([{"type": "odd", "x": [1]}], Parts(('{"type":"odd","x":[1]}',), 0)),
-    "data in a part nobody knows": ([{"type": "odd", "x": {"y": "data:video/mp4;base64,AAAA"}}], Parts((), FILE_TOKENS)),
+    "data in a part nobody knows": (
+        [{"type": "odd", "x": {"y": "data:video/mp4;base64,AAAA"}}],
+        Parts((), FILE_TOKENS),
+    ),
     "parts that are none": (["a", 5, None], Parts(("a5null",), 0)),
     "an object": ({"a": 1}, Parts(('{"a":1}',), 0)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("content", "parts"), CONTENTS.values(), ids=CONTENTS)

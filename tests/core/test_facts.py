@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.context.facts import MessageFacts, canonical_digest, chain_digests, learn_facts
+from gateway.core.context.facts import (
+    BETWEEN,
+    FIRST,
+    LAST,
+    MessageFacts,
+    canonical_digest,
+    chain_digests,
+    learn_facts,
+    places_together,
+)
 from gateway.core.tokens.weight import Weight
 from tests.histories import turns
 
@@ -39,6 +48,39 @@ def test_calls_and_answers_are_paired_by_name(message: Message, calls: tuple[str
     facts = facts_of(message)
 
     assert (facts.calls, facts.answers, facts.tokens) == (calls, answers, 12)
+
+
+@pytest.mark.parametrize(
+    ("message", "stands_out"),
+    [
+        ({"role": "system", "content": "x"}, True),
+        ({"role": "developer", "content": "x"}, True),
+        ({"role": "user", "content": "x"}, False),
+        ({"role": "assistant", "tool_calls": [{"id": "a"}]}, False),
+        ({"role": "assistant", "tool_calls": [{"id": "a"}, {"id": "b"}]}, True),
+    ],
+)
+def test_few_messages_stand_out(message: Message, stands_out: bool) -> None:
+    """Those that a count has to look at: system messages, and several calls at once."""
+    assert facts_of(message).stands_out is stands_out
+
+
+def test_results_of_one_turn_have_places() -> None:
+    """First, between and last, among the results that follow a message with several calls."""
+    call, calls, result, user = (
+        facts_of(message)
+        for message in (
+            {"role": "assistant", "tool_calls": [{"id": "a"}]},
+            {"role": "assistant", "tool_calls": [{"id": "a"}, {"id": "b"}]},
+            {"role": "tool", "tool_call_id": "a", "content": "x"},
+            {"role": "user", "content": "x"},
+        )
+    )
+
+    assert places_together([user, call, result, user]) == {}
+    assert places_together([calls, result, result, result, user, result]) == {1: FIRST, 2: BETWEEN, 3: LAST}
+    assert places_together([calls, result, user, calls, user, result]) == {1: FIRST}
+    assert places_together([result, calls]) == {}
 
 
 @pytest.mark.parametrize(

@@ -24,15 +24,31 @@ FRAMES = {
     "tools of gpt-5": (GPT_5, CHAT, TOOLS, ALONE, {"tools": 185}),
     "tools of gpt-5 behind a system message": (GPT_5, CHAT, TOOLS, JOINED, {"tools": 185}),
     "tools of the o-series": (O_SERIES, CHAT, TOOLS, ALONE, {"tools": 104}),
-    "a function without description, gpt-4o": (GPT_4O, CHAT, {"tools": Counted(100, undescribed=2)}, ALONE, {"tools": 103}),
-    "a function without description, gpt-5": (GPT_5, CHAT, {"tools": Counted(100, undescribed=2)}, ALONE, {"tools": 183}),
+    "a function without description, gpt-4o": (
+        GPT_4O,
+        CHAT,
+        {"tools": Counted(100, undescribed=2)},
+        ALONE,
+        {"tools": 103},
+    ),
+    "a function without description, gpt-5": (
+        GPT_5,
+        CHAT,
+        {"tools": Counted(100, undescribed=2)},
+        ALONE,
+        {"tools": 183},
+    ),
     "hosted tools have no frame": (GPT_4O, RESPONSES, HOSTED, ALONE, {"tools": 300}),
     "a format": (GPT_4O, CHAT, FORMAT, ALONE, {"response_format": 50 + 4 + 5}),
     "a format behind a system message": (GPT_4O, CHAT, FORMAT, JOINED, {"response_format": 50 + 1 + 5}),
     "a format marks past answers": (GPT_4O, CHAT, FORMAT, Surroundings(None, 2), {"response_format": 50 + 4 + 3 * 5}),
     "a format behind tools": (GPT_4O, CHAT, TOOLS | FORMAT, ALONE, {"tools": 103, "response_format": 51}),
     "a format behind tools, past answers": (
-        GPT_4O, CHAT, TOOLS | FORMAT, Surroundings(1, 2), {"tools": 100, "response_format": 51 + 2 * 5},
+        GPT_4O,
+        CHAT,
+        TOOLS | FORMAT,
+        Surroundings(1, 2),
+        {"tools": 100, "response_format": 51 + 2 * 5},
     ),
     "a format of gpt-5": (GPT_5, CHAT, FORMAT, ALONE, {"response_format": 50 + 1 + 5}),
     "JSON mode": (GPT_4O, CHAT, {"response_format": Counted(0, is_text=False)}, JOINED, {"response_format": 0}),
@@ -40,12 +56,16 @@ FRAMES = {
     "tools on Responses, gpt-5": (GPT_5, RESPONSES, TOOLS, ALONE, {"tools": 103}),
     "tools on Responses, o-series": (O_SERIES, RESPONSES, TOOLS, ALONE, {"tools": 100}),
     "one call at a time on Responses, gpt-5": (
-        GPT_5, RESPONSES, TOOLS, Surroundings(is_one_by_one=True), {"tools": 181},
+        GPT_5,
+        RESPONSES,
+        TOOLS,
+        Surroundings(is_one_by_one=True),
+        {"tools": 181},
     ),
     "a format on Responses": (GPT_4O, RESPONSES, {"text": Counted(50, 3)}, ALONE, {"text": 51}),
     "a format on Responses, gpt-5": (GPT_5, RESPONSES, {"text": Counted(50, 3)}, ALONE, {"text": 50}),
     "others are as they are": (GPT_4O, RESPONSES, {"input": Counted(7, is_text=False)}, ALONE, {"input": 7}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("family", "endpoint", "counted", "around", "sections"), FRAMES.values(), ids=FRAMES)

@@ -16,7 +16,8 @@ TEXTS = (" to=functions.f", '{"a": 1}', "functions.f")
 ITEMS = {
     "a message": ({"role": "user", "content": "Hi"}, CHAT, Item(Weight(("Hi",), 4), Kind.USER)),
     "a message with parts": (
-        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}, CHAT,
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        CHAT,
         Item(Weight(("Hi",), 4), Kind.USER),
     ),
     "a past answer, reasoning": ({"role": "assistant", "content": "Hi"}, REASONING, Item(Weight(("Hi",), 6))),
@@ -24,31 +25,41 @@ ITEMS = {
     "a stored call": ({**CALL, "id": "fc_1", "status": "completed"}, CHAT, Item(Weight(TEXTS, 4), Kind.STORED_CALL)),
     "a call, reasoning": ({**CALL, "id": "fc_1", "status": "x"}, REASONING, Item(Weight(TEXTS, 10), Kind.CALL)),
     "a call in a namespace": (
-        {**CALL, "namespace": "n"}, CHAT, Item(Weight((" to=n.f", '{"a": 1}', "n.f"), 4), Kind.CALL),
+        {**CALL, "namespace": "n"},
+        CHAT,
+        Item(Weight((" to=n.f", '{"a": 1}', "n.f"), 4), Kind.CALL),
     ),
     "a custom tool's call": (
-        {"type": "custom_tool_call", "name": "sh", "input": "ls"}, CHAT,
+        {"type": "custom_tool_call", "name": "sh", "input": "ls"},
+        CHAT,
         Item(Weight((" to=functions.sh", "ls", "functions.sh"), 4), Kind.CALL),
     ),
     "a result": ({"type": "function_call_output", "call_id": "c", "output": "4"}, CHAT, Item(Weight(("4",), 3))),
     "a result of parts": (
-        {"type": "function_call_output", "output": [{"type": "input_text", "text": "4"}]}, CHAT, Item(Weight(("4",), 3)),
+        {"type": "function_call_output", "output": [{"type": "input_text", "text": "4"}]},
+        CHAT,
+        Item(Weight(("4",), 3)),
     ),
     "reasoning": (
-        {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "x" * 1910}, REASONING,
+        {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "x" * 1910},
+        REASONING,
         Item(Weight((), 160), Kind.REASONING),
     ),
     "reasoning that is kept elsewhere": (
-        {"type": "reasoning", "id": "r", "summary": [{"text": "Hm"}]}, REASONING, Item(Weight((), 0), Kind.REASONING),
+        {"type": "reasoning", "id": "r", "summary": [{"text": "Hm"}]},
+        REASONING,
+        Item(Weight((), 0), Kind.REASONING),
     ),
     "a reference": ({"type": "item_reference", "id": "x"}, CHAT, Item(Weight((), 0))),
     "what a hosted tool did": (
-        {"type": "web_search_call", "id": "w", "action": {"query": "x"}}, CHAT, Item(Weight(('{"query":"x"}',), 10)),
+        {"type": "web_search_call", "id": "w", "action": {"query": "x"}},
+        CHAT,
+        Item(Weight(('{"query":"x"}',), 10)),
     ),
     "a picture that was made": ({"type": "image_generation_call", "result": "A" * 10**6}, CHAT, Item(Weight((), 10))),
     "a text": ("Hi", CHAT, Item(Weight(("Hi",), 0))),
     "a number": (5, CHAT, Item(Weight(("5",), 0))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("item", "profile", "weighed"), ITEMS.values(), ids=ITEMS)

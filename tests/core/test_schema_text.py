@@ -31,10 +31,12 @@ TOOLS = {
     "a description": ({"name": "f", "description": "Does it."}, "// Does it.\ntype f = () => any;"),
     "an empty description": ({"name": "f", "description": ""}, "type f = () => any;"),
     "a description of several lines": (
-        {"name": "f", "description": "\n  One.\n\n    Two.  \n"}, "// One.\n//\n// Two.\ntype f = () => any;",
+        {"name": "f", "description": "\n  One.\n\n    Two.  \n"},
+        "// One.\n//\n// Two.\ntype f = () => any;",
     ),
     "no comment, so one line": (
-        of({"a": {"type": "number"}, "b": {"type": "string"}}, ["a"]), "type f = (_: { a: number, b?: string }) => any;",
+        of({"a": {"type": "number"}, "b": {"type": "string"}}, ["a"]),
+        "type f = (_: { a: number, b?: string }) => any;",
     ),
     "a comment, so many lines": (
         of({"a": {"type": "integer", "description": "How many"}, "b": {"type": "boolean"}}, ["b"]),
@@ -58,13 +60,17 @@ TOOLS = {
     "an array": (of({"a": {"type": "array", "items": {"type": "string"}}}), "type f = (_: { a?: string[] }) => any;"),
     "an array of anything": (of({"a": {"type": "array"}}), "type f = (_: { a?: any[] }) => any;"),
     "an array of choices": (
-        of({"a": {"type": "array", "items": {"enum": ["x", "y"]}}}), 'type f = (_: { a?: ("x" | "y")[] }) => any;',
+        of({"a": {"type": "array", "items": {"enum": ["x", "y"]}}}),
+        'type f = (_: { a?: ("x" | "y")[] }) => any;',
     ),
     "an array of objects without comments": (
-        of({"a": {"type": "array", "items": CITY}}), "type f = (_: { a?: { city: string }[] }) => any;",
+        of({"a": {"type": "array", "items": CITY}}),
+        "type f = (_: { a?: { city: string }[] }) => any;",
     ),
     "an array of objects with comments": (
-        of({"a": {"type": "array", "items": {"type": "object", "properties": {"b": {"type": "string", "title": "B"}}}}}),
+        of(
+            {"a": {"type": "array", "items": {"type": "object", "properties": {"b": {"type": "string", "title": "B"}}}}}
+        ),
         "type f = (_: {\na?: Array<\n{\n// B\nb?: string,\n}\n>,\n}) => any;",
     ),
     "an array of described members": (
@@ -77,7 +83,10 @@ TOOLS = {
         "type f = (_: {\na?: {\n// x\nb?: string,\n},\n}) => any;",
     ),
     "an object of anything": (of({"a": {"type": "object"}}), "type f = (_: { a?: object }) => any;"),
-    "a union": (of({"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}), "type f = (_: { a?: string | null }) => any;"),
+    "a union": (
+        of({"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}),
+        "type f = (_: { a?: string | null }) => any;",
+    ),
     "a union with a default": (
         of({"a": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}}),
         "type f = (_: {\na?: integer | null, // default: null\n}) => any;",
@@ -87,7 +96,8 @@ TOOLS = {
         "type f = (_: {\n// default: null\na?:\n// x\n | string\n | null\n,\n}) => any;",
     ),
     "a reference": (
-        of({"a": {"$ref": "#/$defs/C"}}, **{"$defs": {"C": CITY}}), "type f = (_: { a?: { city: string } }) => any;",
+        of({"a": {"$ref": "#/$defs/C"}}, **{"$defs": {"C": CITY}}),
+        "type f = (_: { a?: { city: string } }) => any;",
     ),
     "a list of types": (of({"a": {"type": ["string", "null"]}}), "type f = (_: { a?: string | null }) => any;"),
     "a described list of types": (
@@ -99,13 +109,14 @@ TOOLS = {
         "type f = (_: { a?: string }) => any;",
     ),
     "a custom tool": (
-        {"type": "custom", "name": "sh", "description": "Run."}, "// Run.\ntype sh = (FREEFORM) => any;",
+        {"type": "custom", "name": "sh", "description": "Run."},
+        "// Run.\ntype sh = (FREEFORM) => any;",
     ),
     "a custom tool with a grammar": (
         {"type": "custom", "name": "sh", "format": {"type": "grammar", "definition": "start: A\nA: /a/"}},
         "// start: A\n// A: /a/\ntype sh = (FREEFORM) => any;",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("function", "text"), TOOLS.values(), ids=TOOLS)
@@ -152,10 +163,16 @@ def nested(levels):
 
 HOSTILE = {
     "it refers to itself": of({"a": {"$ref": "#"}}),
-    "references in a circle": of({"a": {"$ref": "#/$defs/A"}}, **{"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}}),
-    "a list of itself": of({"a": {"$ref": "#/$defs/A"}}, **{"$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}}}),
+    "references in a circle": of(
+        {"a": {"$ref": "#/$defs/A"}}, **{"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}}
+    ),
+    "a list of itself": of(
+        {"a": {"$ref": "#/$defs/A"}}, **{"$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}}}
+    ),
     "references that double": bomb(30),
-    "a long text, often referred to": of({f"p{n}": {"$ref": "#/$defs/A"} for n in range(5000)}, **{"$defs": {"A": {"description": "x" * 50_000}}}),
+    "a long text, often referred to": of(
+        {f"p{n}": {"$ref": "#/$defs/A"} for n in range(5000)}, **{"$defs": {"A": {"description": "x" * 50_000}}}
+    ),
     "nested a thousand deep": nested(1000),
     "very many properties": of({f"p{n}": {"type": "string", "description": "x"} for n in range(30_000)}),
     "a reference to nowhere": of({"a": {"$ref": "#/$defs/Nope"}}),
@@ -171,7 +188,7 @@ HOSTILE = {
     "an empty union": of({"a": {"anyOf": []}}),
     "an empty list of types": of({"a": {"type": []}}),
     "types of odd types": of({"a": {"type": [1, {}]}, "b": {"type": {}}}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("function", HOSTILE.values(), ids=HOSTILE)

@@ -30,37 +30,58 @@ SECTIONS = {
     "tools of Responses": ("tools", [{"type": "function", **FUNCTION}], RESPONSES, TOOLS),
     "legacy functions": ("functions", [FUNCTION], CHAT, TOOLS),
     "tools of Anthropic's": (
-        "tools", [{"name": "f", "description": "Does it.", "input_schema": FUNCTION["parameters"]}], CHAT, TOOLS,
+        "tools",
+        [{"name": "f", "description": "Does it.", "input_schema": FUNCTION["parameters"]}],
+        CHAT,
+        TOOLS,
     ),
     "no tools": ("tools", [], CHAT, NOTHING),
     "a hosted tool": ("tools", [{"type": "web_search_preview"}], RESPONSES, Section(Weight((), 295), is_text=False)),
     "a hosted tool beside a function": (
-        "tools", [{"type": "mcp"}, {"type": "function", **FUNCTION}], RESPONSES, Section(Weight((TEXT,), 100)),
+        "tools",
+        [{"type": "mcp"}, {"type": "function", **FUNCTION}],
+        RESPONSES,
+        Section(Weight((TEXT,), 100)),
     ),
-    "a hosted tool nobody knows": ("tools", [{"type": "crystal_ball"}], RESPONSES, Section(Weight((), 300), is_text=False)),
+    "a hosted tool nobody knows": (
+        "tools",
+        [{"type": "crystal_ball"}],
+        RESPONSES,
+        Section(Weight((), 300), is_text=False),
+    ),
     "tools that are none": ("tools", [3, "x"], CHAT, Section(Weight((), 600), is_text=False)),
     "a function without description": (
-        "functions", [{"name": "f"}], CHAT, Section(Weight((render_tools([{"name": "f"}], Manner()),), 0), undescribed=1),
+        "functions",
+        [{"name": "f"}],
+        CHAT,
+        Section(Weight((render_tools([{"name": "f"}], Manner()),), 0), undescribed=1),
     ),
     "a schema": (
         "response_format",
         {"type": "json_schema", "json_schema": {"name": "R", "strict": True, "schema": {"type": "object"}}},
-        CHAT, Section(Weight(('# Response Formats\n\n## R\n\n{"type":"object"}',), 0), "R"),
+        CHAT,
+        Section(Weight(('# Response Formats\n\n## R\n\n{"type":"object"}',), 0), "R"),
     ),
     "a schema of Responses": (
-        "text", {"format": {"type": "json_schema", "name": "R", "schema": {"type": "object"}}, "verbosity": "low"},
-        RESPONSES, Section(Weight(('# Response Formats\n\n## R\n\n{"type":"object"}',), 0), "R"),
+        "text",
+        {"format": {"type": "json_schema", "name": "R", "schema": {"type": "object"}}, "verbosity": "low"},
+        RESPONSES,
+        Section(Weight(('# Response Formats\n\n## R\n\n{"type":"object"}',), 0), "R"),
     ),
     "JSON mode is free": ("response_format", {"type": "json_object"}, CHAT, NOTHING),
     "text is free": ("text", {"format": {"type": "text"}}, RESPONSES, NOTHING),
     "a format of odd type": ("response_format", "json", CHAT, NOTHING),
     "a schema of odd type": ("response_format", {"type": "json_schema", "json_schema": 3}, CHAT, NOTHING),
     "a forced function": (
-        "tool_choice", {"type": "function", "function": {"name": "f"}}, CHAT,
+        "tool_choice",
+        {"type": "function", "function": {"name": "f"}},
+        CHAT,
         Section(Weight((), 0), " to=functions.f", is_text=False),
     ),
     "a forced function of Responses": (
-        "tool_choice", {"type": "function", "name": "f"}, RESPONSES,
+        "tool_choice",
+        {"type": "function", "name": "f"},
+        RESPONSES,
         Section(Weight((), 0), " to=functions.f", is_text=False),
     ),
     "a choice": ("tool_choice", "required", CHAT, NOTHING),
@@ -70,7 +91,7 @@ SECTIONS = {
     "an input that is one message": ("input", "Hi", RESPONSES, Section(Weight(("Hi",), 4), is_text=False)),
     "an embeddings input": ("input", ["a", "b"], Endpoint.EMBEDDINGS, Section(Weight(("a", "b"), 0), is_text=False)),
     "nothing": ("tools", None, CHAT, NOTHING),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("key", "value", "endpoint", "section"), SECTIONS.values(), ids=SECTIONS)

@@ -23,15 +23,16 @@ from gateway.core.context.budget import Budget
 from gateway.core.context.plan import MIN_BRIEF_TOKENS
 from gateway.core.context.render import turn_of
 from gateway.core.routing.routes import Roles
+from gateway.core.tokens.weight import PINNED_ROLES
 from gateway.shell.tokens.counter import TiktokenCounter
 from tests.histories import (
     FakeSummarizer,
     Message,
     Sent,
     World,
-    body_of,
     budgets,
     cost_of,
+    costs_of,
     failing,
     foldable,
     is_valid,
@@ -87,10 +88,25 @@ def test_1_what_is_forwarded_fits_or_is_refused_with_numbers(
         world = replace(world, roles=roles, rule=per_four_chars)
     for sent in send_all(world, session):
         if sent.refusal is None:
-            assert world.recount(sent.forwarded) <= sent.limit
-            assert roles is Roles.STRICT or world.recount(sent.forwarded) == sent.receipt.prompt_tokens
+            slack = JOINT_TOKENS if has_moved_up(sent) else 0
+            tokens = world.recount(sent.forwarded)
+            assert tokens <= sent.limit + slack
+            assert roles is Roles.STRICT or abs(tokens - sent.receipt.prompt_tokens) <= slack
         else:
             assert_numbers(sent)
+
+
+JOINT_TOKENS = 9
+"""What joining tools to a system message may change, with the lumpiest of tokenizers; with a real one it saves 3 or 4."""
+
+
+def has_moved_up(sent: Sent) -> bool:
+    """Whether a system message from the middle is the first now, so that the tools are joined to it."""
+    return first_role(sent.body) not in PINNED_ROLES and first_role(sent.forwarded) in PINNED_ROLES
+
+
+def first_role(body: bytes) -> str:
+    return str(json.loads(body)["messages"][0]["role"])
 
 
 def assert_numbers(sent: Sent) -> None:
@@ -198,7 +214,7 @@ def test_4_nothing_grows_and_what_fits_is_served(session: list[list[Message]], w
     for sent in send_all(world, session):
         client_tokens = world.recount(sent.body)
         assert sent.receipt.client_tokens == client_tokens
-        assert world.recount(sent.forwarded) <= client_tokens
+        assert world.recount(sent.forwarded) <= client_tokens + (JOINT_TOKENS if has_moved_up(sent) else 0)
         assert sent.refusal is None or client_tokens > sent.limit
         assert sum(sent.receipt.sections.values()) == sent.receipt.prompt_tokens
 
@@ -294,13 +310,17 @@ def test_6_an_edited_history_gets_no_stale_brief(
             assert_tells_of_its_own(again)
 
 
+def fixed_tokens(world: World, sent: Sent) -> int:
+    """What a request costs beside its messages."""
+    return world.recount(sent.body) - sum(costs_of(sent.messages, world.rule))
+
+
 @many
 @given(session=sessions(), world=worlds)
 def test_only_what_cannot_be_folded_is_refused(session: list[list[Message]], world: World) -> None:
     """Refused exactly where system messages, tools, last user message and newest unit alone do not fit."""
-    fixed = world.recount(body_of([], tools=TOOLS))
     for sent in send_all(world, session):
-        cannot_fit = least_tokens(sent.messages, world.rule, fixed) > sent.limit
+        cannot_fit = least_tokens(sent.messages, world.rule, fixed_tokens(world, sent)) > sent.limit
 
         assert (sent.refusal is not None) == (cannot_fit and world.recount(sent.body) > sent.limit)
 
@@ -309,11 +329,10 @@ def test_only_what_cannot_be_folded_is_refused(session: list[list[Message]], wor
 @given(session=sessions(), world=worlds)
 def test_results_are_trimmed_only_where_the_pinned_leave_no_room(session: list[list[Message]], world: World) -> None:
     """A result is shortened only where what may not be folded leaves no room for the smallest brief."""
-    fixed = world.recount(body_of([], tools=TOOLS))
     for sent in send_all(world, session):
         if not any(raw.startswith(OWN_RESULT) for raw in sent.raws):
             continue
-        pinned = least_tokens(sent.messages, world.rule, fixed, max_result=10**9)
+        pinned = least_tokens(sent.messages, world.rule, fixed_tokens(world, sent), max_result=10**9)
         first_user = next((message for message in sent.messages if message["role"] == "user"), None)
         may_be_pinned = cost_of(first_user, world.rule) if first_user else 0
 

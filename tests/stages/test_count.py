@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles
 from gateway.core.tokens.profiles import Profile, profile_of
+from gateway.core.tokens.schema_text import Manner, render_tools
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Count, Exchange
 from gateway.shell.tokens.digest import message_digests
@@ -22,7 +25,7 @@ from tests.histories import (
     FakeCounter,
     Message,
     body_of,
-    cost_of,
+    costs_of,
     exchange_of,
     lumpy,
     per_four_chars,
@@ -32,7 +35,7 @@ from tests.histories import (
 )
 
 T = TypeVar("T")
-TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -62,7 +65,7 @@ def test_the_count_is_what_the_bytes_cost(
         count = run(counted(stage, body))
 
         assert count.prompt_tokens == recount(body, rule) == sum(count.sections.values())
-        assert [fact.tokens for fact in count.facts] == [cost_of(message, rule) for message in messages]
+        assert [fact.tokens for fact in count.facts] == costs_of(messages, rule)
         assert count.fixed_tokens == count.prompt_tokens - sum(fact.tokens for fact in count.facts)
 
 
@@ -74,14 +77,137 @@ def test_sections_name_where_tokens_go() -> None:
         {"role": "user", "content": "x" * 80},
     ]
     count = run(counted(stage_of(FakeCounter(per_four_chars)), body_of(messages, tools=TOOLS, response_format=None)))
+    text = render_tools([TOOLS[0]["function"]], Manner())
+    assert text is not None
 
     assert count.sections == {
-        "tools": per_four_chars(json.dumps(TOOLS)),
+        "tools": per_four_chars(text) - 1 + per_four_chars("x" * 42) - per_four_chars("x" * 40),
         "response_format": 0,
-        "system": (3 + 2 + 10) + (3 + 3 + 10),
-        "turns": 3 + 1 + 20,
+        "system": (4 + 10) + (4 + 10),
+        "turns": 4 + 20,
         "priming": 3,
     }
+
+
+@pytest.mark.parametrize(
+    ("choice", "tokens"),
+    [("auto", None), ("required", None), ("none", 1), ({"type": "function", "function": {"name": "f"}}, 4 + 4)],
+)
+def test_a_choice_is_a_section_where_it_costs(choice: Any, tokens: int | None) -> None:
+    """With tools only; most choices are free."""
+    stage = stage_of(FakeCounter(per_four_chars))
+    messages = [{"role": "user", "content": "x"}]
+    with_tools = run(counted(stage, body_of(messages, tools=TOOLS, tool_choice=choice)))
+    without = run(counted(stage, body_of(messages, tool_choice=choice)))
+
+    assert with_tools.sections.get("tool_choice") == tokens
+    assert "tool_choice" not in without.sections
+
+
+def test_results_of_one_turn_cost_what_they_do_together() -> None:
+    """As a list of texts, whether they came before or are new."""
+    calls = [{"id": name, "function": {"name": "f", "arguments": "{}"}} for name in "ab"]
+    results = [{"role": "tool", "tool_call_id": name, "content": "It's\nso"} for name in "ab"]
+    alone = [{"role": "assistant", "content": None, "tool_calls": calls[:1]}, results[0]]
+    together = [{"role": "assistant", "content": None, "tool_calls": calls}, *results]
+    stage = stage_of(FakeCounter(len))
+    before = run(counted(stage, body_of(alone)))
+    first = run(counted(stage, body_of(together)))
+    again = run(counted(stage, body_of(together)))
+
+    assert [fact.tokens for fact in first.facts[1:]] == [len('["It\'s\\nso",'), len(' "It\'s\\nso"]')]
+    assert first.facts == again.facts
+    assert [fact.tokens for fact in run(counted(stage, body_of(alone))).facts] == [fact.tokens for fact in before.facts]
+
+
+def test_a_format_marks_every_answer() -> None:
+    """Past answers and the one to come carry its name."""
+    schema = {"type": "json_schema", "json_schema": {"name": "Name", "schema": {}}}
+    chat = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]
+    stage = stage_of(FakeCounter(per_four_chars))
+    short, long = (
+        run(counted(stage, body_of(messages, response_format=schema))).sections["response_format"]
+        for messages in (chat[:1], chat)
+    )
+
+    assert long - short == 2 + per_four_chars("Name")
+
+
+def test_bills_of_the_past_are_judged_by_their_day() -> None:
+    """In its first month the Responses endpoint charged a text of its own."""
+    fields = {"model": "gpt-4o", "input": "hi", "tools": [{"type": "function", "name": "f"}]}
+    totals = []
+    for day in (datetime.date(2025, 3, 20), None):
+        stage = CountStage(FakeCounter(per_word), CountCaches(2**20), message_digests, {}, day)
+        exchange = exchange_for(Endpoint.RESPONSES, fields)
+        run(stage(exchange))
+        assert exchange.count is not None
+        totals.append(exchange.count.prompt_tokens)
+
+    assert totals[0] - totals[1] == 195 + 18 + 3
+
+
+def test_items_of_an_input_are_tokenised_once() -> None:
+    """A Responses input is resent like a chat."""
+    counter = FakeCounter(per_four_chars)
+    stage = stage_of(counter)
+    items = [{"role": "user", "content": f"question {number}"} for number in range(50)]
+    run(stage(exchange_for(Endpoint.RESPONSES, {"model": "m", "input": items})))
+    before = counter.calls
+    run(stage(exchange_for(Endpoint.RESPONSES, {"model": "m", "input": [*items, {"role": "user", "content": "new"}]})))
+
+    assert counter.calls == before + 1
+
+
+def test_thinking_changes_what_past_calls_cost() -> None:
+    """By the request's own effort, else by what the model does by itself."""
+    items = [{"role": "user", "content": "x"}, {"type": "function_call", "name": "f", "arguments": "{}"}]
+    totals = {}
+    for model, effort in (("gpt-5", None), ("gpt-5", "none"), ("gpt-5.4", None), ("gpt-5.4", "high")):
+        reasoning = {"effort": effort} if effort else None
+        exchange = exchange_for(Endpoint.RESPONSES, {"model": model, "input": items, "reasoning": reasoning})
+        run(stage_of(FakeCounter(per_word))(exchange))
+        assert exchange.count is not None
+        totals[model, effort] = exchange.count.prompt_tokens
+
+    assert totals["gpt-5", None] == totals["gpt-5.4", "high"] == totals["gpt-5", "none"] - 3
+    assert totals["gpt-5.4", None] == totals["gpt-5", "none"]
+
+
+def test_pro_mode_brings_a_text_of_its_own() -> None:
+    exchange = exchange_for(Endpoint.RESPONSES, {"model": "gpt-5.6", "input": "x", "reasoning": {"mode": "pro"}})
+    run(stage_of(FakeCounter(per_word))(exchange))
+
+    assert exchange.count is not None
+    assert exchange.count.sections["mode"] == 1531
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fields"),
+    [
+        (Endpoint.RESPONSES, {"input": [None, 3, "x", [], {}]}),
+        (Endpoint.RESPONSES, {"input": {"a": 1}, "tools": 3, "text": [], "reasoning": 7, "tool_choice": [1]}),
+        (Endpoint.EMBEDDINGS, {"input": {"a": [1.5, None]}}),
+        (Endpoint.COMPLETIONS, {"prompt": [[1.0, 2], ["x"]]}),
+    ],
+)
+def test_odd_bodies_are_counted_all_the_same(endpoint: Endpoint, fields: Message) -> None:
+    """What the upstream will refuse is left to it."""
+    exchange = exchange_for(endpoint, {"model": "m", **fields})
+    run(stage_of(FakeCounter(per_word))(exchange))
+
+    assert exchange.count is not None
+    assert exchange.count.prompt_tokens >= 0
+
+
+@pytest.mark.parametrize("value", [b"[" * 900 + b"]" * 900, b'{"a":' * 900 + b"1" + b"}" * 900])
+@pytest.mark.parametrize("key", ["tools", "response_format", "tool_choice"])
+def test_what_is_nested_too_deeply_is_counted_or_refused(key: str, value: bytes) -> None:
+    """A 400 that names the field, or a number; never an error of ours."""
+    body = b'{"model":"gpt-4o","messages":[{"role":"user","content":"x"}],"tools":[],"%s":%s}' % (key.encode(), value)
+    body = body if key != "tools" else body.replace(b'"tools":[],', b"")
+    with contextlib.suppress(Refusal):
+        assert run(counted(stage_of(FakeCounter(per_word)), body)).prompt_tokens > 0
 
 
 def test_a_message_is_tokenised_once() -> None:
@@ -95,7 +221,7 @@ def test_a_message_is_tokenised_once() -> None:
 
     assert counter.calls == before
     run(counted(stage, body_of([*chat, {"role": "user", "content": "new"}], tools=TOOLS)))
-    assert counter.calls == before + 2  # its role and its text
+    assert counter.calls == before + 1  # its text
 
 
 def test_another_tokenizer_counts_for_itself() -> None:
@@ -111,7 +237,7 @@ def test_another_tokenizer_counts_for_itself() -> None:
     for model in ("gpt-4o", "gpt-4", "mine-1", "gpt-4o"):
         run(counted(stage, body_of([{"role": "user", "content": "hi"}], model=model)))
 
-    assert seen == ["o200k_base"] * 2 + ["cl100k_base"] * 2 + ["words"] * 2
+    assert seen == ["o200k_base", "cl100k_base", "words"]
 
 
 def test_a_name_costs_what_its_family_says() -> None:
@@ -128,7 +254,8 @@ def test_a_name_costs_what_its_family_says() -> None:
         (Endpoint.COMPLETIONS, {"prompt": "x" * 40}, 10),
         (Endpoint.COMPLETIONS, {"prompt": [1, 2, 3]}, 3),
         (Endpoint.EMBEDDINGS, {"input": ["x" * 40, "x" * 8]}, 12),
-        (Endpoint.RESPONSES, {"input": "x" * 40, "instructions": "x" * 8}, 12),
+        (Endpoint.RESPONSES, {"input": "x" * 40, "instructions": "x" * 8}, 3 + (4 + 10) + (4 + 2)),
+        (Endpoint.RESPONSES, {"input": [{"role": "user", "content": "x" * 40}]}, 3 + 4 + 10),
         (Endpoint.RESPONSES, {}, 0),
     ],
 )

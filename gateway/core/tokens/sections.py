@@ -113,7 +113,7 @@ def _function_of(tool: Any) -> Mapping[str, Any] | None:
             return {"type": key, **nested}
     if "input_schema" in tool:
         return {**tool, "parameters": tool["input_schema"]}
-    return tool if tool.get("type", "function") in _PLAIN_TOOLS and "name" in tool else None
+    return tool if str(tool.get("type", "function")) in _PLAIN_TOOLS and "name" in tool else None
 
 
 def _hosted_tokens(tool: Any) -> int:

@@ -46,17 +46,18 @@ class Weight(NamedTuple):
 def weigh_message(message: Mapping[str, Any], profile: Profile) -> Weight:
     """A chat message's weight; the shapes were checked when it was parsed."""
     role = message["role"]
+    content = message.get("content")
+    if isinstance(content, str) and len(message) == 2:  # most messages: a role and a text
+        return Weight((content,) if content else (), _frame_tokens(role, profile))
     calls = calls_of(message)
-    parts = weigh_content(message.get("content"), profile.images)
+    parts = weigh_content(content, profile.images)
     texts, fixed = list(parts.texts), parts.fixed_tokens
     if isinstance(refusal := message.get("refusal"), str):
         texts.append(refusal)
     if (thoughts := message.get("reasoning_content")) is not None:
         texts.append(thoughts if isinstance(thoughts, str) else as_json(thoughts))
-    if role in _RESULT_ROLES:
-        fixed += call_rule(profile).result_tokens
-    elif texts or fixed or not calls:
-        fixed += profile.message_tokens + (profile.assistant_tokens if role == "assistant" else 0)
+    if texts or fixed or not calls:
+        fixed += _frame_tokens(role, profile)
     if calls:
         call_texts, call_tokens = weigh_calls(calls, profile)
         texts += call_texts
@@ -65,6 +66,12 @@ def weigh_message(message: Mapping[str, Any], profile: Profile) -> Weight:
         texts.append(name)
         fixed += profile.name_tokens
     return Weight(tuple(text for text in texts if text), fixed)
+
+
+def _frame_tokens(role: str, profile: Profile) -> int:
+    if role in _RESULT_ROLES:
+        return call_rule(profile).result_tokens
+    return profile.message_tokens + (profile.assistant_tokens if role == "assistant" else 0)
 
 
 class Company(NamedTuple):
