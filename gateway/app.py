@@ -23,12 +23,12 @@ from gateway.compose import (
     make_budget_table,
     make_compaction,
     make_encodings,
+    make_prior,
     make_route,
     make_state_store,
     make_summarizer_options,
 )
 from gateway.core.context.brief import Brief, render_brief
-from gateway.core.tokens.calibration import EXACT
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
 from gateway.exchange import Exchange
@@ -86,7 +86,7 @@ class Gateway:
         self.counter = TiktokenCounter(self.settings.token_estimator.tokens_per_word)
         self.briefs = MemoryBriefStore(self.settings.state.max_bytes)
         self.state = make_state_store(self.settings.state)
-        self.calibrations = StoredCalibrations(self.state, lambda _: EXACT)
+        self.calibrations = StoredCalibrations(self.state, make_prior)
         self._caches = CountCaches(self.settings.state.count_cache_bytes)
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
         self._upstream = HttpUpstream()
@@ -212,7 +212,7 @@ class Gateway:
             identify,
             RouteStage(routes),
             CountStage(self.counter, self._caches, message_digests, make_encodings(settings.token_estimator)),
-            AssembleStage(budgets, make_compaction(settings), self.briefs, maker, self.counter),
+            AssembleStage(budgets, make_compaction(settings), self.briefs, maker, self.counter, self.calibrations),
             ForwardStage(self._upstream),
         )
         return Pipeline(stages, Settle(self.counter, self.calibrations, recorder), recorder, self._tasks)

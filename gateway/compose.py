@@ -11,6 +11,8 @@ import msgspec
 
 from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
+from gateway.core.tokens.calibration import Prior
+from gateway.core.tokens.priors import prior_of
 from gateway.core.tokens.profiles import WORDS
 from gateway.settings import DEMO_URL, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator, UpstreamOptions
 from gateway.settings_check import resolve_budget, share_tokens, sqlite_path
@@ -85,6 +87,12 @@ def make_state_store(options: State) -> ManagedStore:
     """Where state is kept, as `state.url` says."""
     path = sqlite_path(options.url)
     return MemoryStateStore(options.max_bytes) if path is None else SqliteStateStore(path, options.max_bytes)
+
+
+def make_prior(model: str) -> Prior:
+    """What is believed of a model's bills before its first answer."""
+    known = prior_of(model)
+    return Prior(known.ratio, known.fixed_tokens, known.tools_fixed_tokens)
 
 
 def make_summarizer_options(options: SummarizerSettings) -> SummarizerOptions | None:

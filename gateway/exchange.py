@@ -16,6 +16,7 @@ from gateway.core.context.budget import Budget
 from gateway.core.context.facts import MessageFacts
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
+from gateway.core.tokens.calibration import NO_CORRECTION, Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.generated import Generated
 from gateway.core.wire.headers import Headers, header_of
@@ -90,7 +91,7 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What was done to make the prompt fit.
+    """What was done to make the prompt fit. Tokens are as counted, but where they are said to be as billed.
 
     Attributes:
         level: the lowest rung that was used.
@@ -99,6 +100,8 @@ class Receipt(msgspec.Struct, frozen=True):
         prompt_tokens: what is forwarded.
         completion_tokens: what the answer may take, within the budget.
         budget: what was obeyed.
+        correction: from tokens as counted to tokens as this upstream bills them, as far as that was learned.
+        has_tools: tools are sent along, which providers add to.
         sections: tokens forwarded, by name; they sum up to `prompt_tokens`.
         folded_messages: how many messages the brief stands for and that are not forwarded.
         brief: the brief that is forwarded, or None.
@@ -113,6 +116,8 @@ class Receipt(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     budget: Budget
+    correction: Correction = NO_CORRECTION
+    has_tools: bool = False
     sections: Mapping[str, int] = msgspec.field(default_factory=dict)
     folded_messages: int = 0
     brief: Brief | None = None
@@ -146,6 +151,7 @@ class Receipt(msgspec.Struct, frozen=True):
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "max_total_tokens": self.budget.max_total_tokens,
+            "billed_tokens": self.billed_tokens,
             "sections": dict(self.sections),
             "folded_messages": self.folded_messages,
             "brief": brief
@@ -163,9 +169,30 @@ class Receipt(msgspec.Struct, frozen=True):
         return msgspec.json.encode(told).decode()
 
     @property
+    def prompt_limit_tokens(self) -> int:
+        """What the prompt may count, so that what is billed for it fits the budget with the margin learned."""
+        limit = self.budget.prompt_limit_tokens(self.completion_tokens)
+        return limit if self.correction is NO_CORRECTION else self.correction.raw_limit(limit, self.has_tools)
+
+    def billed(self, counted_tokens: int) -> int:
+        """What the upstream is expected to bill for a prompt."""
+        if self.correction is NO_CORRECTION:
+            return counted_tokens
+        return self.correction.estimate(counted_tokens, self.has_tools)
+
+    def billed_at_most(self, counted_tokens: int) -> int:
+        """The same with the margin learned."""
+        return self.billed(counted_tokens) + self.correction.margin(counted_tokens, self.has_tools)
+
+    @property
+    def billed_tokens(self) -> int:
+        """What the upstream is expected to bill for the forwarded prompt."""
+        return self.billed(self.forwarded_tokens)
+
+    @property
     def remaining_tokens(self) -> int:
-        """What the budget leaves beside the forwarded prompt, never below 0."""
-        return max(0, self.budget.max_total_tokens - self.forwarded_tokens)
+        """What the budget leaves beside the forwarded prompt as billed, never below 0."""
+        return max(0, self.budget.max_total_tokens - self.billed_tokens)
 
 
 class Outcome(msgspec.Struct):

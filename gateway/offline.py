@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.compose import make_budget_table, make_compaction, make_encodings, make_route
+from gateway.compose import make_budget_table, make_compaction, make_encodings, make_prior, make_route
 from gateway.core.context.brief import render_brief
 from gateway.core.errors import Refusal
 from gateway.core.tokens.frames import TOOLS_KEYS
@@ -25,6 +25,8 @@ from gateway.core.wire.request import Endpoint
 from gateway.exchange import Count, Exchange, Receipt
 from gateway.settings import Settings
 from gateway.shell.brief_maker import StoredBriefMaker
+from gateway.shell.state.calibrations import StoredCalibrations
+from gateway.shell.state.key_value import MemoryStateStore
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
@@ -154,7 +156,8 @@ async def _run(
     count = CountStage(counter, CountCaches(_CACHE_BYTES), message_digests, encodings)
     route = RouteStage([make_route(upstream) for upstream in settings.upstreams])
     budgets = make_budget_table(settings.token_budget)
-    assemble = AssembleStage(budgets, make_compaction(settings), store, maker, counter)
+    calibrations = StoredCalibrations(MemoryStateStore(settings.state.max_bytes), make_prior)
+    assemble = AssembleStage(budgets, make_compaction(settings), store, maker, counter, calibrations)
     try:
         for stage in (identify, route, count, assemble) if is_compacting else (identify, count):
             await stage(exchange)

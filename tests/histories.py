@@ -22,12 +22,14 @@ from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
 from gateway.core.context.facts import learn_facts, places_together
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
+from gateway.core.tokens.calibration import NO_CORRECTION, Correction
 from gateway.core.tokens.calls import calls_of
 from gateway.core.tokens.frames import Surroundings, frame_of, frame_sections
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.tokens.sections import weigh_section
 from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weigh_placed
 from gateway.core.wire.request import Endpoint, parse_metered
+from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
 from gateway.ports import TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
@@ -127,6 +129,19 @@ def failing(_: FoldJob) -> str:
     raise RuntimeError("the summariser broke")
 
 
+@dataclass
+class FixedCorrection:
+    """`ports.Calibrations` that knows one correction and learns nothing."""
+
+    correction: Correction = NO_CORRECTION
+
+    def correction_of(self, upstream: str, model: str) -> Correction:
+        return self.correction
+
+    def learn(self, upstream: str, model: str, raw_tokens: int, has_tools: bool, reported: Usage) -> None:
+        """Nothing."""
+
+
 # The world
 
 
@@ -187,6 +202,7 @@ class World:
     is_enabled: bool = True
     is_shadow: bool = False
     model: str = "gpt-4o"
+    calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
     counter: TextCounter = field(init=False)
     store: MemoryBriefStore = field(init=False)
     tasks: TaskGroup = field(init=False)
@@ -203,7 +219,7 @@ class World:
         options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, self.soft_ratio, b"fingerprint")
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES), message_digests, {}),
-            AssembleStage(BudgetTable(self.budget), options, self.store, maker, counter),
+            AssembleStage(BudgetTable(self.budget), options, self.store, maker, counter, self.calibrations),
         )
         return self
 

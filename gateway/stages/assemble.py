@@ -23,14 +23,15 @@ from gateway.core.context.render import array_of, join_brief, place_brief, trim_
 from gateway.core.context.units import Outline, outline_of
 from gateway.core.errors import context_length_exceeded
 from gateway.core.routing.routes import Roles
+from gateway.core.tokens.calibration import NO_CORRECTION, Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_placed
 from gateway.core.wire.body import Edit, splice
 from gateway.core.wire.message import parse_message
 from gateway.core.wire.overrides import Compacting
-from gateway.core.wire.request import Endpoint, MeteredRequest
+from gateway.core.wire.request import Endpoint, MeteredRequest, has_tools
 from gateway.exchange import Client, Count, Exchange, Receipt
-from gateway.ports import BriefMaker, BriefStore, TextCounter
+from gateway.ports import BriefMaker, BriefStore, Calibrations, TextCounter
 
 FIRST_USER_SHARE = 0.25
 """Of the prompt's limit: a first user message above this is folded like any other."""
@@ -95,6 +96,7 @@ class AssembleStage:
         store: briefs.
         maker: of briefs.
         counter: tokenizers.
+        calibrations: how upstreams bill what is counted.
     """
 
     def __init__(
@@ -104,7 +106,9 @@ class AssembleStage:
         store: BriefStore,
         maker: BriefMaker,
         counter: TextCounter,
+        calibrations: Calibrations,
     ) -> None:
+        self._calibrations = calibrations
         self._budgets = budgets
         self._options = options
         self._store = store
@@ -121,7 +125,8 @@ class AssembleStage:
         budget = self._budgets.budget_of(request.model)
         if wish.max_total_tokens is not None and wish.max_total_tokens < budget.max_total_tokens:
             budget = budget.lowered_to(wish.max_total_tokens)
-        receipt = plan_receipt(request, count, budget, is_shadow)
+        correction = self._calibrations.correction_of(exchange.routes[0].name, request.model)
+        receipt = plan_receipt(request, count, budget, correction, is_shadow=is_shadow)
         exchange.receipt = receipt
         if request.endpoint is Endpoint.CHAT and is_enabled:
             await self._fit_chat(exchange, request, count, receipt)
@@ -149,7 +154,7 @@ class AssembleStage:
 
     def _limits_of(self, receipt: Receipt) -> FoldLimits:
         budget = receipt.budget
-        prompt = budget.prompt_limit_tokens(receipt.completion_tokens)
+        prompt = receipt.prompt_limit_tokens
         return FoldLimits(
             prompt=prompt,
             brief=budget.running_brief_tokens,
@@ -241,18 +246,31 @@ class AssembleStage:
         return trim_results(chat.request.messages, chat.count.facts, kept, excess_tokens, count_message, count)
 
 
-def plan_receipt(request: MeteredRequest, count: Count, budget: Budget, is_shadow: bool) -> Receipt:
+def plan_receipt(
+    request: MeteredRequest, count: Count, budget: Budget, correction: Correction, *, is_shadow: bool
+) -> Receipt:
     """The receipt of a request to which nothing was done yet.
 
     Raises:
         Refusal: the completion alone leaves no room for a prompt.
     """
     completion = request.completion_tokens if request.completion_tokens is not None else budget.completion_tokens
-    limit = budget.prompt_limit_tokens(completion)
     tokens = count.prompt_tokens
     receipt = Receipt(
-        Level.NONE, tokens > limit, tokens, tokens, completion, budget, count.sections, is_shadow=is_shadow
+        Level.NONE,
+        False,
+        tokens,
+        tokens,
+        completion,
+        budget,
+        NO_CORRECTION if correction.is_exact else correction,
+        has_tools(request),
+        count.sections,
+        is_shadow=is_shadow,
     )
+    limit = receipt.prompt_limit_tokens
+    if tokens > limit:
+        receipt = msgspec.structs.replace(receipt, has_overflowed=True)
     if limit < 1:
         detail = "The completion alone takes the whole budget; ask for fewer completion tokens."
         refuse_unless_forwarded(receipt, tokens, detail)
@@ -272,15 +290,17 @@ def refuse_unless_forwarded(receipt: Receipt, least_tokens: int, detail: str) ->
     """
     if receipt.is_shadow or receipt.budget.on_unfittable is OnUnfittable.FORWARD:
         return
-    raise context_length_exceeded(least_tokens, receipt.completion_tokens, receipt.budget.max_total_tokens, detail)
+    least = receipt.billed_at_most(least_tokens)
+    raise context_length_exceeded(least, receipt.completion_tokens, receipt.budget.max_total_tokens, detail)
 
 
 def _what_lacks(receipt: Receipt, least_tokens: int) -> str:
-    lacking = least_tokens - receipt.budget.prompt_limit_tokens(receipt.completion_tokens)
+    least = receipt.billed_at_most(least_tokens)
+    lacking = least - receipt.budget.prompt_limit_tokens(receipt.completion_tokens)
+    sent = receipt.billed_at_most(receipt.client_tokens)
     return (
-        f"Of the {receipt.client_tokens} prompt tokens sent, {least_tokens} can neither be folded nor shortened (system"
-        f" messages, tools, the last user message, the newest turn): {lacking} too many. Shorten them, or ask for fewer"
-        " completion tokens."
+        f"Of the {sent} prompt tokens sent, {least} can neither be folded nor shortened (system messages, tools, the"
+        f" last user message, the newest turn): {lacking} too many. Shorten them, or ask for fewer completion tokens."
     )
 
 

@@ -258,13 +258,13 @@ def _can_repeat(exchange: Exchange) -> bool:
 
 def _own_headers(exchange: Exchange) -> Headers:
     receipt, count = exchange.receipt, exchange.count
-    prompt_tokens = receipt.forwarded_tokens if receipt else count.prompt_tokens if count else None
+    prompt_tokens = receipt.billed_tokens if receipt else count.prompt_tokens if count else None
     headers = gateway_headers(
         upstream=exchange.outcome.upstream,
         prompt_tokens=prompt_tokens,
         remaining_tokens=receipt.remaining_tokens if receipt else None,
         level=receipt.forwarded_level.value if receipt else "",
-        saved_tokens=receipt.client_tokens - receipt.forwarded_tokens if receipt else 0,
+        saved_tokens=receipt.billed(receipt.client_tokens) - receipt.billed_tokens if receipt else 0,
     )
     if receipt is not None and exchange.overrides.explains:
         headers.append(("x-gateway-receipt", receipt.explain()))

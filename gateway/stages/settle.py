@@ -20,7 +20,7 @@ from gateway.core.tokens.calibration import MILLION
 from gateway.core.tokens.completion import framing_tokens, may_hide_reasoning
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.generated import Generated
-from gateway.core.wire.request import Endpoint, MeteredRequest
+from gateway.core.wire.request import Endpoint, MeteredRequest, has_tools
 from gateway.exchange import Bill, Count, Exchange
 from gateway.ports import Calibrations, Telemetry, TextCounter
 
@@ -28,7 +28,6 @@ CLIENT_GONE = 499
 """The status in logs and metrics of a request whose client left before it saw one."""
 _SERVER_SIDE = ("previous_response_id", "conversation", "prompt")
 """Fields of the Responses endpoint by which a prompt holds more than the body says."""
-_TOOLS = ("tools", "functions")
 
 
 class Settle:
@@ -112,7 +111,7 @@ def _raw_tokens(exchange: Exchange, count: Count) -> int:
 
 
 def _has_tools(exchange: Exchange) -> bool:
-    return exchange.request is not None and any(key in exchange.request.sections for key in _TOOLS)
+    return exchange.request is not None and has_tools(exchange.request)
 
 
 def _model_of(exchange: Exchange) -> str:

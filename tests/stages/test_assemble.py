@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -16,9 +17,11 @@ from gateway.core.context.budget import OnUnfittable
 from gateway.core.context.facts import chain_digests
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles
+from gateway.core.tokens.calibration import Correction
 from gateway.core.wire.request import Endpoint, parse_metered
 from tests.histories import (
     FakeSummarizer,
+    FixedCorrection,
     Message,
     Sent,
     StuckSummarizer,
@@ -548,3 +551,20 @@ def test_the_time_that_assemble_takes() -> None:
     print(f"\nassemble, {len(chat)} messages: fits {fits:.4f} ms, brief applied {applied:.2f} ms")
 
     assert fits < applied
+
+
+@pytest.mark.parametrize("soft", [1.0, 0.7])
+def test_what_an_upstream_bills_more_for_gets_less(soft: float) -> None:
+    """A learned correction and its margin narrow the budget: what is billed fits, and refusals name billed tokens."""
+    dearer = Correction(ratio_millionths=1_500_000, fixed_tokens=40, margin_millionths=100_000)
+    world = World(budget_of(1600), soft_ratio=soft, calibrations=FixedCorrection(dearer))
+    sent = run(world.send(chat_of(7)))
+    unfit = run(world.send([SYSTEM, ask("x" * 6000)]))
+
+    assert sent.receipt.has_overflowed
+    assert sent.receipt.client_tokens < 1600
+    assert 1.6 * world.recount(sent.forwarded) + 40 <= 1600
+    assert sent.receipt.billed_tokens == math.ceil(1.5 * sent.receipt.prompt_tokens) + 40
+    assert sent.receipt.remaining_tokens == 1600 - sent.receipt.billed_tokens
+    assert unfit.refusal is not None
+    assert str(math.ceil(1.6 * unfit.receipt.client_tokens) + 40) in unfit.refusal.message

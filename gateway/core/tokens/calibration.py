@@ -105,7 +105,7 @@ class Correction(msgspec.Struct, frozen=True):
     @property
     def is_exact(self) -> bool:
         """Whether raw counts are taken as they are."""
-        return self == _IDENTITY
+        return self == NO_CORRECTION
 
     def estimate(self, raw_tokens: int, has_tools: bool) -> int:
         """What the provider will report, as far as is known."""
@@ -130,7 +130,8 @@ class Correction(msgspec.Struct, frozen=True):
         return self.fixed_tokens + (self.tools_tokens if has_tools else 0)
 
 
-_IDENTITY = Correction()
+NO_CORRECTION = Correction()
+"""Raw counts as they are."""
 
 
 def _scaled(millionths: int, tokens: int) -> int:
@@ -161,7 +162,7 @@ def new_calibration(prior: Prior) -> Calibration:
     """The state before the first report."""
     line = Line(*prior)
     if prior == EXACT:
-        return Calibration(prior, (), line, _IDENTITY)
+        return Calibration(prior, (), line, NO_CORRECTION)
     margin_tokens = round(_CAUTIOUS_MARGIN * max(0.0, line.fixed))
     return Calibration(prior, (), line, _correction(line, _CAUTIOUS_MARGIN, margin_tokens))
 
@@ -259,7 +260,7 @@ def _learned_correction(state: Calibration) -> Correction:
     samples = _without_strays(samples, line)
     ratio, fixed = fit_margin(samples, line, len(samples) // 100)
     if line == Line() and ratio * max(s.raw_tokens for s in samples) + fixed <= _STRAY_TOKENS:
-        return _IDENTITY
+        return NO_CORRECTION
     stretch = _MARGIN_STRETCH + 4 / len(samples)
     return _correction(line, ratio * stretch, fixed * stretch)
 

@@ -72,6 +72,11 @@ class MeteredRequest(msgspec.Struct, frozen=True):
     options: Mapping[str, bytes] = msgspec.field(default_factory=dict)
 
 
+def has_tools(request: MeteredRequest) -> bool:
+    """Whether tools or legacy functions are sent along."""
+    return "tools" in request.sections or "functions" in request.sections
+
+
 class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 

@@ -65,7 +65,7 @@ class Recorder:
         if bill.is_estimated:
             metrics.estimated_bills.inc()
         elif exchange.count is not None and bill.prompt_tokens:
-            ours = exchange.receipt.forwarded_tokens if exchange.receipt else exchange.count.prompt_tokens
+            ours = exchange.receipt.billed_tokens if exchange.receipt else exchange.count.prompt_tokens
             metrics.estimate_error[(exchange.outcome.upstream,)].observe(
                 (ours - bill.prompt_tokens) / bill.prompt_tokens
             )
@@ -76,7 +76,7 @@ class Recorder:
             metrics.overflows[(model,)].inc()
         if not was_forwarded:
             return
-        metrics.budget_used[(model,)].observe(receipt.forwarded_tokens)
+        metrics.budget_used[(model,)].observe(receipt.billed_tokens)
         metrics.budget_remaining[(model,)].observe(receipt.remaining_tokens)
         metrics.compactions[receipt.level.value, "shadow" if receipt.is_shadow else "active"].inc()
         if receipt.is_shadow:
@@ -107,6 +107,7 @@ def access_fields(exchange: Exchange) -> dict[str, Any]:
     if exchange.receipt is not None:
         fields["client_tokens"] = exchange.receipt.client_tokens
         fields["prompt_tokens"] = exchange.receipt.forwarded_tokens
+        fields["expected_tokens"] = exchange.receipt.billed_tokens
         fields["compaction"] = exchange.receipt.forwarded_level.value
     if exchange.bill is not None:
         fields["billed_prompt_tokens"] = exchange.bill.prompt_tokens
