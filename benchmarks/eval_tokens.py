@@ -155,10 +155,13 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, help="the Python that has litellm")
     parser.add_argument("--json", type=Path, help="write the scores there")
     parser.add_argument("--misses", type=int, default=0, metavar="N", help="show the N worst of OpenAI's")
+    parser.add_argument("--check", action="store_true", help="only say whether the records are there")
     options = parser.parse_args()
     if not options.data.is_file():
         print(f"eval-tokens: no records at {options.data}; name a file with --data.", file=sys.stderr)
         return 2
+    if options.check:
+        return 0
     judge = Judge(by_day=not options.today)
     try:
         judged, version = asyncio.run(judge_all(read_records(options.data), judge, options.peers))

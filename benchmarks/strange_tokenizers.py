@@ -11,7 +11,6 @@ import functools
 import gzip
 import json
 import random
-from binascii import a2b_base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -22,8 +21,7 @@ import tiktoken
 
 from gateway.core.tokens.profiles import CL100K, O200K
 from gateway.core.tokens.robust_fit import Sample
-from gateway.shell.tokens.counter import cut_pieces
-from gateway.shell.tokens.rank_files import load_encoding
+from gateway.shell.tokens.rank_files import load_encoding, unpack
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 TURN_TOKENS_MAX = 24_000
@@ -61,7 +59,7 @@ class Request:
 def encoding_counter(name: str) -> Callable[[str], int]:
     """Tokens by one of tiktoken's encodings."""
     encoding = _encoding(name)
-    return lambda text: sum(len(encoding.encode_ordinary(piece)) for piece in cut_pieces(text))
+    return lambda text: sum(len(encoding.encode_ordinary(line)) for line in text.splitlines(keepends=True))
 
 
 _encoding = functools.cache(load_encoding)
@@ -69,11 +67,10 @@ _encoding = functools.cache(load_encoding)
 
 def small_bpe_counter(merges: int) -> Callable[[str], int]:
     """A byte-pair encoding of few merges, learned elsewhere, that splits words like the first of its kind."""
-    packed = resources.files("gateway.data").joinpath(f"{CL100K}.tiktoken.gz").read_bytes()
-    fields = gzip.decompress(packed).split()[: 2 * merges]
-    ranks = {a2b_base64(token): int(rank) for token, rank in zip(fields[::2], fields[1::2], strict=True)}
+    tokens, _ = unpack(resources.files("gateway.data").joinpath(f"{CL100K}.ranks").read_bytes())
+    ranks = {token: rank for rank, token in enumerate(tokens[:merges])}
     encoding = tiktoken.Encoding("small", pat_str=_SPLIT, mergeable_ranks=ranks, special_tokens={})
-    return lambda text: sum(len(encoding.encode_ordinary(piece)) for piece in cut_pieces(text))
+    return lambda text: sum(len(encoding.encode_ordinary(line)) for line in text.splitlines(keepends=True))
 
 
 def byte_counter(text: str) -> int:
