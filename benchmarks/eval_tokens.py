@@ -172,7 +172,8 @@ def main() -> int:
         judge.close()
     print(f"tiktoken {importlib.metadata.version('tiktoken')}, litellm {version or 'not asked'}, {options.data.name}")
     openai = [one for one in judged if one.record["provider"] == "openai"]
-    counters = {"gateway": "gateway", "published recipe": "recipe", "litellm": "litellm"}
+    peer = {"litellm": "litellm"} if version else {}
+    counters = {"gateway": "gateway", "published recipe": "recipe", **peer}
     rows = {name: [one for one in openai if test(one)] for name, test in CLASSES.items()}
     scores = print_table("OpenAI", rows, counters)
     others: dict[str, list[Judged]] = {}
@@ -180,9 +181,7 @@ def main() -> int:
         if is_scored(one.record):
             others.setdefault(one.record["provider"], []).append(one)
     by_size = dict(sorted(others.items(), key=lambda row: -len(row[1])))
-    scores |= print_table(
-        "by provider", by_size, {"gateway": "gateway", "with prior": "with_prior", "litellm": "litellm"}
-    )
+    scores |= print_table("by provider", by_size, {"gateway": "gateway", "with prior": "with_prior", **peer})
     if options.misses:
         print_misses(openai, options.misses)
     if options.json:
