@@ -139,6 +139,12 @@ def task_bench_tokens(arguments: list[str]) -> int:
     return run("-m", "benchmarks.bench_tokens", "--peers", str(ensure_peers()), *arguments)
 
 
+def task_eval_tokens(arguments: list[str]) -> int:
+    """how exactly recorded requests are counted, beside the published recipe and litellm"""
+    command = ("-m", "benchmarks.eval_tokens", *arguments)
+    return run(*command, "--check") or run(*command, "--peers", str(ensure_peers()))
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")

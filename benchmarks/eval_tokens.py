@@ -155,10 +155,13 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, help="the Python that has litellm")
     parser.add_argument("--json", type=Path, help="write the scores there")
     parser.add_argument("--misses", type=int, default=0, metavar="N", help="show the N worst of OpenAI's")
+    parser.add_argument("--check", action="store_true", help="only say whether the records are there")
     options = parser.parse_args()
     if not options.data.is_file():
         print(f"eval-tokens: no records at {options.data}; name a file with --data.", file=sys.stderr)
         return 2
+    if options.check:
+        return 0
     judge = Judge(by_day=not options.today)
     try:
         judged, version = asyncio.run(judge_all(read_records(options.data), judge, options.peers))
@@ -169,7 +172,8 @@ def main() -> int:
         judge.close()
     print(f"tiktoken {importlib.metadata.version('tiktoken')}, litellm {version or 'not asked'}, {options.data.name}")
     openai = [one for one in judged if one.record["provider"] == "openai"]
-    counters = {"gateway": "gateway", "published recipe": "recipe", "litellm": "litellm"}
+    peer = {"litellm": "litellm"} if version else {}
+    counters = {"gateway": "gateway", "published recipe": "recipe", **peer}
     rows = {name: [one for one in openai if test(one)] for name, test in CLASSES.items()}
     scores = print_table("OpenAI", rows, counters)
     others: dict[str, list[Judged]] = {}
@@ -177,9 +181,7 @@ def main() -> int:
         if is_scored(one.record):
             others.setdefault(one.record["provider"], []).append(one)
     by_size = dict(sorted(others.items(), key=lambda row: -len(row[1])))
-    scores |= print_table(
-        "by provider", by_size, {"gateway": "gateway", "with prior": "with_prior", "litellm": "litellm"}
-    )
+    scores |= print_table("by provider", by_size, {"gateway": "gateway", "with prior": "with_prior", **peer})
     if options.misses:
         print_misses(openai, options.misses)
     if options.json:

@@ -31,8 +31,9 @@ from gateway.compose import (
 from gateway.core.context.brief import Brief, render_brief
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
+from gateway.core.wire.request import Endpoint
 from gateway.exchange import Exchange
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Pipeline, Stage
 from gateway.settings import DEMO_URL, RESTART_ONLY, Settings
 from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
@@ -52,6 +53,7 @@ from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
 from gateway.shell.upstream.client import HttpUpstream
 from gateway.shell.upstream.demo_server import DemoUpstream
+from gateway.stages.answer_count import AnswerCountStage, answer_input_tokens
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
 from gateway.stages.forward import ForwardStage
@@ -208,14 +210,17 @@ class Gateway:
         deadline_s = settings.summarizer.deadline_seconds
         maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
         budgets = make_budget_table(settings.token_budget)
-        stages = (
-            identify,
-            RouteStage(routes),
-            CountStage(self.counter, self._caches, message_digests, make_encodings(settings.token_estimator)),
-            AssembleStage(budgets, make_compaction(settings), self.briefs, maker, self.counter, self.calibrations),
-            ForwardStage(self._upstream),
-        )
-        return Pipeline(stages, Settle(self.counter, self.calibrations, recorder), recorder, self._tasks)
+        route = RouteStage(routes)
+        count = CountStage(self.counter, self._caches, message_digests, make_encodings(settings.token_estimator))
+        compaction = make_compaction(settings)
+        assemble = AssembleStage(budgets, compaction, self.briefs, maker, self.counter, self.calibrations)
+        forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens})
+        others: dict[Endpoint, tuple[Stage, ...]] = {
+            Endpoint.TOKENS_COUNT: (identify, route, count, AnswerCountStage(self.calibrations, budgets)),
+            Endpoint.INPUT_TOKENS: (identify, route, count, forward),
+        }
+        settle = Settle(self.counter, self.calibrations, recorder)
+        return Pipeline((identify, route, count, assemble, forward), others, settle, recorder, self._tasks)
 
     def _collect(self) -> list[Metric]:
         hits, misses = self._caches.totals()

@@ -21,7 +21,7 @@ from gateway.core.errors import Refusal
 from gateway.core.tokens.frames import TOOLS_KEYS
 from gateway.core.tokens.priors import EXACT, prior_of
 from gateway.core.wire.headers import Headers
-from gateway.core.wire.request import Endpoint
+from gateway.core.wire.request import kind_of_body
 from gateway.exchange import Count, Exchange, Receipt
 from gateway.settings import Settings
 from gateway.shell.brief_maker import StoredBriefMaker
@@ -132,18 +132,10 @@ def _read(path: Path, model: str | None) -> Exchange | None:
         print(f"llm-gateway: {path}: expected a JSON object or a list of messages", file=sys.stderr)
         return None
     tree["model"] = model or tree.get("model") or "gpt-4o"
-    endpoint = _endpoint_of(tree)
-    inbound = FileInbound(msgspec.json.encode(tree))
+    body = msgspec.json.encode(tree)
+    endpoint = kind_of_body(body)
+    inbound = FileInbound(body)
     return Exchange("offline", "POST", "", "", (), endpoint, inbound, NoOutbound(), time.perf_counter())
-
-
-def _endpoint_of(tree: dict[str, Any]) -> Endpoint:
-    """Which endpoint a body is for, by its keys; an `input` is for embeddings where the model makes them."""
-    if "messages" in tree:
-        return Endpoint.CHAT
-    if "prompt" in tree and "input" not in tree and "instructions" not in tree:
-        return Endpoint.COMPLETIONS
-    return Endpoint.EMBEDDINGS if "embed" in str(tree["model"]) and "input" in tree else Endpoint.RESPONSES
 
 
 async def _run(

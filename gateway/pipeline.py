@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.core.errors import Refusal
 from gateway.core.wire.error_event import EVENT_END, render_error_event
 from gateway.core.wire.gateway_headers import gateway_headers
+from gateway.core.wire.request import Endpoint
 from gateway.exchange import Exchange
 from gateway.ports import Telemetry
 from gateway.stages.settle import CLIENT_GONE, Settle
@@ -31,12 +32,14 @@ class Pipeline:
 
     Attributes:
         stages: in order.
+        others: in place of `stages`, for endpoints that take another way.
         settle: the unwinding.
         telemetry: told at the start.
         tasks: where a settlement that takes time goes on after the client has gone.
     """
 
     stages: Sequence[Stage]
+    others: Mapping[Endpoint, Sequence[Stage]]
     settle: Settle
     telemetry: Telemetry
     tasks: TaskGroup
@@ -60,7 +63,7 @@ class Pipeline:
         try:
             if exchange.outcome.refusal is not None:
                 raise exchange.outcome.refusal
-            for stage in self.stages:
+            for stage in self.others.get(exchange.endpoint, self.stages):
                 await stage(exchange)
         except Refusal as refusal:
             await self._refuse(exchange, refusal)

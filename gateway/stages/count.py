@@ -30,7 +30,7 @@ from gateway.core.tokens.frames import (
 from gateway.core.tokens.items import CountedItem, Item, settle_items, weigh_item
 from gateway.core.tokens.profiles import Profile, profile_of
 from gateway.core.tokens.sections import Section, weigh_section
-from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weigh_message
+from gateway.core.tokens.weight import PINNED_ROLES, Company, Weight, weigh_company, weigh_message
 from gateway.core.wire.body import json_fault
 from gateway.core.wire.message import parse_message
 from gateway.core.wire.request import Endpoint, MeteredRequest
@@ -200,8 +200,7 @@ class CountStage:
         missing = [index for index, fact in enumerate(found) if fact is None]
         if missing:
             raws = [(index, messages[index]) for index in missing]
-            is_big = sum(memoryview(raw).nbytes for _, raw in raws) > _PARSE_INLINE_BYTES
-            weighed = await asyncio.to_thread(_weigh, raws, profile) if is_big else _weigh(raws, profile)
+            weighed = await asyncio.to_thread(_weigh, raws, profile) if _is_big(raws) else _weigh(raws, profile)
             totals = await self._count_weights([weight for _, weight in weighed], profile)
             for index, (half_learned, weight), total in zip(missing, weighed, totals, strict=True):
                 fact = msgspec.structs.replace(half_learned, tokens=half_learned.tokens - weight.fixed_tokens + total)
@@ -242,7 +241,8 @@ class CountStage:
         unknown = [index for index in wanted if facts[index].company is None]
         if not unknown:
             return
-        asked = [weigh_company(parse_message(bytes(messages[index]), index), profile) for index in unknown]
+        raws = [(index, messages[index]) for index in unknown]
+        asked = await asyncio.to_thread(_ask_company, raws, profile) if _is_big(raws) else _ask_company(raws, profile)
         weights = [weight for company in asked if company for weight in company.weights]
         totals = iter(await self._count_weights(weights, profile))
         keys = self._digest([messages[index] for index in unknown])
@@ -324,6 +324,14 @@ def _read(name: str, raw: bytes, use: Callable[[Any], T]) -> T:
         raise invalid_request(
             f"`{name}` could not be parsed as JSON: {json_fault(error, raw)}.", param=name, code="invalid_json"
         ) from None
+
+
+def _is_big(raws: Sequence[tuple[int, msgspec.Raw]]) -> bool:
+    return sum(memoryview(raw).nbytes for _, raw in raws) > _PARSE_INLINE_BYTES
+
+
+def _ask_company(raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile) -> list[Company | None]:
+    return [weigh_company(parse_message(bytes(raw), index), profile) for index, raw in raws]
 
 
 def _weigh(raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile) -> list[tuple[MessageFacts, Weight]]:

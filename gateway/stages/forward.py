@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -39,6 +39,7 @@ _HELD_BYTES = 8 * 1024 * 1024
 """A JSON answer up to this size is held until it is whole; a larger one is streamed on."""
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _REFUSED = frozenset({400, 422})
+_NO_SUCH_ENDPOINT = frozenset({404, 405, 501})
 _USAGE_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
 
@@ -56,17 +57,25 @@ class ForwardStage:
 
     Args:
         upstream: the way to upstreams.
+        instead: who answers for an endpoint that an upstream does not have.
     """
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(
+        self, upstream: Upstream, instead: Mapping[Endpoint, Callable[[Exchange], Awaitable[None]]] | None = None
+    ) -> None:
         self._upstream = upstream
+        self._instead = instead or {}
         self._refuses_usage: set[str] = set()
 
     async def __call__(self, exchange: Exchange) -> None:
         reply = await self._reply(exchange)
         exchange.outcome.upstream = reply.route.name
+        instead = self._instead.get(exchange.endpoint)
         try:
-            await self._relay(exchange, reply)
+            if instead is not None and reply.answer.status in _NO_SUCH_ENDPOINT:
+                await instead(exchange)
+            else:
+                await self._relay(exchange, reply)
         finally:
             reply.answer.close()
 

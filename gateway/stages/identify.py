@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 
 from gateway.core.wire.overrides import read_overrides
-from gateway.core.wire.request import Endpoint, parse_metered
+from gateway.core.wire.request import Endpoint, MeteredRequest, kind_of_body, parse_metered
 from gateway.exchange import Client, Exchange
 
 _PARSE_INLINE_BYTES = 262_144
@@ -26,6 +26,14 @@ async def identify(exchange: Exchange) -> None:
         exchange.overrides = read_overrides(exchange.headers)
         body = await exchange.inbound.read()
         if len(body) > _PARSE_INLINE_BYTES:
-            exchange.request = await asyncio.to_thread(parse_metered, exchange.endpoint, body)
+            exchange.request = await asyncio.to_thread(_parse, exchange.endpoint, body)
         else:
-            exchange.request = parse_metered(exchange.endpoint, body)
+            exchange.request = _parse(exchange.endpoint, body)
+
+
+def _parse(endpoint: Endpoint, body: bytes) -> MeteredRequest:
+    if endpoint is Endpoint.TOKENS_COUNT:
+        endpoint = kind_of_body(body)
+    elif endpoint is Endpoint.INPUT_TOKENS:
+        endpoint = Endpoint.RESPONSES
+    return parse_metered(endpoint, body)

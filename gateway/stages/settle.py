@@ -20,7 +20,7 @@ from gateway.core.tokens.calibration import MILLION
 from gateway.core.tokens.completion import framing_tokens, may_hide_reasoning
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.generated import Generated
-from gateway.core.wire.request import Endpoint, MeteredRequest, has_tools
+from gateway.core.wire.request import ASK_FOR_COUNTS, Endpoint, MeteredRequest, has_tools
 from gateway.exchange import Bill, Count, Exchange
 from gateway.ports import Calibrations, Telemetry, TextCounter
 
@@ -71,6 +71,8 @@ class Settle:
     def _bill(self, exchange: Exchange, visible_tokens: int) -> Bill | None:
         outcome, count = exchange.outcome, exchange.count
         usage = outcome.usage
+        if exchange.endpoint in ASK_FOR_COUNTS:
+            return None
         if usage is not None:
             return Bill(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, is_estimated=False)
         was_served = outcome.attempts > 0 and (outcome.status < 400 or outcome.status == CLIENT_GONE)

@@ -97,7 +97,7 @@ def test_1_what_is_forwarded_fits_or_is_refused_with_numbers(
 
 
 JOINT_TOKENS = 9
-"""What joining tools to a system message may change, with the lumpiest of tokenizers; with a real one it saves 3 or 4."""
+"""What joining tools to a system message may change, with the lumpiest tokenizer; with a real one it saves 3 or 4."""
 
 
 def has_moved_up(sent: Sent) -> bool:

@@ -26,6 +26,12 @@ class Endpoint(enum.Enum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     PASSTHROUGH = "passthrough"
+    TOKENS_COUNT = "tokens_count"
+    INPUT_TOKENS = "responses_input_tokens"
+
+
+ASK_FOR_COUNTS = frozenset({Endpoint.TOKENS_COUNT, Endpoint.INPUT_TOKENS})
+"""Calls that only ask what another would cost: their bodies are read, and nobody bills them."""
 
 
 METERED_PATHS = {
@@ -33,7 +39,10 @@ METERED_PATHS = {
     "/v1/responses": Endpoint.RESPONSES,
     "/v1/completions": Endpoint.COMPLETIONS,
     "/v1/embeddings": Endpoint.EMBEDDINGS,
+    "/v1/responses/input_tokens": Endpoint.INPUT_TOKENS,
 }
+LOCAL_PATHS = {"/api/v1/tokens/count": Endpoint.TOKENS_COUNT}
+"""What the gateway answers by itself."""
 
 
 def endpoint_of(method: str, path: str) -> Endpoint:
@@ -44,7 +53,7 @@ def endpoint_of(method: str, path: str) -> Endpoint:
     """
     if method != "POST":
         return Endpoint.PASSTHROUGH
-    found = METERED_PATHS.get(path)
+    found = METERED_PATHS.get(path) or LOCAL_PATHS.get(path)
     if found is None:
         plain = _repeated_slashes.sub("/", unquote(path)).rstrip("/").lower()
         found = METERED_PATHS.get(plain, Endpoint.PASSTHROUGH)
@@ -131,6 +140,24 @@ _SCAN_TWICE_BYTES = 4_096
 """Up to this size a second scan costs less than what avoids it."""
 _DIGITS_SHOWN = 20
 _repeated_slashes = re.compile(r"/{2,}")
+
+
+def kind_of_body(body: bytes) -> Endpoint:
+    """Which call a body is made for, by its keys: `messages`, `prompt` or `input`.
+
+    An `input` of plain texts may be one for embeddings; for those that the model's name says.
+
+    Raises:
+        Refusal: no JSON object.
+    """
+    spans = request_spans(body)
+    if "messages" in spans:
+        return Endpoint.CHAT
+    if "prompt" in spans and "input" not in spans and "instructions" not in spans:
+        return Endpoint.COMPLETIONS
+    model = spans.get("model")
+    is_embedding = model is not None and b"embed" in body[model.start : model.end].lower()
+    return Endpoint.EMBEDDINGS if is_embedding and "input" in spans else Endpoint.RESPONSES
 
 
 def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
