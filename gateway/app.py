@@ -42,7 +42,7 @@ from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
-from gateway.shell.state.calibrations import StoredCalibrations
+from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.summarizer import Summarizer
 from gateway.shell.telemetry.figures import calibration_metrics, state_metrics
@@ -212,14 +212,15 @@ class Gateway:
         budgets = make_budget_table(settings.token_budget)
         route = RouteStage(routes)
         count = CountStage(self.counter, self._caches, message_digests, make_encodings(settings.token_estimator))
+        calibrations = self.calibrations if settings.token_estimator.calibrate else NoCalibrations()
         compaction = make_compaction(settings)
-        assemble = AssembleStage(budgets, compaction, self.briefs, maker, self.counter, self.calibrations)
+        assemble = AssembleStage(budgets, compaction, self.briefs, maker, self.counter, calibrations)
         forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens})
         others: dict[Endpoint, tuple[Stage, ...]] = {
-            Endpoint.TOKENS_COUNT: (identify, route, count, AnswerCountStage(self.calibrations, budgets)),
+            Endpoint.TOKENS_COUNT: (identify, route, count, AnswerCountStage(calibrations, budgets)),
             Endpoint.INPUT_TOKENS: (identify, route, count, forward),
         }
-        settle = Settle(self.counter, self.calibrations, recorder)
+        settle = Settle(self.counter, calibrations, recorder)
         return Pipeline((identify, route, count, assemble, forward), others, settle, recorder, self._tasks)
 
     def _collect(self) -> list[Metric]:

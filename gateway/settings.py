@@ -131,6 +131,9 @@ class TokenEstimator(_Section, frozen=True):
 
     strategy: Annotated[Literal["tiktoken", "word_based"], Meta(description="word_based counts words.")] = "tiktoken"
     tokens_per_word: Annotated[float, Meta(gt=0, le=20, description="Of word_based.")] = 1.3
+    calibrate: Annotated[
+        bool, Meta(description="Learn from reported usage how each upstream bills each model, and budget by that.")
+    ] = True
     models: Annotated[
         dict[str, Literal["o200k_base", "cl100k_base", "words"]],
         Meta(description='Encoding by model pattern, such as {"my-*": cl100k_base}; others by the built-in table.'),

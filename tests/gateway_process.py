@@ -37,9 +37,10 @@ def upstream_for(fake: FakeOpenAI, **options: Any) -> Json:
 
 
 def config_for(*fakes: FakeOpenAI, **sections: Json) -> Json:
-    """A configuration on free ports, in front of fakes; sections are merged over it."""
+    """A configuration on free ports, in front of fakes that count in their own way; sections are merged over it."""
     server = {"port": 0, "admin_port": 0, **sections.pop("server", {})}
-    return {"server": server, "upstreams": [upstream_for(fake) for fake in fakes], **sections}
+    upstreams = [upstream_for(fake) for fake in fakes]
+    return {"server": server, "upstreams": upstreams, "token_estimator": {"calibrate": False}, **sections}
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -37,7 +37,7 @@ async def chat(gateway: GatewayProcess, count: int) -> None:
 
 
 def kept_in(path: Path, fake: FakeOpenAI) -> dict[str, Any]:
-    return config_for(fake, state={"url": f"sqlite://{path}"})
+    return config_for(fake, token_estimator={"calibrate": True}, state={"url": f"sqlite://{path}"})
 
 
 async def test_what_was_learned_survives_a_restart(fake: FakeOpenAI, tmp_path: Path) -> None:

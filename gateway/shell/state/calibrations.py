@@ -20,6 +20,7 @@ import msgspec
 
 from gateway.core.tokens.calibration import (
     MILLION,
+    NO_CORRECTION,
     Calibration,
     Correction,
     Prior,
@@ -118,6 +119,16 @@ class StoredCalibrations:
         while True:
             await asyncio.sleep(period_s)
             await self.flush()
+
+
+class NoCalibrations:
+    """`ports.Calibrations` where counts are taken as they are."""
+
+    def correction_of(self, upstream: str, model: str) -> Correction:
+        return NO_CORRECTION
+
+    def learn(self, upstream: str, model: str, raw_tokens: int, has_tools: bool, reported: Usage) -> None:
+        """Nothing is learned."""
 
 
 def _described(upstream: str, model: str, state: Calibration) -> dict[str, object]:
