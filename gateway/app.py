@@ -20,6 +20,7 @@ from aiohttp import web
 from prometheus_client.core import Metric
 
 from gateway.compose import (
+    check_tokenizers,
     make_budget_table,
     make_compaction,
     make_encodings,
@@ -27,6 +28,7 @@ from gateway.compose import (
     make_route,
     make_state_store,
     make_summarizer_options,
+    make_templates,
 )
 from gateway.core.context.brief import Brief, render_brief
 from gateway.core.tokens.profiles import O200K, Profile
@@ -211,7 +213,10 @@ class Gateway:
         maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
         budgets = make_budget_table(settings.token_budget)
         route = RouteStage(routes)
-        count = CountStage(self.counter, self._caches, message_digests, make_encodings(settings.token_estimator))
+        estimator = settings.token_estimator
+        check_tokenizers(estimator)
+        encodings, templates = make_encodings(estimator), make_templates(estimator)
+        count = CountStage(self.counter, self._caches, message_digests, encodings, templates=templates)
         calibrations = self.calibrations if settings.token_estimator.calibrate else NoCalibrations()
         compaction = make_compaction(settings)
         assemble = AssembleStage(budgets, compaction, self.briefs, maker, self.counter, calibrations)

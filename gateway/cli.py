@@ -108,7 +108,10 @@ def _run_loop(work: object) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Load a configuration and say what was found."""
+    from gateway.compose import check_tokenizers
+
     loaded: Loaded = load_settings(options.config, os.environ)
+    check_tokenizers(loaded.settings.token_estimator)
     for note in loaded.notes:
         print(f"note: {note}")
     names = ", ".join(f"{upstream.name} ({upstream.base_url})" for upstream in loaded.settings.upstreams)

@@ -13,12 +13,14 @@ from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
 from gateway.core.tokens.calibration import Prior
 from gateway.core.tokens.priors import prior_of
-from gateway.core.tokens.profiles import WORDS
+from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Template
 from gateway.settings import DEMO_URL, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator, UpstreamOptions
-from gateway.settings_check import resolve_budget, share_tokens, sqlite_path
+from gateway.settings_check import Fault, resolve_budget, share_tokens, sqlite_path
+from gateway.settings_load import InvalidSettings
 from gateway.shell.state.key_value import ManagedStore, MemoryStateStore
 from gateway.shell.state.sqlite import SqliteStateStore
 from gateway.shell.summarizer import SummarizerOptions
+from gateway.shell.tokens.counter import encoding_fault
 from gateway.stages.assemble import CompactionOptions
 
 
@@ -87,6 +89,28 @@ def make_state_store(options: State) -> ManagedStore:
     """Where state is kept, as `state.url` says."""
     path = sqlite_path(options.url)
     return MemoryStateStore(options.max_bytes) if path is None else SqliteStateStore(path, options.max_bytes)
+
+
+def make_templates(options: TokenEstimator) -> dict[str, Template]:
+    """What chat templates add, by model pattern."""
+    return {
+        pattern: Template(found.message_tokens, found.priming_tokens) for pattern, found in options.templates.items()
+    }
+
+
+def check_tokenizers(options: TokenEstimator) -> None:
+    """Load every tokenizer that the configuration names.
+
+    Raises:
+        InvalidSettings: one cannot be loaded, with the reason.
+    """
+    faults = [
+        Fault(f'token_estimator.models["{pattern}"]', f"{value}: {fault}", "a tokenizer that can be loaded")
+        for pattern, value in options.models.items()
+        if value.startswith(FILE_PREFIX) and (fault := encoding_fault(value))
+    ]
+    if faults:
+        raise InvalidSettings(faults)
 
 
 def make_prior(model: str) -> Prior:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.compose import make_budget_table, make_compaction, make_encodings, make_prior, make_route
+from gateway.compose import make_budget_table, make_compaction, make_encodings, make_prior, make_route, make_templates
 from gateway.core.context.brief import render_brief
 from gateway.core.errors import Refusal
 from gateway.core.tokens.frames import TOOLS_KEYS
@@ -145,7 +145,8 @@ async def _run(
     store = MemoryBriefStore(settings.state.max_bytes)
     maker = StoredBriefMaker(store, counter, None, 0.0, tasks)
     encodings = make_encodings(settings.token_estimator)
-    count = CountStage(counter, CountCaches(_CACHE_BYTES), message_digests, encodings)
+    templates = make_templates(settings.token_estimator)
+    count = CountStage(counter, CountCaches(_CACHE_BYTES), message_digests, encodings, templates=templates)
     route = RouteStage([make_route(upstream) for upstream in settings.upstreams])
     budgets = make_budget_table(settings.token_budget)
     calibrations = StoredCalibrations(MemoryStateStore(settings.state.max_bytes), make_prior)

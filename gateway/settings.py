@@ -126,6 +126,13 @@ class TokenBudget(_Section, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
+class ChatTemplate(_Section, frozen=True):
+    """What a model's chat template adds to the texts of a prompt, in tokens."""
+
+    message_tokens: Annotated[int, Meta(ge=0, le=100, description="To each message, beside its role.")] = 3
+    priming_tokens: Annotated[int, Meta(ge=0, le=10_000, description="To each prompt.")] = 3
+
+
 class TokenEstimator(_Section, frozen=True):
     """How tokens are counted before a request is sent."""
 
@@ -135,8 +142,15 @@ class TokenEstimator(_Section, frozen=True):
         bool, Meta(description="Learn from reported usage how each upstream bills each model, and budget by that.")
     ] = True
     models: Annotated[
-        dict[str, Literal["o200k_base", "cl100k_base", "words"]],
-        Meta(description='Encoding by model pattern, such as {"my-*": cl100k_base}; others by the built-in table.'),
+        dict[str, str],
+        Meta(
+            description="By model pattern: an encoding (o200k_base, cl100k_base, words), another model that it is to be"
+            ' counted as ("prod-*": gpt-4o), or a Hugging Face tokenizer ("my-*": "hf:/models/tokenizer.json").'
+        ),
+    ] = msgspec.field(default_factory=dict)
+    templates: Annotated[
+        dict[str, ChatTemplate],
+        Meta(description="What a chat template adds, by model pattern; others by the built-in table."),
     ] = msgspec.field(default_factory=dict)
 
 

@@ -169,3 +169,20 @@ def test_config_prints_the_reference_and_the_schema() -> None:
     """What stands in config/ can be had from the program alone."""
     assert run("config").stdout == (PROJECT / "config/gateway.yaml").read_text(encoding="utf-8")
     assert run("config", "--schema").stdout == (PROJECT / "config/gateway.schema.json").read_text(encoding="utf-8")
+
+
+def test_check_loads_the_tokenizers_that_are_named(tmp_path: Path) -> None:
+    """A file that is none is a fault with its path, before anything is served; a good one is fine."""
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the extra `tokenizers`")
+    good = tmp_path / "tokenizer.json"
+    tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, unk_token="?")).save(str(good))
+    config = tmp_path / "gateway.yaml"
+    seen = []
+    for file in (good, tmp_path / "missing.json"):
+        config.write_text(f'token_estimator: {{models: {{"my-*": "hf:{file}"}}}}\n')
+        seen.append(run("check", "--config", str(config)))
+
+    assert seen[0].returncode == 0
+    assert seen[1].returncode == 2
+    assert 'token_estimator.models["my-*"]' in seen[1].stderr
+    assert "there is no such file" in seen[1].stderr

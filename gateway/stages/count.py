@@ -28,7 +28,7 @@ from gateway.core.tokens.frames import (
     frame_sections,
 )
 from gateway.core.tokens.items import CountedItem, Item, settle_items, weigh_item
-from gateway.core.tokens.profiles import Profile, profile_of
+from gateway.core.tokens.profiles import NO_TEMPLATES, Profile, Template, profile_of
 from gateway.core.tokens.sections import Section, weigh_section
 from gateway.core.tokens.weight import PINNED_ROLES, Company, Weight, weigh_company, weigh_message
 from gateway.core.wire.body import json_fault
@@ -87,6 +87,7 @@ class CountStage:
         caches: what was counted before.
         digest: 128 bits over the bytes of each, seeded per process.
         encodings: model pattern -> encoding, from the configuration.
+        templates: model pattern -> what its chat template adds, from the configuration.
         day: whose prices hold; None for today's. Bills of the past are judged by those of their day.
     """
 
@@ -97,11 +98,13 @@ class CountStage:
         digest: Digest,
         encodings: Mapping[str, str],
         day: datetime.date | None = None,
+        templates: Mapping[str, Template] = NO_TEMPLATES,
     ) -> None:
         self._counter = counter
         self._caches = caches
         self._digest = digest
         self._encodings = encodings
+        self._templates = templates
         self._day = day
         self._profiles: dict[str, tuple[Profile, Caches]] = {}
 
@@ -124,7 +127,7 @@ class CountStage:
     def _profile_of(self, model: str) -> tuple[Profile, Caches]:
         found = self._profiles.get(model)
         if found is None:
-            profile = profile_of(model, self._encodings)
+            profile = profile_of(model, self._encodings, self._templates)
             found = (profile, self._caches.of(profile))
             if len(self._profiles) < _MAX_PROFILES:
                 self._profiles[model] = found

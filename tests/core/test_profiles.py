@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.tokens import images
-from gateway.core.tokens.profiles import CL100K, ENCODINGS, O200K, WORDS, Family, Profile, bare_model, profile_of
+from gateway.core.tokens.profiles import (
+    CL100K,
+    ENCODINGS,
+    O200K,
+    WORDS,
+    Family,
+    Profile,
+    Template,
+    bare_model,
+    profile_of,
+)
 
 CHAT = profile_of("gpt-4o", {})
 REASONING = profile_of("gpt-5", {})
@@ -157,3 +167,15 @@ BARE = [
 @pytest.mark.parametrize(("model", "bare"), BARE)
 def test_bare_names(model, bare):
     assert bare_model(model) == bare
+
+
+def test_a_file_and_a_template_may_be_named_for_a_model():
+    """A tokenizer's file takes the place of the encoding, a template's overheads that of the table's."""
+    overrides = {"my-*": "hf:/models/tokenizer.json", "prod-*": "gpt-5"}
+    templates = {"my-large*": Template(message_tokens=5, priming_tokens=2)}
+    mine, large = (profile_of(name, overrides, templates) for name in ("my-small", "my-large-2"))
+
+    assert mine.encoding == large.encoding == "hf:/models/tokenizer.json"
+    assert mine == profile_of("my-small", {})._replace(encoding=mine.encoding)
+    assert (large.message_tokens, large.priming_tokens) == (5, 2)
+    assert profile_of("prod-1", overrides, templates) == profile_of("gpt-5", {})

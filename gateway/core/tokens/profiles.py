@@ -19,6 +19,8 @@ O200K = "o200k_base"
 CL100K = "cl100k_base"
 WORDS = "words"
 ENCODINGS = (O200K, CL100K, WORDS)
+FILE_PREFIX = "hf:"
+"""Of an encoding that is a Hugging Face tokenizer.json, before its path."""
 
 
 class Family(enum.Enum):
@@ -34,7 +36,7 @@ class Profile(NamedTuple):
     """How one family of models frames messages.
 
     Attributes:
-        encoding: one of `ENCODINGS`.
+        encoding: one of `ENCODINGS`, or a file behind `FILE_PREFIX`.
         priming_tokens: added once a prompt.
         message_tokens: added for each message beside its content: the frame, and the role's one token.
         name_tokens: added for a message's `name`, beside the name itself.
@@ -108,17 +110,35 @@ _bedrock_vendor = re.compile(
 )
 
 
-def profile_of(model: str, overrides: Mapping[str, str]) -> Profile:
+class Template(NamedTuple):
+    """What a chat template adds, in tokens: to each message beside its role, and to each prompt."""
+
+    message_tokens: int
+    priming_tokens: int
+
+
+NO_TEMPLATES: Mapping[str, Template] = {}
+
+
+def profile_of(model: str, overrides: Mapping[str, str], templates: Mapping[str, Template] = NO_TEMPLATES) -> Profile:
     """How to count for this model.
 
     Args:
         model: as the request names it.
-        overrides: glob pattern -> encoding, or the name of a model that it is to be counted as; tried first, in order.
+        overrides: glob pattern -> encoding, `hf:` and a file's path, or the name of a model that it is to be counted
+            as; tried first, in order.
+        templates: glob pattern -> what its chat template adds; tried first, in order.
     """
+    profile = _known_as(model)
     for pattern, value in overrides.items():
         if fnmatchcase(model, pattern):
-            return _known_as(model)._replace(encoding=value) if value in ENCODINGS else _known_as(value)
-    return _known_as(model)
+            is_encoding = value in ENCODINGS or value.startswith(FILE_PREFIX)
+            profile = profile._replace(encoding=value) if is_encoding else _known_as(value)
+            break
+    for pattern, template in templates.items():
+        if fnmatchcase(model, pattern):
+            return profile._replace(**template._asdict())
+    return profile
 
 
 def _known_as(model: str) -> Profile:

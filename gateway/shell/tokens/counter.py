@@ -13,8 +13,8 @@ import threading
 from collections.abc import Generator, Sequence
 from itertools import chain
 
-from gateway.core.tokens.profiles import WORDS, Profile
-from gateway.shell.tokens.huggingface import PREFIX, HuggingFaceTokenizer
+from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Profile
+from gateway.shell.tokens.huggingface import HuggingFaceTokenizer
 from gateway.shell.tokens.pieces import PIECE_CHARS
 from gateway.shell.tokens.pool import FairPool, default_size
 from gateway.shell.tokens.rank_files import load_rank_file
@@ -126,8 +126,8 @@ def encoding_fault(name: str) -> str | None:
 
 
 def _open(name: str, words: WordTokenizer, figures: Figures) -> Tokenizer:
-    if name.startswith(PREFIX):
-        return HuggingFaceTokenizer(name.removeprefix(PREFIX), words)
+    if name.startswith(FILE_PREFIX):
+        return HuggingFaceTokenizer(name.removeprefix(FILE_PREFIX), words)
     return RankTokenizer(load_rank_file(name), words, figures)
 
 

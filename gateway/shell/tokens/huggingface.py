@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.core.tokens.profiles import FILE_PREFIX
 from gateway.shell.tokens.pieces import PIECE_CHARS
 from gateway.shell.tokens.tokenizer import WordTokenizer, fall_back, pair_surrogates
 
-PREFIX = "hf:"
-"""Of an encoding's name, before the path of a tokenizer.json."""
 _PROBES = (
     ("The quick brown fox", "jumps over the lazy dog."),
     ("for item in list:", "print(item, 12)"),
@@ -84,13 +83,15 @@ def _load(path: str) -> Any:
     try:
         package = importlib.import_module("tokenizers")
     except ImportError:
-        raise ValueError(f"{PREFIX}{path} needs the package `tokenizers`; install llm-gateway[tokenizers]") from None
+        raise ValueError(
+            f"{FILE_PREFIX}{path} needs the package `tokenizers`; install llm-gateway[tokenizers]"
+        ) from None
     if not Path(path).is_file():
-        raise ValueError(f"{PREFIX}{path}: there is no such file")
+        raise ValueError(f"{FILE_PREFIX}{path}: there is no such file")
     try:
         tokenizer = package.Tokenizer.from_file(path)
     except Exception as error:  # noqa: BLE001 - the package raises plain Exception
-        raise ValueError(f"{PREFIX}{path} is no tokenizer.json that `tokenizers` can read: {error}") from None
+        raise ValueError(f"{FILE_PREFIX}{path} is no tokenizer.json that `tokenizers` can read: {error}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
