@@ -2,8 +2,7 @@
 
 A job is a generator whose steps are bounded. A thread takes the job that waited longest, runs one step, and puts it
 back behind the others; so with n jobs about, each gets every n-th step, and a job of one step waits for n at most.
-A job that nobody waits for any more is dropped before its next step. On Linux the threads have a lower priority than
-the event loop's.
+A job that nobody waits for any more is dropped before its next step.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Generator
@@ -22,7 +20,6 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 _MIN_THREADS = 2
 _MAX_THREADS = 4
-_NICENESS = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +94,6 @@ class FairPool:
             return None if self._is_closed else self._jobs.popleft()
 
     def _work(self) -> None:
-        _yield_to_the_loop()
         while (job := self._take()) is not None:
             self._step(job)
 
@@ -127,13 +123,6 @@ def _tell(job: _Job, settle: Any, *values: Any) -> None:
 
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
         job.loop.call_soon_threadsafe(settle_once)
-
-
-def _yield_to_the_loop() -> None:
-    """Where cores are scarce, the system runs the event loop's thread rather than this one."""
-    if sys.platform == "linux":  # elsewhere priorities belong to processes
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def default_size() -> int:
