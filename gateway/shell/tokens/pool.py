@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 _MIN_THREADS = 2
 _MAX_THREADS = 4
+_WORK_S = 0.000_5
+_PAUSE_S = 0.000_01
+"""Now and then a thread sleeps: one that only lets go of Python's lock for an instant has it back before the event
+loop's thread is awake, and the waiting loop never gets to ask for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,8 +99,12 @@ class FairPool:
             return None if self._is_closed else self._jobs.popleft()
 
     def _work(self) -> None:
+        paused_s = time.perf_counter()
         while (job := self._take()) is not None:
             self._step(job)
+            if time.perf_counter() - paused_s > _WORK_S:
+                time.sleep(_PAUSE_S)
+                paused_s = time.perf_counter()
 
     def _step(self, job: _Job) -> None:
         if job.is_given_up:
