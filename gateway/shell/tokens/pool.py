@@ -21,7 +21,7 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 _MIN_THREADS = 2
 _MAX_THREADS = 4
-_WORK_S = 0.000_5
+_WORK_S = 0.001
 _PAUSE_S = 0.000_01
 """Now and then a thread sleeps: one that only lets go of Python's lock for an instant has it back before the event
 loop's thread is awake, and the waiting loop never gets to ask for it."""
