@@ -30,7 +30,8 @@ def main() -> None:
         body = Path(line.strip()).read_bytes()
         tokens = count(body)
         times: list[float] = []
-        while len(times) < 3 or sum(times) < ENOUGH_S:
+        ends_at = time.perf_counter() + ENOUGH_S
+        while len(times) < 3 or time.perf_counter() < ends_at:
             began = time.perf_counter()
             count(body)
             times.append(time.perf_counter() - began)

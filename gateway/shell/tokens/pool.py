@@ -2,8 +2,7 @@
 
 A job is a generator whose steps are bounded. A thread takes the job that waited longest, runs one step, and puts it
 back behind the others; so with n jobs about, each gets every n-th step, and a job of one step waits for n at most.
-A job that nobody waits for any more is dropped before its next step. On Linux the threads have a lower priority than
-the event loop's.
+A job that nobody waits for any more is dropped before its next step.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -22,7 +21,10 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 _MIN_THREADS = 2
 _MAX_THREADS = 4
-_NICENESS = 10
+_WORK_S = 0.001
+_PAUSE_S = 0.000_01
+"""Now and then a thread sleeps: one that only lets go of Python's lock for an instant has it back before the event
+loop's thread is awake, and the waiting loop never gets to ask for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,9 +99,12 @@ class FairPool:
             return None if self._is_closed else self._jobs.popleft()
 
     def _work(self) -> None:
-        _yield_to_the_loop()
+        paused_s = time.perf_counter()
         while (job := self._take()) is not None:
             self._step(job)
+            if time.perf_counter() - paused_s > _WORK_S:
+                time.sleep(_PAUSE_S)
+                paused_s = time.perf_counter()
 
     def _step(self, job: _Job) -> None:
         if job.is_given_up:
@@ -127,13 +132,6 @@ def _tell(job: _Job, settle: Any, *values: Any) -> None:
 
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
         job.loop.call_soon_threadsafe(settle_once)
-
-
-def _yield_to_the_loop() -> None:
-    """Where cores are scarce, the system runs the event loop's thread rather than this one."""
-    if sys.platform == "linux":  # elsewhere priorities belong to processes
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def default_size() -> int:
