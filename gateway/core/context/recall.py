@@ -34,6 +34,8 @@ _LABELLED_LINE_TOKENS = 2
 """The same where the text itself names its speaker."""
 _HEADING_TOKENS = 14
 _MIN_ROOM_TOKENS = 12
+_ASK_MORE = 1.08
+"""Costs are guessed a little high; `fit_recalled` leaves out what is too much."""
 _MIN_SHARE = 0.02
 """Of the best score: what is worth less is not recalled, however much room there is."""
 
@@ -64,7 +66,7 @@ def recall(query: Query, pool: Sequence[Remembered], room_tokens: int) -> list[P
     Args:
         query: what is looked for.
         pool: folded messages, oldest first.
-        room_tokens: about what they may take together; `fit_recalled` makes sure.
+        room_tokens: what they may take together, about; `fit_recalled` makes sure.
     """
     ranking = rank_passages(query, pool)
     if ranking is None:
@@ -73,7 +75,7 @@ def recall(query: Query, pool: Sequence[Remembered], room_tokens: int) -> list[P
     worth = [score / math.sqrt(cost) for score, cost in zip(ranking.scores, costs, strict=True)]
     order = sorted(range(len(worth)), key=worth.__getitem__, reverse=True)
     least = _MIN_SHARE * worth[order[0]]
-    left = room_tokens - FRAME_TOKENS
+    left = int(room_tokens * _ASK_MORE) - FRAME_TOKENS
     headings = _headings(pool)
     headed = {""}
     told: set[tuple[int, ...]] = set()

@@ -45,6 +45,7 @@ _RECENCY = 0.1
 _MIN_LABELS = 3
 _SHORT_QUERY_TERMS = 4
 _CONTEXT_WEIGHT = 0.3
+_STEP_WEIGHT = 0.5
 
 _asks_assistant = re.compile(
     r"\byou(?:['’]ve| have| had| just)?(?: \w+ly| already)? (?:said|suggested|recommended|mentioned|told|gave|wrote|proposed"
@@ -85,12 +86,13 @@ class Query(NamedTuple):
     asks_assistant: bool
 
 
-def query_of(latest: str, before: str = "") -> Query:
+def query_of(latest: str, before: str = "", names: Sequence[str] = ()) -> Query:
     """The query of a user message.
 
     Args:
         latest: its text.
         before: what was said just before it, which counts only where the message itself says little.
+        names: paths, identifiers and numbers that the newest steps of an agent use, beyond the message.
     """
     weights = dict.fromkeys(terms_of(latest), 1.0)
     if len(weights) < _SHORT_QUERY_TERMS:
@@ -100,6 +102,11 @@ def query_of(latest: str, before: str = "") -> Query:
         words = words_by_term(latest)
     for term in hard_terms_of(latest):
         weights[term] = _HARD_FACTOR
+    for name in names:
+        for term in terms_of(name):
+            if term not in weights:
+                weights[term] = _STEP_WEIGHT
+                words[term] = name
     named = frozenset(word.lower() for word in _words(latest))
     return Query(weights, words, named, bool(_asks_assistant(latest)))
 
