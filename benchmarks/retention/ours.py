@@ -66,7 +66,7 @@ class Plan:
         first_kept = min(kept, default=len(self.all))
         folded = [i for i in range(first_kept) if i not in self.pinned]
         left = self.room - used
-        names_room = int(brief_room * P["names"]) if any(self.all[i]["role"] == "tool" for i in folded) else 0
+        names_room = int(brief_room * P["names"]) if any(self.all[i]["role"] == "tool" for i in {*folded, *shorter}) else 0
         brief, cost = self._brief(folded, min(brief_room, left) - names_room, names_room, kept, shorter)
         left -= cost
         recalled = self._recall(folded, left, brief)
@@ -109,7 +109,9 @@ class Plan:
             if self._elidable(i)
         ]
         others = sum(self.tokens[i] for i in kept) - sum(item.tokens for item in items)
-        own_room = self.room if len(kept) == len(set(range(*self.units[-1])) - self.pinned) else room
+        is_all = kept | self.pinned >= set(range(len(self.all)))
+        is_newest = kept <= set(range(*self.units[-1]))
+        own_room = self.room if is_all or is_newest else room
         plan = plan_elisions(items, max(0, own_room - others))
         shorter = {i: self._shorter(i, n, wanted) for i, n in plan.items()}
         return kept, shorter, sum(message_tokens(shorter.get(i, self.all[i])) for i in kept)
@@ -166,7 +168,7 @@ class Plan:
         text = render_brief(brief.covers, brief.ledger, brief.body)
         if names_room > 20:
             visible = "\n".join([text, *(text_of(shorter.get(i, self.all[i])) for i in sorted(kept | self.pinned))])
-            names = list_names([(self.all[i]["role"], named(self.texts[i])) for i in folded], visible, names_room - 8, ntok)
+            names = list_names([(self.all[i]["role"], named(self.texts[i])) for i in sorted({*folded, *shorter})], visible, names_room - 8, ntok)
             if names:
                 text = render_brief(brief.covers, brief.ledger, f"{brief.body}\nNames and values seen: {names}")
         return text, count_brief(text)

@@ -17,7 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _candidate = re.compile(r"[A-Za-z_][\w./:@-]{2,}\w|\d[\d.,:-]+\d|#\w{3,}")
 _is_name = re.compile(r"[_./\d@#]|[a-z][A-Z]").search
+_escape = re.compile(r"\\[nrt]")
+"""Line ends within JSON strings."""
 _MAX_NAME_CHARS = 90
+_MAX_LINE_NUMBER_DIGITS = 7
 _MAX_TIMES = 3
 _CALL_WEIGHT = 3.0
 """What an agent itself wrote it may write again; of a tool's output it uses little."""
@@ -26,11 +29,17 @@ _HALF_AFTER = 40
 
 
 def names_in(text: str) -> Iterator[str]:
-    """Paths, identifiers, ids and numbers of a text, in order, with repeats."""
-    for found in _candidate.finditer(text):
-        name = found[0]
-        if len(name) <= _MAX_NAME_CHARS and _is_name(name):
-            yield name
+    """Paths, identifiers, ids and numbers of a text, in order, with repeats; no line numbers."""
+    found = _candidate.findall(_escape.sub(" ", text))
+    numbers = {int(name) for name in found if len(name) < _MAX_LINE_NUMBER_DIGITS and name.isdecimal()}
+    for name in found:
+        if len(name) > _MAX_NAME_CHARS or not _is_name(name):
+            continue
+        if len(name) < _MAX_LINE_NUMBER_DIGITS and name.isdecimal():
+            number = int(name)
+            if number - 1 in numbers or number + 1 in numbers:
+                continue
+        yield name
 
 
 def list_names(
