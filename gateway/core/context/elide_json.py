@@ -26,7 +26,9 @@ class _Limits(NamedTuple):
     wanted: frozenset[str]
 
 
-def shorten_json(value: Any, max_tokens: int, count_tokens: Callable[[str], int], wanted: Collection[str]) -> str | None:
+def shorten_json(
+    value: Any, max_tokens: int, count_tokens: Callable[[str], int], wanted: Collection[str]
+) -> str | None:
     """The value as JSON within a number of tokens, shortened about as little as that takes; None where it cannot be.
 
     Args:

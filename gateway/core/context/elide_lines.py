@@ -71,9 +71,7 @@ def short_line(line: str, max_chars: int) -> str:
     return f"{head}[… {len(line) - len(head) - len(tail)} characters …]{tail}"
 
 
-def _in_order_of_worth(
-    lines: Sequence[str], costs: Sequence[int], room: int, wanted: Collection[str]
-) -> Iterator[int]:
+def _in_order_of_worth(lines: Sequence[str], costs: Sequence[int], room: int, wanted: Collection[str]) -> Iterator[int]:
     """Places of lines: a first head and tail, then the best of the rest."""
     head = _reach(costs, range(len(lines)), int(room * _HEAD_SHARE))
     tail = _reach(costs, range(len(lines) - 1, -1, -1), int(room * _TAIL_SHARE))

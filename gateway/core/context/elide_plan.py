@@ -43,8 +43,20 @@ class Result(NamedTuple):
     is_related: bool = False
 
 
-def plan_elisions(results: Sequence[Result], room_tokens: int) -> dict[int, int]:
-    """How many tokens each result that must be shortened keeps, by its number; empty when all fit.
+class Elision(NamedTuple):
+    """How a result is shortened: to how many tokens, or to a note that an equal one stands at a later number."""
+
+    tokens: int
+    same_as: int | None = None
+
+
+def note_of_repeat(same_as: int) -> str:
+    """What stands in place of a result that comes again later."""
+    return f"[the same text as in message {same_as}]"
+
+
+def plan_elisions(results: Sequence[Result], room_tokens: int) -> dict[int, Elision]:
+    """How each result that must be shortened is, by its number; empty when all fit.
 
     Args:
         results: oldest first.
@@ -53,29 +65,40 @@ def plan_elisions(results: Sequence[Result], room_tokens: int) -> dict[int, int]
     if sum(result.tokens for result in results) <= room_tokens:
         return {}
     newest = {result.digest: result.number for result in results}
-    caps: dict[int, int] = {}
-    weights: dict[int, float] = {}
+    repeats = {
+        result.number: newest[result.digest]
+        for result in results
+        if newest[result.digest] != result.number and result.tokens > REPEAT_TOKENS
+    }
+    alone = [result for result in results if result.number not in repeats]
+    level = _highest_level(alone, room_tokens - REPEAT_TOKENS * len(repeats))
+    plan = {}
     for result in results:
-        if newest[result.digest] != result.number and result.tokens > REPEAT_TOKENS:
-            caps[result.number], weights[result.number] = REPEAT_TOKENS, 0.0
-        else:
-            caps[result.number] = result.tokens
-            weight = (_RELATED_FACTOR if result.is_related else 1.0) / (1 + result.age / _HALF_AFTER)
-            weights[result.number] = weight if result.age else _NEWEST_FACTOR
+        if result.number in repeats:
+            plan[result.number] = Elision(REPEAT_TOKENS, repeats[result.number])
+        elif (kept := _kept_at(level, result)) < result.tokens:
+            plan[result.number] = Elision(kept)
+    return plan
 
-    def kept(level: int) -> dict[int, int]:
-        """What each keeps at this level."""
-        return {
-            number: min(cap, max(min(cap, MIN_RESULT_TOKENS), int(level * weights[number])))
-            for number, cap in caps.items()
-        }
 
-    low, high = 0, max(int(result.tokens * (1 + result.age / _HALF_AFTER)) for result in results) + 1
-    while low < high:  # the highest level at which they fit
+def _highest_level(results: Sequence[Result], room_tokens: int) -> int:
+    """The highest level at which they fit, or 0."""
+    low, high = 0, max((int(result.tokens / _weight_of(result)) + 1 for result in results), default=0)
+    while low < high:
         middle = (low + high + 1) // 2
-        if sum(kept(middle).values()) <= room_tokens:
+        if sum(_kept_at(middle, result) for result in results) <= room_tokens:
             low = middle
         else:
             high = middle - 1
-    plan = kept(low)
-    return {result.number: plan[result.number] for result in results if plan[result.number] < result.tokens}
+    return low
+
+
+def _kept_at(level: int, result: Result) -> int:
+    """What a result keeps at this level; never more than it has."""
+    return min(result.tokens, max(MIN_RESULT_TOKENS, int(level * _weight_of(result))))
+
+
+def _weight_of(result: Result) -> float:
+    if not result.age:
+        return _NEWEST_FACTOR
+    return (_RELATED_FACTOR if result.is_related else 1.0) / (1 + result.age / _HALF_AFTER)

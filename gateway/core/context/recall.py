@@ -14,11 +14,11 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from itertools import groupby
 from typing import NamedTuple
 
-from gateway.core.context.recall_rank import Query, Remembered, rank_passages
+from gateway.core.context.recall_rank import Query, Remembered, rank_passages, speakers_in
 
 _OPEN = "<recalled>\n"
 _CLOSE = "\n</recalled>"
@@ -100,9 +100,10 @@ def recall(query: Query, pool: Sequence[Remembered], room_tokens: int) -> list[P
 def _costs(pool: Sequence[Remembered]) -> list[int]:
     """About what each passage takes: its share of its message, and its line."""
     costs: list[int] = []
+    speakers = speakers_in(pool)
     for each in pool:
         passages = each.terms.passages
-        line = _LABELLED_LINE_TOKENS if each.terms.speaker else _LINE_TOKENS
+        line = _LABELLED_LINE_TOKENS if each.terms.speaker in speakers else _LINE_TOKENS
         if len(passages) == 1:
             costs.append(line + each.tokens)
         elif passages:
@@ -131,6 +132,7 @@ def render_recalled(picks: Sequence[Pick], pool: Sequence[Remembered], text_of: 
     """
     lines = [_PREFACE]
     headings = {each.number: (heading, each) for each, heading in zip(pool, _headings(pool), strict=True)}
+    speakers = speakers_in(pool)
     shown = ""
     ordered = sorted(picks, key=lambda pick: (pick.number, pick.start))
     for number, parts in groupby(ordered, key=lambda pick: pick.number):
@@ -139,11 +141,11 @@ def render_recalled(picks: Sequence[Pick], pool: Sequence[Remembered], text_of: 
             lines.append(f"[{heading}]")
             shown = heading
         text = text_of(number)
-        lines.append(_line(message, list(parts), text))
+        lines.append(_line(message, list(parts), text, speakers))
     return _OPEN + "\n".join(lines).replace("</recalled", "<\\/recalled") + _CLOSE
 
 
-def _line(message: Remembered, parts: Sequence[Pick], text: str) -> str:
+def _line(message: Remembered, parts: Sequence[Pick], text: str, speakers: Set[str]) -> str:
     """One message's passages; where some between them are left out, an ellipsis stands alone."""
     pieces = []
     before = None
@@ -154,8 +156,12 @@ def _line(message: Remembered, parts: Sequence[Pick], text: str) -> str:
         pieces.append(text[part.start : part.end])
         before = part.end
     said = "".join(pieces)
-    has_label = message.terms.speaker and said.lower().startswith(message.terms.speaker)
-    return f"{message.number} {said}" if has_label else f"{message.number} {message.role}: {said}"
+    speaker = message.terms.speaker
+    if speaker not in speakers:
+        return f"{message.number} {message.role}: {said}"
+    if said[: len(speaker)].lower() == speaker:
+        return f"{message.number} {said}"
+    return f"{message.number} {speaker} ({message.role}): {said}"
 
 
 class Recalled(NamedTuple):
@@ -192,4 +198,3 @@ def fit_recalled(
         while kept and excess > 0:
             excess -= max(1, kept.pop().about_tokens)
     return None
-

@@ -33,7 +33,13 @@ _says_own = re.compile(
     r"eu|meu|minha|я|мой|моя|мы)\b|我|私|僕|俺|أنا|저는|나는",
     re.IGNORECASE,
 ).search
-_TEXT_CUTS = (re.compile(r"\n[ \t\r]*\n\s*"), re.compile(r"\n\s*"), re.compile(r"(?<=[.!?…])\s+|(?<=[。！？؟।])\s*"), re.compile(r"\s+"))
+_TEXT_CUTS = (
+    re.compile(r"\n[ \t\r]*\n\s*"),
+    re.compile(r"\n\s*"),
+    re.compile(r"(?<=[.!?…])\s+|(?<=[。！？؟।])\s*"),
+    re.compile(r"\s+"),
+)
+"""Where a text is cut, coarse to fine."""
 
 
 class Passage(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +66,8 @@ class MessageTerms(msgspec.Struct, frozen=True, gc=False):
     """A message, as far as finding it again goes.
 
     Attributes:
-        speaker: the label that its text starts with ("Ann: ..."), in lower case, or its `name`; "" for none.
+        speaker: the label that its text starts with ("Ann: ..."), or its `name`, in lower case; "" for none. Only a
+            label that comes again and again is taken for a speaker's.
         heading: the bracketed first line, without its brackets: the date of a session, say; "" for none.
         heading_terms: the terms of that.
         passages: its text in parts.
@@ -87,18 +94,14 @@ def learn_terms(text: str, name: str = "") -> MessageTerms:
     heading = _heading.match(text)
     start = heading.end() if heading else 0
     label = _label.match(text, start)
-    body = label.end() if label else start
-    spans = list(_passages(text, body, len(text)))
+    spans = list(_passages(text, start, len(text)))
     if len(spans) > MAX_PASSAGES:
         spans = spans[: MAX_PASSAGES // 2] + spans[-MAX_PASSAGES // 2 :]
-    passages = [_learn_passage(text, begin, end) for begin, end in spans]
-    if passages and not passages[0].start == 0:
-        passages[0] = msgspec.structs.replace(passages[0], start=start)  # what was said goes with who said it
     return MessageTerms(
         speaker=(label[1] if label else name).lower(),
         heading=heading[1] if heading else "",
         heading_terms=frozenset(terms_of(heading[1])) if heading else frozenset(),
-        passages=tuple(passages),
+        passages=tuple(_learn_passage(text, begin, end) for begin, end in spans),
     )
 
 

@@ -51,10 +51,11 @@ _asks_assistant = re.compile(
     r"\byou(?:['’]ve| have| had| just)?(?: \w+ly| already)? (?:said|suggested|recommended|mentioned|told|gave|wrote|proposed"
     r"|listed|explained|showed|answered|advised|described|provided|came up with)\b"
     r"|\bdid you (?:\w+ly )?(?:say|suggest|recommend|mention|tell|give|write|propose|list|explain|show|answer|advise)\b"
-    r"|\byour (?:(?:first|last|earlier|previous|original) )?(?:answer|advice|suggestions?|recommendations?|reply|explanation)\b"
+    r"|\byour (?:(?:first|last|earlier|previous|original) )?(?:answer|advice|suggestions?|recommendations?|explanation)\b"
     r"|\b(?:hast du|du hast|haben sie|sie haben)\b.*\b(?:gesagt|empfohlen|vorgeschlagen|erwähnt|geschrieben|gezeigt)\b"
     r"|\b(?:dijiste|recomendaste|sugeriste|mencionaste|explicaste|escribiste)\b"
-    r"|[你您](?:刚才|之前|上次)?(?:说过|說過|建议|建議|推荐|推薦|提到|写的|寫的|给我的|給我的)|(?:言った|言って|勧めて|すすめて|提案し)"
+    r"|[你您](?:刚才|之前|上次)?(?:说过|說過|建议|建議|推荐|推薦|提到|写的|寫的|给我的|給我的)"
+    r"|(?:言った|言って|勧めて|すすめて|提案し)"
     r"|(?:قلت|اقترحت|أوصيت|ذكرت)",
     re.IGNORECASE,
 ).search
@@ -138,8 +139,8 @@ def rank_passages(query: Query, pool: Sequence[Remembered]) -> Ranking | None:
         return None
     scores = field.score(hits, weights, field.rarity(hits))
     factors = _factors(query, pool, passages, speakers.named)
-    scores = _with_feedback(field, scores, factors, weights)
-    scores = _with_neighbours(_with_headings(scores, query, pool))
+    told = _with_feedback(field, scores, factors, weights)
+    scores = _with_neighbours(_with_headings(told, query, pool))
     floor = _FLOOR * sorted(scores)[-min(5, len(scores))]
     full = 1.5 * field.mean_length
     step = _RECENCY / len(passages)
@@ -168,9 +169,7 @@ class _Field:
         holding = Counter(chain.from_iterable(hits))
         return {term: math.log(1 + (total - n + 0.5) / (n + 0.5)) for term, n in holding.items()}
 
-    def score(
-        self, hits: Sequence[Set[int]], weights: Mapping[int, float], rarity: Mapping[int, float]
-    ) -> list[float]:
+    def score(self, hits: Sequence[Set[int]], weights: Mapping[int, float], rarity: Mapping[int, float]) -> list[float]:
         """BM25 of each passage."""
         worth = {term: rarity[term] * weight * (_K1 + 1) for term, weight in weights.items() if term in rarity}
         scores = [0.0] * len(hits)
@@ -252,9 +251,14 @@ class _Speakers(NamedTuple):
     named_terms: frozenset[int]
 
 
+def speakers_in(pool: Sequence[Remembered]) -> frozenset[str]:
+    """The labels that come again and again."""
+    counted = Counter([each.terms.speaker for each in pool])
+    return frozenset(speaker for speaker, times in counted.items() if speaker and times >= _MIN_LABELS)
+
+
 def _speakers_of(query: Query, pool: Sequence[Remembered]) -> _Speakers:
-    counted = Counter(each.terms.speaker for each in pool if each.terms.speaker)
-    speakers = {speaker for speaker, times in counted.items() if times >= _MIN_LABELS}
+    speakers = speakers_in(pool)
     named = frozenset(speaker for speaker in speakers if not query.named.isdisjoint(_words(speaker)))
     terms = frozenset(term for speaker in named for term in terms_of(speaker))
     return _Speakers(named if len(named) < len(speakers) else frozenset(), terms)

@@ -58,9 +58,14 @@ def _cut(text: str) -> Iterator[str]:
         at = end
 
 
+def words_as_written(text: str) -> list[str]:
+    """The words of a text; Chinese, Japanese and Korean characters count as one word each."""
+    return _word.findall(text)
+
+
 def words_of(text: str) -> list[str]:
-    """Lower-case words; Chinese, Japanese and Korean characters count as one word each."""
-    return [found[0].lower() for found in _word.finditer(text)]
+    """The same in lower case."""
+    return [word.lower() for word in _word.findall(text)]
 
 
 _paragraph_end = re.compile(r"\n[ \t\r]*\n")
