@@ -48,9 +48,9 @@ _CONTEXT_WEIGHT = 0.3
 _STEP_WEIGHT = 0.5
 
 _asks_assistant = re.compile(
-    r"\byou(?:['’]ve| have| had| just)?(?: \w+ly| already)? (?:said|suggested|recommended|mentioned|told|gave|wrote|proposed"
-    r"|listed|explained|showed|answered|advised|described|provided|came up with)\b"
-    r"|\bdid you (?:\w+ly )?(?:say|suggest|recommend|mention|tell|give|write|propose|list|explain|show|answer|advise)\b"
+    r"\byou(?:['’]ve| have| had| just)?(?: \w+ly| already)? (?:said|suggested|recommended|mentioned|told|gave|wrote"
+    r"|proposed|listed|explained|showed|answered|advised|described|provided|came up with)\b"
+    r"|\bdid you (?:\w+ly )?(?:say|suggest|recommend|mention|tell|give|write|propose|list|explain|show|answer)\b"
     r"|\byour (?:(?:first|last|earlier|previous|original) )?(?:answer|advice|suggestions?|recommendations?|explanation)\b"
     r"|\b(?:hast du|du hast|haben sie|sie haben)\b.*\b(?:gesagt|empfohlen|vorgeschlagen|erwähnt|geschrieben|gezeigt)\b"
     r"|\b(?:dijiste|recomendaste|sugeriste|mencionaste|explicaste|escribiste)\b"

@@ -32,7 +32,7 @@ _find_words = re.compile(
 _split_parts = re.compile(r"[^\W_]+", re.UNICODE).findall
 _split_camel = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\x00-\x7f]+").findall
 _is_spaceless = re.compile(rf"[{_SPACELESS}]").match
-_is_code = re.compile(r"[_./:@#\\\d]|[a-z][A-Z]").search
+_is_code = re.compile(r"[_./:@#\\\d]|[a-z][A-Z]|[A-Z]{2}[a-z]").search
 _MIN_STEM_CHARS = 3
 
 
