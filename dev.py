@@ -110,6 +110,11 @@ def task_bench(arguments: list[str]) -> int:
     return run("-m", "benchmarks.bench", *arguments)
 
 
+def task_eval_retention(arguments: list[str]) -> int:
+    """what a compacted prompt still holds: the gateway judged by what it forwards (docs/retention.md)"""
+    return run("-m", "benchmarks.retention", "gateway", *arguments)
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")
@@ -128,12 +133,14 @@ def task_lock(_: list[str]) -> int:
 
 
 TASKS: dict[str, Callable[[list[str]], int]] = {
-    name.removeprefix("task_"): task for name, task in sorted(globals().items()) if name.startswith("task_")
+    name.removeprefix("task_").replace("_", "-"): task
+    for name, task in sorted(globals().items())
+    if name.startswith("task_")
 }
 
 
 def main() -> int:
-    listing = "\n".join(f"  {name:8} {task.__doc__}" for name, task in TASKS.items())
+    listing = "\n".join(f"  {name:14} {task.__doc__}" for name, task in TASKS.items())
     parser = argparse.ArgumentParser(
         description=f"tasks:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

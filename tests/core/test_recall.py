@@ -210,7 +210,7 @@ print(recalled(buried("My sister Petra adopted a dog called Bruno in April."), "
 
 
 def test_planning_stays_flat() -> None:
-    """Ranking a thousand messages whose records are known takes milliseconds (printed), not more than a tenth of a second."""
+    """Ranking a thousand messages whose records are known takes milliseconds, printed; never a tenth of a second."""
     rng = random.Random(5)
     ends = ["in", "ero", "ata", "um", "oso", "ek", "al", "ix", "or", "und"]
     words = [a + b + c for a in ("mor", "tal", "ven", "kir", "sol", "pax") for b in ends for c in ends]

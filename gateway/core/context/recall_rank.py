@@ -51,7 +51,7 @@ _asks_assistant = re.compile(
     r"\byou(?:['’]ve| have| had| just)?(?: \w+ly| already)? (?:said|suggested|recommended|mentioned|told|gave|wrote"
     r"|proposed|listed|explained|showed|answered|advised|described|provided|came up with)\b"
     r"|\bdid you (?:\w+ly )?(?:say|suggest|recommend|mention|tell|give|write|propose|list|explain|show|answer)\b"
-    r"|\byour (?:(?:first|last|earlier|previous|original) )?(?:answer|advice|suggestions?|recommendations?|explanation)\b"
+    r"|\byour (?:(?:first|last|earlier|previous) )?(?:answer|advice|suggestions?|recommendations?|explanation)\b"
     r"|\b(?:hast du|du hast|haben sie|sie haben)\b.*\b(?:gesagt|empfohlen|vorgeschlagen|erwähnt|geschrieben|gezeigt)\b"
     r"|\b(?:dijiste|recomendaste|sugeriste|mencionaste|explicaste|escribiste)\b"
     r"|[你您](?:刚才|之前|上次)?(?:说过|說過|建议|建議|推荐|推薦|提到|写的|寫的|给我的|給我的)"
@@ -127,7 +127,6 @@ def rank_passages(query: Query, pool: Sequence[Remembered]) -> Ranking | None:
         query: what is looked for.
         pool: folded messages, oldest first.
     """
-    places = [(at, part) for at, each in enumerate(pool) for part in range(len(each.terms.passages))]
     passages = [passage for each in pool for passage in each.terms.passages]
     speakers = _speakers_of(query, pool)
     weights = {**query.weights}
@@ -143,12 +142,15 @@ def rank_passages(query: Query, pool: Sequence[Remembered]) -> Ranking | None:
     scores = _with_neighbours(_with_headings(told, query, pool))
     floor = _FLOOR * sorted(scores)[-min(5, len(scores))]
     full = 1.5 * field.mean_length
+    rate = floor / full
     step = _RECENCY / len(passages)
     worth = [
-        (score + floor * min(1.0, passage.length / full)) * factor * (1 + step * place)
+        (score + (rate * passage.length if passage.length < full else floor)) * factor * (1 + step * place)
         for place, (passage, score, factor) in enumerate(zip(passages, scores, factors, strict=True))
     ]
-    return Ranking(places, worth, hits)
+    return Ranking(
+        [(at, part) for at, each in enumerate(pool) for part in range(len(each.terms.passages))], worth, hits
+    )
 
 
 class _Field:
@@ -172,22 +174,20 @@ class _Field:
     def score(self, hits: Sequence[Set[int]], weights: Mapping[int, float], rarity: Mapping[int, float]) -> list[float]:
         """BM25 of each passage."""
         worth = {term: rarity[term] * weight * (_K1 + 1) for term, weight in weights.items() if term in rarity}
+        worth_of = worth.__getitem__
+        flat, by_length = _K1 * (1 - _B), _K1 * _B / self.mean_length
         scores = [0.0] * len(hits)
         for place, found in enumerate(hits):
             if found:
                 passage = self.passages[place]
-                norm = _K1 * (1 - _B + _B * passage.length / self.mean_length)
-                once = 1 / (1 + norm)
-                repeats = passage.repeats or _NONE
-                score = 0.0
-                for term in found:
-                    times = repeats.get(term)
-                    score += worth[term] * (once if times is None else times / (times + norm))
+                norm = flat + by_length * passage.length
+                score = sum(map(worth_of, found)) / (1 + norm)
+                if repeats := passage.repeats:
+                    for term in repeats.keys() & found:
+                        times = repeats[term]
+                        score += worth[term] * (times / (times + norm) - 1 / (1 + norm))
                 scores[place] = score
         return scores
-
-
-_NONE: Mapping[int, int] = {}
 
 
 def _with_feedback(

@@ -8,12 +8,12 @@ from __future__ import annotations
 STOP_WORDS = frozenset(
     # English
     """a about above after again against all also am an and any are as at be because been before being below between
-    both but by can could did do does doing down during each either for from further get got had has have having he her here
-    hers herself him himself his how i if in into is it its itself just let like me more most much my myself no nor not
-    of off oh ok okay on once only onto or other ought our ours ourselves out over own please really same shall she
-    should so some such than that the their theirs them themselves then there these they this those through to too
-    under until up us very was we were what when where which while who whom whose why will with would yeah yes you your
-    yours yourself yourselves
+    both but by can could did do does doing down during each either for from further get got had has have having
+    he her here hers herself him himself his how i if in into is it its itself just let like me more most much
+    my myself no nor not of off oh ok okay on once only onto or other ought our ours ourselves out over own
+    please really same shall she should so some such than that the their theirs them themselves then there these
+    they this those through to too under until up us very was we were what when where which while who whom whose
+    why will with would yeah yes you your yours yourself yourselves
 
     s t d ll ve re isn aren wasn weren don doesn didn haven hasn hadn won wouldn couldn shouldn ain mustn needn
 
