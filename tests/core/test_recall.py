@@ -146,6 +146,13 @@ def test_nothing_in_common_recalls_nothing() -> None:
     assert recalled(buried("My dog is called Bruno."), "zzyzx qwfp") is None
 
 
+def test_feedback_takes_nothing_from_passages_that_did_not_match() -> None:
+    """One message has the word; the others share words with each other only."""
+    chat = [("user", "zebra"), *[("assistant", f"apples and pears, basket {n}") for n in range(6)]]
+
+    assert recall(query_of("zebra"), pool_of(chat), 400)[0].number == 1
+
+
 def test_the_newer_of_two_alike_comes_back_once() -> None:
     """What was said twice is recalled as it was said last."""
     chat = buried("The code is 4711.")

@@ -42,7 +42,7 @@ def test_each_passage_knows_its_terms(text: str) -> None:
 
         assert passage.length == len(found)
         assert set(passage.terms) == set(found)
-        assert (passage.repeats or {}) == {term: found.count(term) for term in found if found.count(term) > 1}
+        assert dict(passage.repeats) == {term: found.count(term) for term in found if found.count(term) > 1}
 
 
 def test_a_huge_message_is_bounded() -> None:

@@ -13,6 +13,7 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -23,6 +24,8 @@ from gateway.core.context.terms import terms_of
 MAX_PASSAGE_BYTES = 560
 """About 130 tokens in most languages, since wide characters have more bytes and more tokens."""
 MAX_PASSAGES = 256
+_PASSAGE_BYTES = 420
+_TERM_BYTES = 12
 _WHOLE_BYTES = 800
 """A message up to this long is not cut."""
 _heading = re.compile(r"\A\s*\[([^\]\n]{3,80})\][ \t]*\n")
@@ -50,7 +53,7 @@ class Passage(msgspec.Struct, frozen=True, gc=False):
         end: where it ends.
         length: how many terms it has, repeats included.
         terms: its different terms, in order of first use; the numbers are shared with all other passages.
-        repeats: how often it holds those that it holds more than once; None where there are none.
+        repeats: those that it holds more than once, each with how often.
         only_asks: it is a question and says nothing of who asks.
     """
 
@@ -58,7 +61,7 @@ class Passage(msgspec.Struct, frozen=True, gc=False):
     end: int
     length: int
     terms: tuple[int, ...]
-    repeats: dict[int, int] | None
+    repeats: tuple[tuple[int, int], ...]
     only_asks: bool
 
 
@@ -81,7 +84,7 @@ class MessageTerms(msgspec.Struct, frozen=True, gc=False):
     @property
     def size_bytes(self) -> int:
         """About what the record takes in memory, for whoever keeps it."""
-        return 200 + sum(200 + 10 * len(passage.terms) for passage in self.passages)
+        return 400 + sum(_PASSAGE_BYTES + _TERM_BYTES * len(passage.terms) for passage in self.passages)
 
 
 def learn_terms(text: str, name: str = "") -> MessageTerms:
@@ -98,7 +101,7 @@ def learn_terms(text: str, name: str = "") -> MessageTerms:
     if len(spans) > MAX_PASSAGES:
         spans = spans[: MAX_PASSAGES // 2] + spans[-MAX_PASSAGES // 2 :]
     return MessageTerms(
-        speaker=(label[1] if label else name).lower(),
+        speaker=sys.intern((label[1] if label else name).lower()),
         heading=heading[1] if heading else "",
         heading_terms=frozenset(terms_of(heading[1])) if heading else frozenset(),
         passages=tuple(_learn_passage(text, begin, end) for begin, end in spans),
@@ -108,13 +111,12 @@ def learn_terms(text: str, name: str = "") -> MessageTerms:
 def _learn_passage(text: str, start: int, end: int) -> Passage:
     said = text[start:end]
     counted = Counter(terms_of(said))
-    repeats = {term: times for term, times in counted.items() if times > 1}
     return Passage(
         start=start,
         end=end,
         length=counted.total(),
         terms=tuple(counted),
-        repeats=repeats or None,
+        repeats=tuple(pair for pair in counted.items() if pair[1] > 1),
         only_asks=bool(_asks(said)) and not _says_own(said),
     )
 

@@ -182,9 +182,8 @@ class _Field:
                 passage = self.passages[place]
                 norm = flat + by_length * passage.length
                 score = sum(map(worth_of, found)) / (1 + norm)
-                if repeats := passage.repeats:
-                    for term in repeats.keys() & found:
-                        times = repeats[term]
+                for term, times in passage.repeats:
+                    if term in found:
                         score += worth[term] * (times / (times + norm) - 1 / (1 + norm))
                 scores[place] = score
         return scores
@@ -196,6 +195,7 @@ def _with_feedback(
     """The scores and what passages share with the best ones beyond the query itself."""
     worth = [score * factor for score, factor in zip(scores, factors, strict=True)]
     best = sorted(range(len(worth)), key=worth.__getitem__, reverse=True)[:_FEEDBACK_PASSAGES]
+    best = [place for place in best if scores[place]]
     total = sum(scores[place] for place in best)
     shares: defaultdict[int, float] = defaultdict(float)
     for place in best:
@@ -205,15 +205,13 @@ def _with_feedback(
     holding = Counter(chain.from_iterable(field.passages[place].terms for place in best))
     hits = field.find({term for term in shares if holding[term] > 1 and term not in asked})
     rarity = field.rarity(hits)
-    alone = math.log(1 + (len(field.passages) - 0.5) / 1.5)  # a term of one passage leads nowhere else
-    gains = {term: shares[term] * rare for term, rare in rarity.items() if rare < alone}
+    gains = {term: shares[term] * rare for term, rare in rarity.items()}
     chosen = sorted(gains, key=lambda term: (-gains[term], term))[:_FEEDBACK_TERMS]
-    if not chosen or not gains[chosen[0]]:
+    if not chosen:
         return scores
-    top = gains[chosen[0]]
-    weights = {term: _FEEDBACK_WEIGHT * gains[term] / top for term in chosen}
-    meet = frozenset(chosen).intersection
-    more = field.score([meet(found) for found in hits], weights, rarity)
+    scale = _FEEDBACK_WEIGHT / gains[chosen[0]]
+    weights = dict.fromkeys(gains, 0.0) | {term: scale * gains[term] for term in chosen}
+    more = field.score(hits, weights, rarity)
     return [score + extra for score, extra in zip(scores, more, strict=True)]
 
 
