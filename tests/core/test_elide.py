@@ -150,6 +150,14 @@ def test_a_long_line_keeps_its_two_ends(line: str, max_chars: int) -> None:
     assert len(head) + int(number) + len(tail) == len(line)
 
 
+def test_one_long_line_uses_its_room() -> None:
+    """A page without line ends is not cut to the length of a line."""
+    text = "A sentence that says a little. " * 400
+    shorter = elide_text(text, 500, per_four_chars)
+
+    assert per_four_chars(shorter) > 400
+
+
 def test_deep_json_does_not_break() -> None:
     """What nests deeper than anybody reads is left out."""
     value: Any = ["x" * 50]

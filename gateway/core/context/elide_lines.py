@@ -43,7 +43,10 @@ def best_lines(text: str, max_chars: int, wanted: Collection[str]) -> str:
         max_chars: the bound.
         wanted: names, paths and numbers whose lines are worth keeping.
     """
-    lines = [short_line(line, min(_MAX_LINE_CHARS, max(40, max_chars // 2))) for line in text.splitlines()]
+    whole = text.splitlines()
+    even_share = (max_chars - 2 * _GAP_CHARS) // max(1, len(whole)) - 2  # few long lines may have more each
+    cap = max(even_share, min(_MAX_LINE_CHARS, max(40, max_chars // 2)))
+    lines = [short_line(line, cap) for line in whole]
     costs = [len(line) + 1 for line in lines]
     chosen: set[int] = set()
     left = max_chars - 2 * _GAP_CHARS
