@@ -145,6 +145,11 @@ def task_eval_tokens(arguments: list[str]) -> int:
     return run(*command, "--check") or run(*command, "--peers", str(ensure_peers()))
 
 
+def task_eval_retention(arguments: list[str]) -> int:
+    """what a compacted prompt still holds: the gateway judged by what it forwards (docs/retention.md)"""
+    return run("-m", "benchmarks.retention", "gateway", *arguments)
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")
@@ -171,7 +176,7 @@ TASKS: dict[str, Callable[[list[str]], int]] = {
 
 
 def main() -> int:
-    listing = "\n".join(f"  {name:12} {task.__doc__}" for name, task in TASKS.items())
+    listing = "\n".join(f"  {name:14} {task.__doc__}" for name, task in TASKS.items())
     parser = argparse.ArgumentParser(
         description=f"tasks:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

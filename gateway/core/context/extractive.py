@@ -19,14 +19,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from gateway.core.context.sentences import own_paragraphs, split_sentences, words_of
+from gateway.core.context.sentences import own_paragraphs, split_sentences, words_as_written
 
-_HARD_VALUE = re.compile(
-    r"https?://\S+|[\w.+-]+@[\w-]+\.\w+|(?:[\w.-]*/)+[\w.-]+|[^\W\d_]*[\d][\w.:,%-]*|\b[A-Z_]{3,}\b|\b\w+_\w+\b"
-    r"|`[^`]+`|\"[^\"]{2,60}\"|“[^”]{2,60}”|「[^」]{2,60}」|(?<=\w )[A-Z][a-z]+(?: [A-Z][a-z]+)*"
-)
+_has_code = re.compile(r"[\d_/@]|[^\W\d_]\.[^\W_]|[a-z][A-Z]|\A[A-Z]{3,}\Z").search
+_is_capitalised = re.compile(r"[A-Z][a-z]").match
+_QUOTES = '`"“”「」'
+_HARD_WEIGHT = 1.2
+_MAX_HARD = 4
 _ROLE_WEIGHT = {"user": 1.4, "assistant": 1.0, "tool": 0.7, "function": 0.7}
 _PASTED_WEIGHT = 0.7
 """Of what a user pastes; what they say in their own words weighs as their role does."""
@@ -127,11 +129,32 @@ def _says_something(text: str) -> bool:
     return len(text) >= (_MIN_CHARS if text.isascii() else _MIN_WIDE_CHARS)
 
 
+@lru_cache(maxsize=32_768)
+def _kind(word: str) -> int:
+    """2 for a number, path or identifier, 1 for a word that starts with a capital letter, else 0."""
+    return 2 if _has_code(word) else 1 if _is_capitalised(word) else 0
+
+
+def _hard_values(words: Sequence[str]) -> int:
+    """Numbers, paths and identifiers, and names of any number of words; a sentence's first word is none."""
+    count, before = 0, 1
+    for kind in map(_kind, words):
+        if kind == 2 or (kind == 1 and before != 1):
+            count += 1
+        before = kind
+    return count
+
+
+def _quoted(text: str) -> int:
+    return sum([text.count(mark) for mark in _QUOTES]) // 2
+
+
 class _Ranking:
     """Candidates by what they would add to those chosen already."""
 
     def __init__(self, candidates: Sequence[_Candidate]) -> None:
-        self._bags = [frozenset(words_of(candidate.text)) for candidate in candidates]
+        words = [words_as_written(candidate.text) for candidate in candidates]
+        self._bags = [tuple(dict.fromkeys(map(str.lower, each))) for each in words]  # in one order everywhere
         holding: Counter[str] = Counter(word for bag in self._bags for word in bag)
         total = len(candidates) or 1
         self._value = {
@@ -141,14 +164,17 @@ class _Ranking:
         self._factor = [_factor(candidate, last) for candidate in candidates]
         self._numbers = [candidate.number for candidate in candidates]
         self._turn_share = dict.fromkeys(self._numbers, 1.0)
-        self._hard = [1.2 * min(4, len(_HARD_VALUE.findall(candidate.text))) for candidate in candidates]
+        self._hard = [
+            _HARD_WEIGHT * min(_MAX_HARD, _hard_values(each) + _quoted(candidate.text))
+            for each, candidate in zip(words, candidates, strict=True)
+        ]
         self._heap = [(-self._score(index), index) for index in range(len(candidates))]
         heapq.heapify(self._heap)
 
     def _score(self, index: int) -> float:
         bag = self._bags[index]
-        # An exact sum: the order of a set changes from process to process, and a rounded sum with it.
-        news = math.fsum(self._value[word] for word in bag) / math.pow(len(bag) + 4, 0.6)
+        value = self._value
+        news = sum([value[word] for word in bag]) / math.pow(len(bag) + 4, 0.6)
         return (news + self._hard[index]) * self._factor[index] * self._turn_share[self._numbers[index]]
 
     def best(self) -> int | None:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _CJK = "぀-ヿ㐀-䶿一-鿿가-힯"
-_boundary = re.compile(r"(?<=[.!?…])(?=\s)|(?<=[.!?…][\"'”’)\]])(?=\s)|(?<=[。！？؟।])(?![」』”’）)])")
+_boundary = re.compile(r"[.!?…][\"'”’)\]]?(?=\s)|[。！？؟।](?![」』”’）)])")
+"""The end of a sentence within a line."""
 _word = re.compile(rf"[{_CJK}]|[^\W_]+(?:[-_./:@'’][^\W_]+)*", re.UNICODE)
-_fence = re.compile(r"^\s*(```|~~~)")
-_quoted = re.compile(r"^\s*(>|\|)")
+_FENCES = ("```", "~~~")
+_QUOTES = (">", "|")
 _soft_boundary = re.compile(r"[\s,;，；、]")
 MAX_SENTENCE_CHARS = 600
 
@@ -32,17 +33,24 @@ class Sentence(NamedTuple):
 def split_sentences(text: str) -> Iterator[Sentence]:
     """The sentences of a text, in order, white space trimmed; overlong ones come in pieces that nobody wrote so."""
     in_fence = False
-    for line in text.splitlines():
-        if _fence.match(line):
+    for full_line in text.splitlines():
+        line = full_line.strip()
+        if line.startswith(_FENCES):
             in_fence = not in_fence
             continue
-        is_own = not in_fence and not _quoted.match(line)
-        for piece in _boundary.split(line) if is_own else [line]:
-            stripped = piece.strip()
+        is_own = not in_fence and not line.startswith(_QUOTES)
+        for stripped in _pieces(line) if is_own else (line,):
             if len(stripped) > MAX_SENTENCE_CHARS:
                 yield from (Sentence(part, is_own=False) for part in _cut(stripped))
             elif stripped:
                 yield Sentence(stripped, is_own)
+
+
+def _pieces(line: str) -> list[str]:
+    ends = [found.end() for found in _boundary.finditer(line)]
+    if not ends:
+        return [line]
+    return [line[start:end].strip() for start, end in zip([0, *ends], [*ends, len(line)], strict=True)]
 
 
 def _cut(text: str) -> Iterator[str]:
@@ -58,9 +66,14 @@ def _cut(text: str) -> Iterator[str]:
         at = end
 
 
+def words_as_written(text: str) -> list[str]:
+    """The words of a text; Chinese, Japanese and Korean characters count as one word each."""
+    return _word.findall(text)
+
+
 def words_of(text: str) -> list[str]:
-    """Lower-case words; Chinese, Japanese and Korean characters count as one word each."""
-    return [found[0].lower() for found in _word.finditer(text)]
+    """The same in lower case."""
+    return [word.lower() for word in _word.findall(text)]
 
 
 _paragraph_end = re.compile(r"\n[ \t\r]*\n")
