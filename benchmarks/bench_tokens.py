@@ -96,7 +96,7 @@ async def chat_row(counter: TiktokenCounter, encoding: tiktoken.Encoding, length
         cold,
         one_new,
         median_us(lambda: parse_metered(Endpoint.CHAT, body)),
-        median_us(lambda: message_digests(request.messages)),
+        median_us(lambda: message_digests(request.messages, 0)),
         median_us(lambda: from_scratch(encoding, body)),
     ]
     litellm = peer.ask(body) if peer else "-"
@@ -146,7 +146,7 @@ async def speed_rows(counter: TiktokenCounter) -> list[list[str]]:
     book = ("\n\n".join(prose()) * 20)[: 2 * texts.MILLION]
     code = Path(argparse.__file__).read_text("utf-8") * 20
     encoding = load_encoding(O200K)
-    rows = [["digests of 400 messages", rate(size, lambda: message_digests(messages))]]
+    rows = [["digests of 400 messages", rate(size, lambda: message_digests(messages, 0))]]
     for name, text in (("prose", book), ("Python", code[: 2 * texts.MILLION])):
         parts = [text[start : start + 100_000] for start in range(0, len(text), 100_000)]
         rows.append([f"{name}, tiktoken", rate(len(text), lambda text=text: encoding.encode_ordinary(text))])

@@ -237,6 +237,7 @@ class Gateway:
                 "result",
                 {"hit": hits, "miss": misses},
             ),
+            gauge_metric("count_cache_bytes", "What is remembered of counted messages.", self._caches.held_bytes),
             counter_metric(
                 "context_retrievals",
                 "Look-ups of stored context, by result.",
@@ -250,7 +251,7 @@ class Gateway:
                 "token_counter_fallbacks",
                 "Texts counted by words for want of a tokenizer.",
                 "reason",
-                {"words": self.counter.fallbacks},
+                {"words": self.counter.fallbacks, "inexact_cut": self.counter.inexact_cuts},
             ),
             *calibration_metrics(self.calibrations),
             *state_metrics(self.state),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,45 +39,56 @@ from gateway.exchange import Count, Exchange
 from gateway.ports import TextCounter
 
 T = TypeVar("T")
-Digest = Callable[[Sequence[msgspec.Raw | bytes]], list[bytes]]
-"""128 bits over the bytes of each."""
+Digest = Callable[[Sequence[msgspec.Raw | bytes], int], list[bytes]]
+"""128 bits over the bytes of each; other salts give other digests."""
 FACTS_ENTRY_BYTES = 460
 SECTION_ENTRY_BYTES = 200
 _PARSE_INLINE_BYTES = 65_536
 """New messages up to this many bytes are parsed on the event loop: about 0.3 ms."""
+_PAUSE_EVERY, _PAUSE_S = 64, 1e-5
 _MAX_PROFILES = 1000
 """Model names that are remembered; clients may make up any number."""
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Caches(NamedTuple):
-    """What was counted once, of one profile."""
+    """What was counted once, as one profile sees it: digests with its salt are its own."""
 
     facts: TwoGenerationCache[MessageFacts]
     sections: TwoGenerationCache[Counted | CountedItem]
+    salt: int
+
+
+def _ids_bytes(fact: MessageFacts) -> int:
+    """What call ids take, which clients may make as long as they like."""
+    if not fact.calls and fact.answers is None:
+        return 0
+    return sum(64 + len(call) for call in fact.calls) + len(fact.answers or "")
 
 
 class CountCaches:
-    """What was counted once, by profile: messages, sections and items, bounded together."""
+    """What was counted once: messages, sections and items of all profiles, bounded together."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.facts = TwoGenerationCache[MessageFacts](max_bytes * 7 // 8, FACTS_ENTRY_BYTES, _ids_bytes)
+        self.sections = TwoGenerationCache[Counted | CountedItem](max_bytes // 8, SECTION_ENTRY_BYTES)
         self._by_profile: dict[Profile, Caches] = {}
 
     def of(self, profile: Profile) -> Caches:
-        """The caches of one profile; there are only as many profiles as rows of the table."""
+        """The caches as one profile sees them; there are only as many profiles as rows of the table."""
         caches = self._by_profile.get(profile)
         if caches is None:
-            caches = self._by_profile[profile] = Caches(
-                TwoGenerationCache(self._max_bytes * 7 // 8, FACTS_ENTRY_BYTES),
-                TwoGenerationCache(self._max_bytes // 8, SECTION_ENTRY_BYTES),
-            )
+            caches = self._by_profile[profile] = Caches(self.facts, self.sections, len(self._by_profile))
         return caches
+
+    @property
+    def held_bytes(self) -> int:
+        """About what all of it takes."""
+        return self.facts.held_bytes + self.sections.held_bytes
 
     def totals(self) -> tuple[int, int]:
         """Hits and misses of message look-ups so far."""
-        facts = [caches.facts for caches in self._by_profile.values()]
-        return sum(cache.hits for cache in facts), sum(cache.misses for cache in facts)
+        return self.facts.hits, self.facts.misses
 
 
 class CountStage:
@@ -198,7 +210,7 @@ class CountStage:
         return counted
 
     async def _learn(self, messages: Sequence[msgspec.Raw], profile: Profile, caches: Caches) -> list[MessageFacts]:
-        keys = self._digest(messages)
+        keys = self._digest(messages, caches.salt)
         found = caches.facts.get_many(keys)
         missing = [index for index, fact in enumerate(found) if fact is None]
         if missing:
@@ -248,7 +260,7 @@ class CountStage:
         asked = await asyncio.to_thread(_ask_company, raws, profile) if _is_big(raws) else _ask_company(raws, profile)
         weights = [weight for company in asked if company for weight in company.weights]
         totals = iter(await self._count_weights(weights, profile))
-        keys = self._digest([messages[index] for index in unknown])
+        keys = self._digest([messages[index] for index in unknown], caches.salt)
         for index, key, company in zip(unknown, keys, asked, strict=True):
             tokens = tuple(next(totals) for _ in company.weights) if company else ()
             facts[index] = msgspec.structs.replace(facts[index], company=tokens)
@@ -260,7 +272,7 @@ class CountStage:
             if name == "input" and request.endpoint is Endpoint.RESPONSES and raw.startswith(b"["):
                 counted[name] = await self._count_items(request, raw, profile, caches)
                 continue
-            key = self._digest([raw])[0] + f"{request.endpoint.value}.{name}".encode()
+            key = self._digest([raw], caches.salt)[0] + f"{request.endpoint.value}.{name}".encode()
             found = caches.sections.get(key)
             if not isinstance(found, Counted):
                 section = await self._weigh_section(name, raw, request.endpoint, profile)
@@ -278,7 +290,7 @@ class CountStage:
     async def _count_items(self, request: MeteredRequest, raw: bytes, profile: Profile, caches: Caches) -> Counted:
         """The items of a Responses input, each counted once."""
         raws = _decode_items(raw)
-        keys = [key + b"item" for key in self._digest(raws)]
+        keys = [key + b"item" for key in self._digest(raws, caches.salt)]
         found = caches.sections.get_many(keys)
         missing = [index for index, item in enumerate(found) if item is None]
 
@@ -337,10 +349,14 @@ def _ask_company(raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile) -> l
     return [weigh_company(parse_message(bytes(raw), index), profile) for index, raw in raws]
 
 
-def _weigh(raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile) -> list[tuple[MessageFacts, Weight]]:
+def _weigh(
+    raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile, *, pauses: bool = False
+) -> list[tuple[MessageFacts, Weight]]:
     """Parse new messages; their facts lack only the tokens of the weights' texts."""
     weighed = []
-    for index, raw in raws:
+    for place, (index, raw) in enumerate(raws):
+        if pauses and place % _PAUSE_EVERY == 0:
+            time.sleep(_PAUSE_S)  # the event loop gets Python's lock, which it would not get by asking
         message = parse_message(bytes(raw), index)
         weight = weigh_message(message, profile)
         weighed.append((learn_facts(message, weight, 0), weight))
