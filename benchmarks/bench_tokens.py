@@ -111,7 +111,7 @@ def new_chats(length: int) -> Iterator[bytes]:
 
 def new_stage(counter: TiktokenCounter) -> CountStage:
     """A stage that has seen nothing."""
-    return CountStage(counter, CountCaches(CACHE_BYTES), message_digests, {})
+    return CountStage(counter, CountCaches(CACHE_BYTES, message_digests), {})
 
 
 class Peer:

@@ -152,7 +152,7 @@ def show_recorded() -> None:
 
 async def _recorded() -> dict[tuple[str, str], list[Sample]]:
     counter = TiktokenCounter(1.3)
-    stage = CountStage(counter, CountCaches(2**26), message_digests, {})
+    stage = CountStage(counter, CountCaches(2**26, message_digests), {})
     found: dict[tuple[str, str], list[tuple[float, Sample]]] = defaultdict(list)
     with (DATA / "usage_dev.jsonl").open(encoding="utf-8") as lines:
         for line in lines:

@@ -73,7 +73,7 @@ class Judge:
 
     def __init__(self, *, by_day: bool = True) -> None:
         self.counter = TiktokenCounter(tokens_per_word=1.3)
-        self._caches = CountCaches(256 * 1024 * 1024)
+        self._caches = CountCaches(256 * 1024 * 1024, message_digests)
         self._by_day = by_day
 
     async def count(self, record: Record) -> Count | None:
@@ -86,7 +86,7 @@ class Judge:
         body = {**record["request"], "model": record["model"] or record["request"].get("model") or "unknown"}
         try:
             exchange.request = parse_metered(endpoint, json.dumps(body).encode())
-            await CountStage(self.counter, self._caches, message_digests, {}, day)(exchange)
+            await CountStage(self.counter, self._caches, {}, day)(exchange)
         except Refusal:
             return None
         return exchange.count

@@ -59,7 +59,7 @@ from gateway.stages.answer_count import AnswerCountStage, answer_input_tokens
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
 from gateway.stages.forward import ForwardStage
-from gateway.stages.identify import identify
+from gateway.stages.identify import IdentifyStage
 from gateway.stages.route import RouteStage
 from gateway.stages.settle import Settle
 from gateway.tasks import TaskGroup
@@ -91,7 +91,7 @@ class Gateway:
         self.briefs = MemoryBriefStore(self.settings.state.max_bytes)
         self.state = make_state_store(self.settings.state)
         self.calibrations = StoredCalibrations(self.state, make_prior)
-        self._caches = CountCaches(self.settings.state.count_cache_bytes)
+        self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
         self._upstream = HttpUpstream()
         self._pipeline: Pipeline | None = None
@@ -212,11 +212,12 @@ class Gateway:
         deadline_s = settings.summarizer.deadline_seconds
         maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
         budgets = make_budget_table(settings.token_budget)
+        identify = IdentifyStage(self._caches.prefixes)
         route = RouteStage(routes)
         estimator = settings.token_estimator
         check_tokenizers(estimator)
         encodings, templates = make_encodings(estimator), make_templates(estimator)
-        count = CountStage(self.counter, self._caches, message_digests, encodings, templates=templates)
+        count = CountStage(self.counter, self._caches, encodings, templates=templates)
         calibrations = self.calibrations if settings.token_estimator.calibrate else NoCalibrations()
         compaction = make_compaction(settings)
         assemble = AssembleStage(budgets, compaction, self.briefs, maker, self.counter, calibrations)

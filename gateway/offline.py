@@ -32,7 +32,7 @@ from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
-from gateway.stages.identify import identify
+from gateway.stages.identify import IdentifyStage
 from gateway.stages.route import RouteStage
 from gateway.tasks import TaskGroup
 
@@ -145,8 +145,10 @@ async def _run(
     store = MemoryBriefStore(settings.state.max_bytes)
     maker = StoredBriefMaker(store, counter, None, 0.0, tasks)
     encodings = make_encodings(settings.token_estimator)
+    caches = CountCaches(_CACHE_BYTES, message_digests)
+    identify = IdentifyStage(caches.prefixes)
     templates = make_templates(settings.token_estimator)
-    count = CountStage(counter, CountCaches(_CACHE_BYTES), message_digests, encodings, templates=templates)
+    count = CountStage(counter, caches, encodings, templates=templates)
     route = RouteStage([make_route(upstream) for upstream in settings.upstreams])
     budgets = make_budget_table(settings.token_budget)
     calibrations = StoredCalibrations(MemoryStateStore(settings.state.max_bytes), make_prior)

@@ -218,7 +218,7 @@ class World:
         maker = StoredBriefMaker(self.store, counter, self.summarizer, self.deadline_s, self.tasks)  # type: ignore[arg-type]
         options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, self.soft_ratio, b"fingerprint")
         self.stages = (
-            CountStage(counter, CountCaches(MAX_BYTES), message_digests, {}),
+            CountStage(counter, CountCaches(MAX_BYTES, message_digests), {}),
             AssembleStage(BudgetTable(self.budget), options, self.store, maker, counter, self.calibrations),
         )
         return self

@@ -34,13 +34,12 @@ from gateway.core.tokens.sections import Section, weigh_section
 from gateway.core.tokens.weight import PINNED_ROLES, Company, Weight, weigh_company, weigh_message
 from gateway.core.wire.body import json_fault
 from gateway.core.wire.message import parse_message
+from gateway.core.wire.prefix import MIN_BYTES, Digest, KnownMessages, PrefixMemo, places_of
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Count, Exchange
 from gateway.ports import TextCounter
 
 T = TypeVar("T")
-Digest = Callable[[Sequence[msgspec.Raw | bytes], int], list[bytes]]
-"""128 bits over the bytes of each; other salts give other digests."""
 FACTS_ENTRY_BYTES = 460
 SECTION_ENTRY_BYTES = 200
 _PARSE_INLINE_BYTES = 65_536
@@ -67,11 +66,18 @@ def _ids_bytes(fact: MessageFacts) -> int:
 
 
 class CountCaches:
-    """What was counted once: messages, sections and items of all profiles, bounded together."""
+    """What was counted once: messages, sections and items of all profiles, bounded together.
 
-    def __init__(self, max_bytes: int) -> None:
-        self.facts = TwoGenerationCache[MessageFacts](max_bytes * 7 // 8, FACTS_ENTRY_BYTES, _ids_bytes)
+    Args:
+        max_bytes: the bound.
+        digest: 128 bits over the bytes of each, seeded per process.
+    """
+
+    def __init__(self, max_bytes: int, digest: Digest) -> None:
+        self.facts = TwoGenerationCache[MessageFacts](max_bytes * 5 // 8, FACTS_ENTRY_BYTES, _ids_bytes)
         self.sections = TwoGenerationCache[Counted | CountedItem](max_bytes // 8, SECTION_ENTRY_BYTES)
+        self.digest = digest
+        self.prefixes = PrefixMemo(digest, max_bytes // 4)
         self._by_profile: dict[Profile, Caches] = {}
 
     def of(self, profile: Profile) -> Caches:
@@ -84,7 +90,7 @@ class CountCaches:
     @property
     def held_bytes(self) -> int:
         """About what all of it takes."""
-        return self.facts.held_bytes + self.sections.held_bytes
+        return self.facts.held_bytes + self.sections.held_bytes + self.prefixes.held_bytes
 
     def totals(self) -> tuple[int, int]:
         """Hits and misses of message look-ups so far."""
@@ -97,7 +103,6 @@ class CountStage:
     Args:
         counter: tokenizers.
         caches: what was counted before.
-        digest: 128 bits over the bytes of each, seeded per process.
         encodings: model pattern -> encoding, from the configuration.
         templates: model pattern -> what its chat template adds, from the configuration.
         day: whose prices hold; None for today's. Bills of the past are judged by those of their day.
@@ -107,14 +112,13 @@ class CountStage:
         self,
         counter: TextCounter,
         caches: CountCaches,
-        digest: Digest,
         encodings: Mapping[str, str],
         day: datetime.date | None = None,
         templates: Mapping[str, Template] = NO_TEMPLATES,
     ) -> None:
         self._counter = counter
         self._caches = caches
-        self._digest = digest
+        self._digest = caches.digest
         self._encodings = encodings
         self._templates = templates
         self._day = day
@@ -146,7 +150,7 @@ class CountStage:
         return found
 
     async def _count_chat(self, request: MeteredRequest, profile: Profile, caches: Caches) -> Count:
-        facts = await self._learn(request.messages, profile, caches)
+        facts = await self._learn_all(request, profile, caches)
         special = [fact for fact in facts if fact.stands_out]
         if any(len(fact.calls) > 1 for fact in special):
             await self._place_results(request.messages, facts, profile, caches)
@@ -209,13 +213,39 @@ class CountStage:
                 counted[key] = tokens
         return counted
 
-    async def _learn(self, messages: Sequence[msgspec.Raw], profile: Profile, caches: Caches) -> list[MessageFacts]:
+    async def _learn_all(self, request: MeteredRequest, profile: Profile, caches: Caches) -> list[MessageFacts]:
+        """The facts of all messages: those of a known beginning as they were learned, and those that follow it."""
+        messages, beginning = request.messages, request.beginning
+        before = beginning.learned.get(profile) if beginning is not None else None
+        if before is None:
+            facts = await self._learn(messages, profile, caches, 0)
+        else:
+            facts = [*before[: request.known]]
+            facts += await self._learn(messages[request.known :], profile, caches, request.known)
+        place = request.spans["messages"]
+        if isinstance(messages, KnownMessages):
+            if before is not None and len(before) == len(messages):
+                return facts
+            self._caches.prefixes.put(request.body, messages.start, messages.ends, profile, tuple(facts))
+        elif len(request.body) >= MIN_BYTES:
+            lengths = [memoryview(raw).nbytes for raw in messages]
+            ends = places_of(place.start + 1, place.end - 1, lengths)
+            if ends is not None:
+                self._caches.prefixes.put(request.body, place.start + 1, ends, profile, tuple(facts))
+        return facts
+
+    async def _learn(
+        self, messages: Sequence[msgspec.Raw | bytes], profile: Profile, caches: Caches, number: int
+    ) -> list[MessageFacts]:
+        """The facts of messages of which the first has this number in the chat."""
         keys = self._digest(messages, caches.salt)
         found = caches.facts.get_many(keys)
         missing = [index for index, fact in enumerate(found) if fact is None]
         if missing:
-            raws = [(index, messages[index]) for index in missing]
-            weighed = await asyncio.to_thread(_weigh, raws, profile) if _is_big(raws) else _weigh(raws, profile)
+            raws = [(number + index, messages[index]) for index in missing]
+            weighed = (
+                await asyncio.to_thread(_weigh, raws, profile, pauses=True) if _is_big(raws) else _weigh(raws, profile)
+            )
             totals = await self._count_weights([weight for _, weight in weighed], profile)
             for index, (half_learned, weight), total in zip(missing, weighed, totals, strict=True):
                 fact = msgspec.structs.replace(half_learned, tokens=half_learned.tokens - weight.fixed_tokens + total)
@@ -235,7 +265,7 @@ class CountStage:
         return totals
 
     async def _place_results(
-        self, messages: Sequence[msgspec.Raw], facts: list[MessageFacts], profile: Profile, caches: Caches
+        self, messages: Sequence[msgspec.Raw | bytes], facts: list[MessageFacts], profile: Profile, caches: Caches
     ) -> None:
         """Give results that stand among others what they cost there."""
         places = places_together(facts)
@@ -246,7 +276,7 @@ class CountStage:
 
     async def _learn_company(
         self,
-        messages: Sequence[msgspec.Raw],
+        messages: Sequence[msgspec.Raw | bytes],
         facts: list[MessageFacts],
         wanted: Sequence[int],
         profile: Profile,
@@ -341,16 +371,16 @@ def _read(name: str, raw: bytes, use: Callable[[Any], T]) -> T:
         ) from None
 
 
-def _is_big(raws: Sequence[tuple[int, msgspec.Raw]]) -> bool:
+def _is_big(raws: Sequence[tuple[int, msgspec.Raw | bytes]]) -> bool:
     return sum(memoryview(raw).nbytes for _, raw in raws) > _PARSE_INLINE_BYTES
 
 
-def _ask_company(raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile) -> list[Company | None]:
+def _ask_company(raws: Sequence[tuple[int, msgspec.Raw | bytes]], profile: Profile) -> list[Company | None]:
     return [weigh_company(parse_message(bytes(raw), index), profile) for index, raw in raws]
 
 
 def _weigh(
-    raws: Sequence[tuple[int, msgspec.Raw]], profile: Profile, *, pauses: bool = False
+    raws: Sequence[tuple[int, msgspec.Raw | bytes]], profile: Profile, *, pauses: bool = False
 ) -> list[tuple[MessageFacts, Weight]]:
     """Parse new messages; their facts lack only the tokens of the weights' texts."""
     weighed = []

@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 
 from gateway.core.wire.overrides import read_overrides
-from gateway.core.wire.request import Endpoint, MeteredRequest, kind_of_body, parse_metered
+from gateway.core.wire.prefix import PrefixMemo
+from gateway.core.wire.request import Endpoint, MeteredRequest, kind_of_body, parse_after, parse_metered
 from gateway.exchange import Client, Exchange
 
 _PARSE_INLINE_BYTES = 262_144
@@ -18,17 +19,30 @@ _PARSE_INLINE_BYTES = 262_144
 DEFAULT_CLIENT = "default"
 
 
-async def identify(exchange: Exchange) -> None:
-    """Write `client`, and `overrides` and `request` of a metered call."""
-    credentials = exchange.header("authorization") or exchange.header("api-key") or ""
-    exchange.client = Client(DEFAULT_CLIENT, hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest())
-    if exchange.endpoint is not Endpoint.PASSTHROUGH:
+class IdentifyStage:
+    """Writes `client`, and `overrides` and `request` of a metered call.
+
+    Args:
+        prefixes: what was read of earlier bodies.
+    """
+
+    def __init__(self, prefixes: PrefixMemo) -> None:
+        self._prefixes = prefixes
+
+    async def __call__(self, exchange: Exchange) -> None:
+        credentials = exchange.header("authorization") or exchange.header("api-key") or ""
+        scope = hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest()
+        exchange.client = Client(DEFAULT_CLIENT, scope)
+        if exchange.endpoint is Endpoint.PASSTHROUGH:
+            return
         exchange.overrides = read_overrides(exchange.headers)
         body = await exchange.inbound.read()
-        if len(body) > _PARSE_INLINE_BYTES:
-            exchange.request = await asyncio.to_thread(_parse, exchange.endpoint, body)
-        else:
-            exchange.request = _parse(exchange.endpoint, body)
+        if exchange.endpoint is Endpoint.CHAT and (beginning := self._prefixes.find(body)):
+            exchange.request = parse_after(body, beginning)
+        if exchange.request is None:
+            is_long = len(body) > _PARSE_INLINE_BYTES
+            parsing = asyncio.to_thread(_parse, exchange.endpoint, body) if is_long else None
+            exchange.request = await parsing if parsing else _parse(exchange.endpoint, body)
 
 
 def _parse(endpoint: Endpoint, body: bytes) -> MeteredRequest:

@@ -43,7 +43,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def stage_of(counter: FakeCounter, max_bytes: int = 2**20, **encodings: str) -> CountStage:
-    return CountStage(counter, CountCaches(max_bytes), message_digests, encodings)
+    return CountStage(counter, CountCaches(max_bytes, message_digests), encodings)
 
 
 async def counted(stage: CountStage, body: bytes) -> Count:
@@ -138,7 +138,7 @@ def test_bills_of_the_past_are_judged_by_their_day() -> None:
     fields = {"model": "gpt-4o", "input": "hi", "tools": [{"type": "function", "name": "f"}]}
     totals = []
     for day in (datetime.date(2025, 3, 20), None):
-        stage = CountStage(FakeCounter(per_word), CountCaches(2**20), message_digests, {}, day)
+        stage = CountStage(FakeCounter(per_word), CountCaches(2**20, message_digests), {}, day)
         exchange = exchange_for(Endpoint.RESPONSES, fields)
         run(stage(exchange))
         assert exchange.count is not None

@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.core.errors import Refusal, invalid_request
 from gateway.core.wire.body import AmbiguousObject, Span, not_json, object_spans, request_spans
+from gateway.core.wire.prefix import Beginning, KnownMessages, places_of
 
 
 class Endpoint(enum.Enum):
@@ -63,7 +64,8 @@ def endpoint_of(method: str, path: str) -> Endpoint:
 class MeteredRequest(msgspec.Struct, frozen=True):
     """What the gateway knows of a metered request's body.
 
-    `messages` are the raw slices of a chat's messages (empty elsewhere). `completion_tokens` is the most that one
+    `messages` are the raw slices of a chat's messages (empty elsewhere); the first `known` of them were read before, in
+    the body whose `beginning` this one shares. `completion_tokens` is the most that one
     choice may generate, as the request says it, or None. `sections` are raw values that cost prompt tokens beside the
     messages, by key; `options` are raw values that change what those cost.
     """
@@ -72,7 +74,9 @@ class MeteredRequest(msgspec.Struct, frozen=True):
     model: str
     body: bytes
     spans: Mapping[str, Span]
-    messages: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    messages: Sequence[msgspec.Raw | bytes] = ()
+    known: int = 0
+    beginning: Beginning | None = None
     is_stream: bool = False
     asks_for_usage: bool = False
     completion_tokens: int | None = None
@@ -184,7 +188,7 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
         raise invalid_request(message, param="model", code="invalid_value")
     if found.stream_options:
         _check_options(body, spans["stream_options"])
-    messages = found.messages if isinstance(found, _Chat) else []
+    messages: Sequence[msgspec.Raw] = found.messages if isinstance(found, _Chat) else ()
     if isinstance(found, _Chat) and not messages:
         raise invalid_request(
             "`messages` is empty; at least one message was expected.", param="messages", code="empty_array"
@@ -202,6 +206,29 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
         sections=_values(body, spans, _COUNTED_KEYS[endpoint]),
         options=_values(body, spans, _OPTION_KEYS.get(endpoint, ())),
     )
+
+
+def parse_after(body: bytes, beginning: Beginning) -> MeteredRequest | None:
+    """Read a chat's body whose beginning is known, without reading that again.
+
+    All known messages but the last are cut out; what is left is read as a body of its own.
+
+    Returns:
+        What `parse_metered` would return; None where that is not sure, and where it would refuse.
+    """
+    start, known = beginning.start, len(beginning.ends) - 1
+    cut = beginning.ends[known - 1] + 1 - start
+    try:
+        rest = parse_metered(Endpoint.CHAT, body[:start] + body[start + cut :])
+    except Refusal:
+        return None  # the whole is read again, so that what is said of it names its own places
+    place = rest.spans["messages"]
+    fresh = places_of(start + cut, place.end - 1 + cut, [memoryview(raw).nbytes for raw in rest.messages])
+    if fresh is None or place.start + 1 != start:
+        return None
+    spans = {key: span if span.end <= start else _moved(span, place.key_start, cut) for key, span in rest.spans.items()}
+    messages = KnownMessages(body, start, beginning.ends[:known] + fresh)
+    return msgspec.structs.replace(rest, body=body, spans=spans, messages=messages, known=known, beginning=beginning)
 
 
 def _values(body: bytes, spans: Mapping[str, Span], keys: Sequence[str]) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ import xxhash
 _SEED = int.from_bytes(os.urandom(8), "big")
 
 
-def message_digests(raws: Sequence[msgspec.Raw | bytes], salt: int) -> list[bytes]:
+def message_digests(raws: Sequence[msgspec.Raw | bytes | memoryview], salt: int) -> list[bytes]:
     """128 bits over the bytes of each, for this process only; other salts give other digests."""
     digest, seed = xxhash.xxh3_128_digest, _SEED ^ salt
     return [digest(raw, seed) for raw in raws]
