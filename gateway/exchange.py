@@ -102,6 +102,10 @@ class Receipt(msgspec.Struct, frozen=True):
         budget: what was obeyed.
         correction: from tokens as counted to tokens as this upstream bills them, as far as that was learned.
         has_tools: tools are sent along, which providers add to.
+        prompt_limit_tokens: what the prompt may count, so that what is billed for it fits the budget with the margin
+            learned.
+        client_billed_tokens: what the upstream would be expected to bill for the client's own prompt.
+        billed_tokens: what it is expected to bill for the forwarded one.
         sections: tokens forwarded, by name; they sum up to `prompt_tokens`.
         folded_messages: how many messages the brief stands for and that are not forwarded.
         brief: the brief that is forwarded, or None.
@@ -118,6 +122,9 @@ class Receipt(msgspec.Struct, frozen=True):
     budget: Budget
     correction: Correction = NO_CORRECTION
     has_tools: bool = False
+    prompt_limit_tokens: int = 0
+    client_billed_tokens: int = 0
+    billed_tokens: int = 0
     sections: Mapping[str, int] = msgspec.field(default_factory=dict)
     folded_messages: int = 0
     brief: Brief | None = None
@@ -168,12 +175,6 @@ class Receipt(msgspec.Struct, frozen=True):
         }
         return msgspec.json.encode(told).decode()
 
-    @property
-    def prompt_limit_tokens(self) -> int:
-        """What the prompt may count, so that what is billed for it fits the budget with the margin learned."""
-        limit = self.budget.prompt_limit_tokens(self.completion_tokens)
-        return limit if self.correction is NO_CORRECTION else self.correction.raw_limit(limit, self.has_tools)
-
     def billed(self, counted_tokens: int) -> int:
         """What the upstream is expected to bill for a prompt."""
         if self.correction is NO_CORRECTION:
@@ -183,11 +184,6 @@ class Receipt(msgspec.Struct, frozen=True):
     def billed_at_most(self, counted_tokens: int) -> int:
         """The same with the margin learned."""
         return self.billed(counted_tokens) + self.correction.margin(counted_tokens, self.has_tools)
-
-    @property
-    def billed_tokens(self) -> int:
-        """What the upstream is expected to bill for the forwarded prompt."""
-        return self.billed(self.forwarded_tokens)
 
     @property
     def remaining_tokens(self) -> int:

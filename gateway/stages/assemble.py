@@ -135,14 +135,13 @@ class AssembleStage:
 
     async def _fit_chat(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
         assert exchange.client is not None
-        limits = self._limits_of(receipt)
-        soft_tokens = int(limits.prompt * self._options.soft_ratio)
+        soft_tokens = int(receipt.prompt_limit_tokens * self._options.soft_ratio)
         scope = _scope_of(exchange.client, self._options.fingerprint, count.profile)
         has_briefs = not self._store.is_empty(scope)
         if receipt.client_tokens <= soft_tokens and not has_briefs:
             return
         keys = chain_digests(scope, count.facts)
-        chat = _Chat(exchange, request, count, outline_of(count.facts), limits, receipt, scope, keys)
+        chat = _Chat(exchange, request, count, outline_of(count.facts), self._limits_of(receipt), receipt, scope, keys)
         applied = await self._store.find(chat.keys_of(chat.outline.boundaries)) if has_briefs else None
         fold = _with_brief(chat, applied) if applied else None
         if fold is None and receipt.has_overflowed:
@@ -255,22 +254,27 @@ def plan_receipt(
         Refusal: the completion alone leaves no room for a prompt.
     """
     completion = request.completion_tokens if request.completion_tokens is not None else budget.completion_tokens
-    tokens = count.prompt_tokens
+    limit, tokens = budget.prompt_limit_tokens(completion), count.prompt_tokens
+    billed, tools = tokens, has_tools(request)
+    if correction.is_exact:
+        correction = NO_CORRECTION
+    else:
+        limit, billed = correction.raw_limit(limit, tools), correction.estimate(tokens, tools)
     receipt = Receipt(
-        Level.NONE,
-        False,
-        tokens,
-        tokens,
-        completion,
-        budget,
-        NO_CORRECTION if correction.is_exact else correction,
-        has_tools(request),
-        count.sections,
+        level=Level.NONE,
+        has_overflowed=tokens > limit,
+        client_tokens=tokens,
+        prompt_tokens=tokens,
+        completion_tokens=completion,
+        budget=budget,
+        correction=correction,
+        has_tools=tools,
+        prompt_limit_tokens=limit,
+        client_billed_tokens=billed,
+        billed_tokens=billed,
+        sections=count.sections,
         is_shadow=is_shadow,
     )
-    limit = receipt.prompt_limit_tokens
-    if tokens > limit:
-        receipt = msgspec.structs.replace(receipt, has_overflowed=True)
     if limit < 1:
         detail = "The completion alone takes the whole budget; ask for fewer completion tokens."
         refuse_unless_forwarded(receipt, tokens, detail)
@@ -346,6 +350,7 @@ def _written_receipt(chat: _Chat, fold: _Fold, total: int, *, is_trimmed: bool) 
         chat.receipt,
         level=brief.level if brief and not is_trimmed else Level.TRIMMED,
         prompt_tokens=total,
+        billed_tokens=chat.receipt.billed_tokens if chat.receipt.is_shadow else chat.receipt.billed(total),
         sections=_sections(chat.count.sections, brief.tokens if brief else 0, total),
         folded_messages=len(chat.count.facts) - len(fold.plan.kept),
         brief=brief,

@@ -77,10 +77,11 @@ class StoredCalibrations:
 
     def learn(self, upstream: str, model: str, raw_tokens: int, has_tools: bool, reported: Usage) -> None:
         key = upstream, model
-        before = self._known.get(key) or new_calibration(self._prior_of(model))
+        known = self._known.get(key)
         self._answers += 1
-        if before.seen > _ALL_UNTIL and self._answers % _SAMPLED_EVERY:
+        if known is not None and known.seen > _ALL_UNTIL and self._answers % _SAMPLED_EVERY:
             return
+        before = known or new_calibration(self._prior_of(model))
         sample = Sample(raw_tokens, has_tools, reported.prompt_tokens, reported.cached_tokens)
         after, ignored = learn(before, sample)
         if ignored is not None:
