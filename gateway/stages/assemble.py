@@ -24,13 +24,12 @@ from gateway.core.context.units import Outline, outline_of
 from gateway.core.errors import context_length_exceeded
 from gateway.core.routing.routes import Roles
 from gateway.core.tokens.calibration import NO_CORRECTION, Correction
-from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_placed
 from gateway.core.wire.body import Edit, splice
 from gateway.core.wire.message import parse_message
 from gateway.core.wire.overrides import Compacting
 from gateway.core.wire.request import Endpoint, MeteredRequest, has_tools
-from gateway.exchange import Client, Count, Exchange, Receipt
+from gateway.exchange import Count, Exchange, Receipt
 from gateway.ports import BriefMaker, BriefStore, Calibrations, TextCounter
 
 FIRST_USER_SHARE = 0.25
@@ -136,7 +135,9 @@ class AssembleStage:
     async def _fit_chat(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
         assert exchange.client is not None
         soft_tokens = int(receipt.prompt_limit_tokens * self._options.soft_ratio)
-        scope = _scope_of(exchange.client, self._options.fingerprint, count.profile)
+        scope = _scope_of(
+            exchange.client.scope, self._options.fingerprint, count.profile.encoding, count.profile.message_tokens
+        )
         has_briefs = not self._store.is_empty(scope)
         if receipt.client_tokens <= soft_tokens and not has_briefs:
             return
@@ -309,9 +310,9 @@ def _what_lacks(receipt: Receipt, least_tokens: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _scope_of(client: Client, fingerprint: bytes, profile: Profile) -> bytes:
+def _scope_of(client: bytes, fingerprint: bytes, encoding: str, message_tokens: int) -> bytes:
     """Within what briefs are shared; what they cost is part of them, so other tokenizers have other briefs."""
-    parts = (client.scope, fingerprint, profile.encoding.encode(), str(profile.message_tokens).encode())
+    parts = (client, fingerprint, encoding.encode(), str(message_tokens).encode())
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 Digest = Callable[[Sequence[msgspec.Raw | bytes | memoryview], int], list[bytes]]
 """128 bits over the bytes of each; other salts give other digests."""
-_LEVELS = (2_048, 16_384, 131_072)
+_LEVELS = (2_048, 8_192, 65_536)
 """How many bytes two bodies must share before they are held against each other further."""
 MIN_BYTES = 4_096
 """A shorter body is read anew faster than its beginning is looked up."""

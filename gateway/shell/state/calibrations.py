@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -37,8 +38,8 @@ from gateway.ports import StateStore
 _log = logging.getLogger("gateway.calibration")
 SPACE = "calibration"
 MAX_KEYS = 500
-_ALL_UNTIL, _SAMPLED_EVERY = 4 * WINDOW, 8
-"""What is well known is learned from every eighth answer only: learning from one takes 2 to 14 us."""
+_ALL_UNTIL, _SAMPLE_PERIOD_S = 4 * WINDOW, 0.05
+"""After so many answers, one in each such period is enough: learning from one takes 2 to 14 us."""
 _UNREADABLE = "unreadable"
 _Key = tuple[str, str]
 _decode_key = msgspec.json.Decoder(_Key).decode
@@ -60,7 +61,7 @@ class StoredCalibrations:
         self._known: OrderedDict[_Key, Calibration] = OrderedDict()
         self._unwritten: set[_Key] = set()
         self._unlearned: dict[str, Correction] = {}
-        self._answers = 0
+        self._next_sample_s = 0.0
         self.ignored: Counter[str] = Counter()
         self.learned = 0
 
@@ -78,9 +79,11 @@ class StoredCalibrations:
     def learn(self, upstream: str, model: str, raw_tokens: int, has_tools: bool, reported: Usage) -> None:
         key = upstream, model
         known = self._known.get(key)
-        self._answers += 1
-        if known is not None and known.seen > _ALL_UNTIL and self._answers % _SAMPLED_EVERY:
-            return
+        if known is not None and known.seen > _ALL_UNTIL:
+            now = time.monotonic()
+            if now < self._next_sample_s:
+                return
+            self._next_sample_s = now + _SAMPLE_PERIOD_S
         before = known or new_calibration(self._prior_of(model))
         sample = Sample(raw_tokens, has_tools, reported.prompt_tokens, reported.cached_tokens)
         after, ignored = learn(before, sample)

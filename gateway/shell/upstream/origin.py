@@ -23,6 +23,8 @@ from gateway.core.wire.http1 import render_request_head
 READ_BUFFER_BYTES = 2**18
 MAX_FIELD_BYTES = 32_768
 _SWITCHING = 101
+_JOINED_BYTES = 16_384
+"""A longer body is not copied to stand behind its head."""
 
 
 class Origin:
@@ -83,7 +85,10 @@ class Origin:
             read_bufsize=READ_BUFFER_BYTES,
             max_field_size=MAX_FIELD_BYTES,
         )
-        transport.write(head + body if body else head)
+        if body and len(body) > _JOINED_BYTES:
+            transport.writelines((head, body))
+        else:
+            transport.write(head + body if body else head)
 
 
 async def read_answer(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
