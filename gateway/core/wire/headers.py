@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from itertools import compress
 
 Headers = list[tuple[str, str]]
 
@@ -35,16 +36,19 @@ GATEWAY_PREFIX = "x-gateway-"
 _MAX_NAMES = 1024
 
 
-class _Fate(enum.Enum):
-    """What becomes of a header by its name."""
+class _Fate(enum.IntEnum):
+    """What becomes of a header by its name; what is 0 stays behind."""
 
-    PASSES = enum.auto()
-    DROPPED = enum.auto()
-    LISTS_OTHERS = enum.auto()
-    NAMES_REQUEST = enum.auto()
+    DROPPED = 0
+    PASSES = 1
+    NAMES_REQUEST = 2
+    LISTS_OTHERS = 3
 
 
-class _Fates(dict[str, _Fate]):
+_DROPPED, _PASSES, _NAMES_REQUEST, _LISTS_OTHERS = map(int, _Fate)
+
+
+class _Fates(dict[str, int]):
     """Fates by name as spelled, decided once: clients use few names, and a decision a header is a decision a request.
 
     Args:
@@ -55,15 +59,15 @@ class _Fates(dict[str, _Fate]):
         super().__init__()
         self._dropped = dropped
 
-    def __missing__(self, name: str) -> _Fate:
+    def __missing__(self, name: str) -> int:
         lower = name.lower()
-        fate = _Fate.PASSES
+        fate = _PASSES
         if lower == "connection":
-            fate = _Fate.LISTS_OTHERS
+            fate = _LISTS_OTHERS
         elif lower in self._dropped or lower.startswith(GATEWAY_PREFIX):
-            fate = _Fate.DROPPED
+            fate = _DROPPED
         elif lower == "x-request-id":
-            fate = _Fate.NAMES_REQUEST
+            fate = _NAMES_REQUEST
         if len(self) < _MAX_NAMES:
             self[name] = fate
         return fate
@@ -106,14 +110,15 @@ def forwardable_response_headers(headers: Sequence[tuple[str, str]]) -> Headers:
 def _forwarded(headers: Sequence[tuple[str, str]], fates: _Fates) -> tuple[Headers, bool]:
     """What crosses, and whether a request id is among it."""
     found = [fates[name] for name, _ in headers]
-    listed = _listed(headers) if _Fate.LISTS_OTHERS in found else frozenset()
+    if _LISTS_OTHERS not in found:
+        return list(compress(headers, found)), _NAMES_REQUEST in found
+    listed = _listed(headers)
     kept = [
         pair
         for pair, fate in zip(headers, found, strict=True)
-        if fate is _Fate.PASSES or fate is _Fate.NAMES_REQUEST
-        if not listed or pair[0].lower() not in listed
+        if fate in (_PASSES, _NAMES_REQUEST) and pair[0].lower() not in listed
     ]
-    return kept, _Fate.NAMES_REQUEST in found and "x-request-id" not in listed
+    return kept, _NAMES_REQUEST in found and "x-request-id" not in listed
 
 
 def _listed(headers: Sequence[tuple[str, str]]) -> frozenset[str]:

@@ -37,7 +37,7 @@ def render_response_head(status: int, headers: Headers) -> bytes:
 
 
 def _render(first_line: str, headers: Headers) -> bytes:
-    text = "".join([first_line, *[f"{name}: {value}\r\n" for name, value in headers], "\r\n"])
+    text = first_line + "\r\n".join(map(": ".join, headers)) + ("\r\n\r\n" if headers else "\r\n")
     lines = len(headers) + 2
     if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
         raise ValueError("a header holds a line end")

@@ -56,10 +56,10 @@ class HttpOutbound:
             sent = _for_page(sent, self._origin)
         self._has_body = status not in _BODILESS and self._request.method != hdrs.METH_HEAD
         self._frame(sent, status, length)
-        named = {name.lower() for name, _ in headers}
-        if "date" not in named:
+        named = [name for name, _ in headers]
+        if not _is_named("Date", "date", named):
             sent.append(("Date", rfc822_formatted_time()))
-        if "server" not in named:
+        if not _is_named("Server", "server", named):
             sent.append(("Server", _SERVER))
         self._head = render_response_head(status, sent)
 
@@ -128,6 +128,11 @@ class HttpOutbound:
     def force_close(self) -> None:
         """The connection ends with this answer."""
         self.keep_alive = False
+
+
+def _is_named(usual: str, lower: str, names: list[str]) -> bool:
+    """Whether a header of this name is among these, in the usual spelling as a rule."""
+    return usual in names or lower in names or any(name.lower() == lower for name in names)
 
 
 def _for_page(headers: Headers, origin: str) -> Headers:
