@@ -153,6 +153,22 @@ def test_bodies_with_spaces_are_read_as_ever() -> None:
     assert places_of(0, 9, [4, 4]) == array("L", [4, 9])
 
 
+@pytest.mark.parametrize("level", [2_048, 8_192, 65_536])
+@pytest.mark.parametrize("off", [0, 1])
+def test_a_body_may_end_where_an_anchor_does(level: int, off: int) -> None:
+    """The last message's end exactly at a place that bodies are compared up to, or beside it."""
+    short = body_of([CHAT[1], {"role": "user", "content": ""}])
+    filler = level + off + 2 - len(short)
+    chat = [CHAT[1], {"role": "user", "content": "x" * filler}]
+    body = body_of(chat)
+    memo = memo_of(body)
+    found = memo.find(body_of([*chat, *CHAT]))
+
+    assert len(body) - 2 == level + off
+    assert found is not None
+    assert len(found.ends) == 2
+
+
 def test_short_bodies_are_not_looked_up() -> None:
     body = body_of([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "x"}])
     memo = memo_of(body)

@@ -96,7 +96,7 @@ def test_other_endpoints_are_read(endpoint, fields, sections):
 
     assert request.model == fields.get("model", "")
     assert request.sections == sections
-    assert request.messages == []
+    assert request.messages == ()
 
 
 LIMITS = [

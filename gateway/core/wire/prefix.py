@@ -26,7 +26,8 @@ MIN_BYTES = 4_096
 """A shorter body is read anew faster than its beginning is looked up."""
 _CANDIDATES = 8
 _ENTRY_BYTES, _MESSAGE_BYTES, _ANCHOR_BYTES = 400, 12, 150
-_SALT = 1 << 32
+_BODY_SALT, _ANCHOR_SALT = 1 << 32, 1 << 33
+"""A body may end exactly where an anchor does, and is another thing then."""
 _BRACE, _COMMA, _BRACKET = b"},]"
 
 
@@ -118,10 +119,10 @@ class PrefixMemo:
         view = memoryview(body)
         for level in reversed(_LEVELS):
             if level < len(body):
-                ends = self._get(self._key(view[:level]), _ANCHOR_BYTES)
+                ends = self._get(self._key(view[:level], _ANCHOR_SALT), _ANCHOR_BYTES)
                 for end in sorted(ends or (), reverse=True):
                     if end < len(body) and body[end - 1] == _BRACE and body[end] in (_COMMA, _BRACKET):
-                        found = self._get(self._key(view[:end]), 0)
+                        found = self._get(self._key(view[:end], _BODY_SALT), 0)
                         if isinstance(found, Beginning):
                             self.hits += 1
                             return found
@@ -135,7 +136,7 @@ class PrefixMemo:
             return
         view = memoryview(body)
         size = _ENTRY_BYTES + _MESSAGE_BYTES * len(ends)
-        key = self._key(view[:end])
+        key = self._key(view[:end], _BODY_SALT)
         present = self._get(key, size)
         if isinstance(present, Beginning):
             if len(present.learned) < _CANDIDATES:
@@ -144,12 +145,12 @@ class PrefixMemo:
         self._set(key, Beginning(start, ends, {who: learned}), size)
         for level in _LEVELS:
             if level <= end:
-                anchor = self._key(view[:level])
+                anchor = self._key(view[:level], _ANCHOR_SALT)
                 others = [other for other in self._get(anchor, _ANCHOR_BYTES) or () if other != end]
                 self._set(anchor, (*others[1 - _CANDIDATES :], end), _ANCHOR_BYTES)
 
-    def _key(self, part: memoryview) -> bytes:
-        return self._digest([part], _SALT)[0]
+    def _key(self, part: memoryview, salt: int) -> bytes:
+        return self._digest([part], salt)[0]
 
     def _get(self, key: bytes, size: int) -> Any:
         found: Any = self._young.get(key)
