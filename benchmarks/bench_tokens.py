@@ -30,7 +30,7 @@ from benchmarks.measurement import percentile
 from benchmarks.report import render_table
 from benchmarks.upstream import loop_factory
 from gateway.core.tokens.profiles import O200K, Profile
-from gateway.core.wire.request import Endpoint, parse_metered
+from gateway.core.wire.request import Endpoint, parse_after, parse_metered
 from gateway.exchange import Exchange
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
@@ -72,7 +72,8 @@ async def count(stage: CountStage, body: bytes) -> int:
     """Tokens of a body, as the gateway counts them."""
     nobody = cast(Any, None)
     exchange = Exchange("bench", "POST", "", "", (), Endpoint.CHAT, nobody, nobody, 0.0)
-    exchange.request = parse_metered(Endpoint.CHAT, body)
+    beginning = stage.caches.prefixes.find(body)
+    exchange.request = parse_after(body, beginning) if beginning else parse_metered(Endpoint.CHAT, body)
     await stage(exchange)
     assert exchange.count is not None
     return exchange.count.prompt_tokens

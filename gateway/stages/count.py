@@ -117,7 +117,7 @@ class CountStage:
         templates: Mapping[str, Template] = NO_TEMPLATES,
     ) -> None:
         self._counter = counter
-        self._caches = caches
+        self.caches = caches
         self._digest = caches.digest
         self._encodings = encodings
         self._templates = templates
@@ -144,7 +144,7 @@ class CountStage:
         found = self._profiles.get(model)
         if found is None:
             profile = profile_of(model, self._encodings, self._templates)
-            found = (profile, self._caches.of(profile))
+            found = (profile, self.caches.of(profile))
             if len(self._profiles) < _MAX_PROFILES:
                 self._profiles[model] = found
         return found
@@ -220,18 +220,18 @@ class CountStage:
         if before is None:
             facts = await self._learn(messages, profile, caches, 0)
         else:
-            facts = [*before[: request.known]]
+            facts = [*before]
             facts += await self._learn(messages[request.known :], profile, caches, request.known)
         place = request.spans["messages"]
         if isinstance(messages, KnownMessages):
-            if before is not None and len(before) == len(messages):
+            if before is not None and len(before) == len(messages) - 1:
                 return facts
-            self._caches.prefixes.put(request.body, messages.start, messages.ends, profile, tuple(facts))
+            self.caches.prefixes.put(request.body, messages.start, messages.ends, profile, tuple(facts))
         elif len(request.body) >= MIN_BYTES:
             lengths = [memoryview(raw).nbytes for raw in messages]
             ends = places_of(place.start + 1, place.end - 1, lengths)
             if ends is not None:
-                self._caches.prefixes.put(request.body, place.start + 1, ends, profile, tuple(facts))
+                self.caches.prefixes.put(request.body, place.start + 1, ends, profile, tuple(facts))
         return facts
 
     async def _learn(

@@ -1,8 +1,9 @@
 """The beginning of a chat's body that was read before: a chat resends its history, and then only its end is new.
 
-What was read of a body is kept by the digest of its bytes up to its last message. The next body that begins with the
-same bytes is parsed without them: the messages that are known are cut out, what is left is a small body that the usual
-parser reads with all its checks, and places are moved back to where they stand in the whole.
+What was read of a body is kept by the digest of its bytes before its last message. The next body that begins with the
+same bytes, longer or with another last message, is parsed without them: the messages that are known are cut out, what
+is left is a small body that the usual parser reads with all its checks, and places are moved back to where they stand
+in the whole.
 
 Invariants, each with a test of its own:
   1. What is read with a known beginning is what would be read without it, to the byte; or it is not used.
@@ -28,7 +29,7 @@ _CANDIDATES = 8
 _ENTRY_BYTES, _MESSAGE_BYTES, _ANCHOR_BYTES = 400, 12, 150
 _BODY_SALT, _ANCHOR_SALT = 1 << 32, 1 << 33
 """A body may end exactly where an anchor does, and is another thing then."""
-_BRACE, _COMMA, _BRACKET = b"},]"
+_BRACE, _COMMA = b"},"
 
 
 class KnownMessages(Sequence[bytes]):
@@ -66,7 +67,7 @@ class KnownMessages(Sequence[bytes]):
 
 
 class Beginning(msgspec.Struct, frozen=True):
-    """A body up to its last message, as it was read.
+    """A body before its last message, as it was read.
 
     Attributes:
         start: of the first message.
@@ -121,7 +122,7 @@ class PrefixMemo:
             if level < len(body):
                 ends = self._get(self._key(view[:level], _ANCHOR_SALT), _ANCHOR_BYTES)
                 for end in sorted(ends or (), reverse=True):
-                    if end < len(body) and body[end - 1] == _BRACE and body[end] in (_COMMA, _BRACKET):
+                    if end < len(body) and body[end - 1] == _BRACE and body[end] == _COMMA:
                         found = self._get(self._key(view[:end], _BODY_SALT), 0)
                         if isinstance(found, Beginning):
                             self.hits += 1
@@ -130,10 +131,11 @@ class PrefixMemo:
         return None
 
     def put(self, body: bytes, start: int, ends: array[int], who: Hashable, learned: Sequence[Any]) -> None:
-        """Keep what was read of a body, and what somebody learned of its messages."""
-        end = ends[-1]
-        if end < _LEVELS[0] or len(ends) < 2:
+        """Keep what was read of a body before its last message, and what somebody learned of those messages."""
+        ends, learned = ends[:-1], learned[:-1]
+        if not ends or ends[-1] < _LEVELS[0]:
             return
+        end = ends[-1]
         view = memoryview(body)
         size = _ENTRY_BYTES + _MESSAGE_BYTES * len(ends)
         key = self._key(view[:end], _BODY_SALT)

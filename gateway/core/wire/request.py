@@ -211,13 +211,13 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
 def parse_after(body: bytes, beginning: Beginning) -> MeteredRequest | None:
     """Read a chat's body whose beginning is known, without reading that again.
 
-    All known messages but the last are cut out; what is left is read as a body of its own.
+    The known messages are cut out; what is left is read as a body of its own.
 
     Returns:
         What `parse_metered` would return; None where that is not sure, and where it would refuse.
     """
-    start, known = beginning.start, len(beginning.ends) - 1
-    cut = beginning.ends[known - 1] + 1 - start
+    start, known = beginning.start, len(beginning.ends)
+    cut = beginning.ends[-1] + 1 - start
     try:
         rest = parse_metered(Endpoint.CHAT, body[:start] + body[start + cut :])
     except Refusal:
@@ -227,7 +227,7 @@ def parse_after(body: bytes, beginning: Beginning) -> MeteredRequest | None:
     if fresh is None or place.start + 1 != start:
         return None
     spans = {key: span if span.end <= start else _moved(span, place.key_start, cut) for key, span in rest.spans.items()}
-    messages = KnownMessages(body, start, beginning.ends[:known] + fresh)
+    messages = KnownMessages(body, start, beginning.ends + fresh)
     return msgspec.structs.replace(rest, body=body, spans=spans, messages=messages, known=known, beginning=beginning)
 
 
