@@ -35,6 +35,7 @@ from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
 from gateway.core.wire.request import Endpoint
 from gateway.exchange import Exchange
+from gateway.fitting.fitter import ChatFitter
 from gateway.pipeline import Pipeline, Stage
 from gateway.settings import DEMO_URL, RESTART_ONLY, Settings
 from gateway.settings_check import is_loopback
@@ -44,6 +45,7 @@ from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
+from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.summarizer import Summarizer
@@ -89,6 +91,7 @@ class Gateway:
         self.metrics = Metrics()
         self.counter = TiktokenCounter(self.settings.token_estimator.tokens_per_word)
         self.briefs = MemoryBriefStore(self.settings.state.max_bytes)
+        self._recaller = RememberingRecaller(self.counter, message_digests, self.settings.state.max_bytes)
         self.state = make_state_store(self.settings.state)
         self.calibrations = StoredCalibrations(self.state, make_prior)
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
@@ -220,7 +223,9 @@ class Gateway:
         count = CountStage(self.counter, self._caches, encodings, templates=templates)
         calibrations = self.calibrations if settings.token_estimator.calibrate else NoCalibrations()
         compaction = make_compaction(settings)
-        assemble = AssembleStage(budgets, compaction, self.briefs, maker, self.counter, calibrations)
+        soft_ratio = settings.compaction.soft_ratio
+        fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio)
+        assemble = AssembleStage(budgets, compaction, fitter, calibrations)
         forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens})
         others: dict[Endpoint, tuple[Stage, ...]] = {
             Endpoint.TOKENS_COUNT: (identify, route, count, AnswerCountStage(calibrations, budgets)),

@@ -75,7 +75,6 @@ def make_compaction(settings: Settings) -> CompactionOptions:
         is_enabled=settings.compaction.enabled,
         is_shadow=settings.compaction.shadow,
         target_ratio=settings.compaction.target_ratio,
-        soft_ratio=settings.compaction.soft_ratio,
         fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
     )
 

@@ -9,7 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from gateway.core.context.brief import Brief, FoldJob
+from gateway.core.context.recall import Question, Recalled
+from gateway.core.context.shorten import Arrangement
+from gateway.core.context.units import Outline
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
@@ -156,6 +161,28 @@ class BriefStore(Protocol):
 
     async def put_waiting(self, scope: bytes, key: bytes, brief: Brief) -> None:
         """Keep a brief for the next compaction, unless one waits there already."""
+
+    async def find_arrangement(self, chain: Sequence[bytes]) -> Arrangement | None:
+        """What was decided at the latest compaction of this chain, beside its brief."""
+
+    async def put_arrangement(self, scope: bytes, key: bytes, arrangement: Arrangement) -> None:
+        """Keep what a compaction has decided, in place of an earlier decision for this key."""
+
+
+class Recaller(Protocol):
+    """Finds what the latest user message needs among messages that are not forwarded."""
+
+    async def recall(
+        self, profile: Profile, raws: Sequence[msgspec.Raw | bytes], outline: Outline, question: Question
+    ) -> Recalled | None:
+        """Passages that answer it, as one text within the room; None where there are none.
+
+        Args:
+            profile: how the request is counted.
+            raws: all messages of the chat.
+            outline: the chat.
+            question: what is looked for, and where.
+        """
 
 
 class BriefMaker(Protocol):

@@ -31,8 +31,10 @@ from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weig
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
+from gateway.fitting.fitter import ChatFitter
 from gateway.ports import TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
+from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.tokens.digest import message_digests
 from gateway.stages.assemble import AssembleStage, CompactionOptions
@@ -216,10 +218,12 @@ class World:
         """Take another counter, and start afresh but for the store."""
         self.counter, self.tasks = counter, TaskGroup()
         maker = StoredBriefMaker(self.store, counter, self.summarizer, self.deadline_s, self.tasks)  # type: ignore[arg-type]
-        options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, self.soft_ratio, b"fingerprint")
+        options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, b"fingerprint")
+        recaller = RememberingRecaller(counter, message_digests, MAX_BYTES)
+        fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio)
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES, message_digests), {}),
-            AssembleStage(BudgetTable(self.budget), options, self.store, maker, counter, self.calibrations),
+            AssembleStage(BudgetTable(self.budget), options, fitter, self.calibrations),
         )
         return self
 

@@ -164,6 +164,24 @@ def _line(message: Remembered, parts: Sequence[Pick], text: str, speakers: Set[s
     return f"{message.number} {speaker} ({message.role}): {said}"
 
 
+class Question(NamedTuple):
+    """What is to be recalled, and from what.
+
+    Attributes:
+        key: names all the rest: equal keys, equal answers.
+        numbers: of the messages that may be recalled, oldest first.
+        latest: number of the user message that asks.
+        names: beyond it, names that the newest steps of an agent use.
+        room_tokens: what the message with what is recalled may take.
+    """
+
+    key: bytes
+    numbers: Sequence[int]
+    latest: int
+    names: Sequence[str]
+    room_tokens: int
+
+
 class Recalled(NamedTuple):
     """What is put into the prompt: the text, what its message costs, and what is in it, best first."""
 

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core.context.brief import Brief
+from gateway.core.context.shorten import Arrangement
 
 _ENTRY_OVERHEAD_BYTES = 600
 _QUOTE_OVERHEAD_BYTES = 100
+_SHORTENED_BYTES = 200
 
 
 @dataclass(slots=True)
@@ -25,6 +27,7 @@ class _Entry:
     scope: bytes
     applied: Brief | None = None
     waiting: Brief | None = None
+    arrangement: Arrangement | None = None
 
 
 class MemoryBriefStore:
@@ -62,7 +65,8 @@ class MemoryBriefStore:
         if entry.applied is not None:
             return entry.applied
         entry.applied = brief
-        self._scopes[scope] += 1
+        if entry.arrangement is None:
+            self._scopes[scope] += 1
         if entry.waiting is brief:
             entry.waiting = None
         else:
@@ -83,6 +87,24 @@ class MemoryBriefStore:
             entry.waiting = brief
             self._took(brief)
 
+    async def find_arrangement(self, chain: Sequence[bytes]) -> Arrangement | None:
+        for key in reversed(chain):
+            entry = self._entries.get(key)
+            if entry is not None and entry.arrangement is not None:
+                self._entries.move_to_end(key)
+                return entry.arrangement
+        return None
+
+    async def put_arrangement(self, scope: bytes, key: bytes, arrangement: Arrangement) -> None:
+        entry = self._entry_of(scope, key)
+        if entry.arrangement is not None:
+            self.held_bytes -= _size_of_arrangement(entry.arrangement)
+        elif entry.applied is None:
+            self._scopes[scope] += 1
+        entry.arrangement = arrangement
+        self.held_bytes += _size_of_arrangement(arrangement)
+        self._make_room()
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -95,13 +117,18 @@ class MemoryBriefStore:
         self.held_bytes += _size_of(brief)
         self.writes += 1
         self.newest = brief
+        self._make_room()
+
+    def _make_room(self) -> None:
         while self.held_bytes > self._max_bytes and len(self._entries) > 1:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         _, entry = self._entries.popitem(last=False)
         self.held_bytes -= sum(_size_of(brief) for brief in (entry.applied, entry.waiting) if brief is not None)
-        if entry.applied is not None:
+        if entry.arrangement is not None:
+            self.held_bytes -= _size_of_arrangement(entry.arrangement)
+        if entry.applied is not None or entry.arrangement is not None:
             self._scopes[entry.scope] -= 1
             if not self._scopes[entry.scope]:
                 del self._scopes[entry.scope]
@@ -110,3 +137,8 @@ class MemoryBriefStore:
 def _size_of(brief: Brief) -> int:
     texts = [*(segment.body for segment in brief.segments), *(quote.text for quote in brief.ledger)]
     return _ENTRY_OVERHEAD_BYTES + sum(_QUOTE_OVERHEAD_BYTES + sys.getsizeof(text) for text in texts)
+
+
+def _size_of_arrangement(arrangement: Arrangement) -> int:
+    names = sum(map(sys.getsizeof, arrangement.names))
+    return _ENTRY_OVERHEAD_BYTES + names + _SHORTENED_BYTES * len(arrangement.shortened)
