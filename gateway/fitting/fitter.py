@@ -244,7 +244,8 @@ class ChatFitter:
         """The draft with its long messages shortened as far as the plan asks."""
         plan, outline = draft.plan, chat.outline
         excess = draft.stable_tokens - plan.goal_tokens
-        if excess <= 0 and not plan.recall_tokens:
+        asked = 0 if chat.is_asking else outline.last_user or 0
+        if excess <= 0 and not asked:
             return draft
         names = await asyncio.to_thread(names_in_use, chat.raws, outline)
         if excess > 0:
@@ -254,9 +255,8 @@ class ChatFitter:
             )
             draft = draft.with_shorter(outline, shorter)
         hows = tuple(found.how for _, found in sorted(draft.shorter.items()))
-        asked = outline.last_user if plan.recall_tokens and outline.last_user else 0
         left = plan.goal_tokens + plan.recall_tokens - draft.stable_tokens  # units are whole, so they leave some
-        room = min(chat.limits.retrieved, left) if asked else 0
+        room = max(0, min(chat.limits.retrieved, left)) if plan.recall_tokens else 0
         return replace(draft, arrangement=Arrangement(plan.covers, hows, names, asked, room))
 
     def _counts(self, chat: Chat) -> tuple[CountMessage, CountTokens]:
