@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -87,6 +87,7 @@ class SqliteStateStore:
         self._used = 0
         self._pending = 0
         self._is_closed = False
+        self._is_stuck = False
         self.held_bytes = 0
         self.evicted = 0
         self.faults: Counter[str] = Counter()
@@ -104,11 +105,19 @@ class SqliteStateStore:
     async def get(self, space: str, key: bytes) -> bytes | None:
         return await self._run(lambda db: self._get(db, space, key), None)
 
+    async def get_many(self, space: str, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        wanted = list(keys)
+        return await self._run(lambda db: self._get_many(db, space, wanted), None)
+
     async def put(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> None:
         await self._run(lambda db: self._put(db, space, key, value, ttl_s), None)
 
     async def put_if_absent(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> bytes:
         return await self._run(lambda db: self._put_if_absent(db, space, key, value, ttl_s), value)
+
+    async def prolong(self, space: str, keys: Sequence[bytes], ttl_s: float) -> None:
+        wanted = list(keys)
+        await self._run(lambda db: self._prolong(db, space, wanted, ttl_s), None)
 
     async def delete(self, space: str, key: bytes) -> None:
         await self._run(lambda db: self._delete(db, "space = ? AND key = ?", (space, key)), 0)
@@ -138,13 +147,16 @@ class SqliteStateStore:
         done = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work, otherwise)
         done.add_done_callback(self._finished)
         try:
-            return await asyncio.wait_for(asyncio.shield(done), patience_s)
+            # Once a call has waited in vain, none waits until the disk has answered.
+            return await asyncio.wait_for(asyncio.shield(done), 0 if self._is_stuck else patience_s)
         except TimeoutError:
+            self._is_stuck = True
             self.faults["slow"] += 1
             return otherwise
 
     def _finished(self, _: object) -> None:
         self._pending -= 1
+        self._is_stuck = False
 
     # What follows runs in the store's thread.
 
@@ -268,17 +280,29 @@ class SqliteStateStore:
                 connection.close()
 
     def _get(self, db: sqlite3.Connection, space: str, key: bytes) -> bytes | None:
-        found = db.execute(
-            f"SELECT id, value FROM entries WHERE {_ALIVE} AND key = ?",  # noqa: S608 - a constant
-            (space, self._clock(), key),
-        ).fetchone()
-        if found is None:
-            return None
-        self._used += 1
-        self._touched[found[0]] = self._used
+        return self._get_many(db, space, [key])[0]
+
+    def _get_many(self, db: sqlite3.Connection, space: str, keys: list[bytes]) -> list[bytes | None]:
+        now_s = self._clock()
+        found: dict[bytes, bytes] = {}
+        for first in range(0, len(keys), _PAGE_ENTRIES):
+            page = keys[first : first + _PAGE_ENTRIES]
+            marks = ",".join("?" * len(page))
+            select = f"SELECT key, value, id FROM entries WHERE {_ALIVE} AND key IN ({marks})"  # noqa: S608 - marks
+            for key, value, place in db.execute(select, (space, now_s, *page)):
+                found[bytes(key)] = bytes(value)
+                self._used += 1
+                self._touched[place] = self._used
         if len(self._touched) > _PAGE_ENTRIES:
             self._touch(db)
-        return bytes(found[1])
+        return [found.get(key) for key in keys]
+
+    def _prolong(self, db: sqlite3.Connection, space: str, keys: list[bytes], ttl_s: float) -> None:
+        now_s = self._clock()
+        db.executemany(
+            f"UPDATE entries SET expires_s = ? WHERE {_ALIVE} AND key = ?",  # noqa: S608 - a constant
+            [(now_s + ttl_s, space, now_s, key) for key in keys],
+        )
 
     def _touch(self, db: sqlite3.Connection) -> None:
         """Note what was read since the last time: which entry was used when is written together, not with each read."""
