@@ -209,8 +209,8 @@ class State(_Section, frozen=True):
     url: Annotated[
         str,
         Meta(
-            description="memory:// is this process's memory; sqlite:///path/to/file keeps briefs, and what was learned of"
-            " token counts, across restarts; redis://host:6379/0 (rediss:// for TLS) shares them between replicas."
+            description="memory:// is this process's memory; sqlite:///path/to/file keeps briefs, and what was learned"
+            " of token counts, across restarts; redis://host:6379/0 (rediss:// for TLS) shares them between replicas."
         ),
     ] = "memory://"
     brief_ttl_seconds: Annotated[

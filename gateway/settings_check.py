@@ -170,9 +170,8 @@ def _check_redis(
         expected = "redis://[user:password@]host[:port][/database], or rediss:// with ?ssl_ca_certs=FILE at most"
         faults.append(Fault("state.url", shown, expected))
     elif find_package("redis") is None:
-        faults.append(
-            Fault("state.url", f"{shown}, but no package redis", "the extra: pip install 'llm-gateway[redis]'")
-        )
+        expected = "the extra that talks to it: pip install 'llm-gateway[redis]'"
+        faults.append(Fault("state.url", f"{shown}, and no package redis", expected))
     elif parts.scheme == "redis" and parts.password and not is_loopback(parts.hostname or ""):
         notes.append("state.url sends its password, and what users said, in the clear; rediss:// is TLS.")
 

@@ -32,23 +32,31 @@ class Kind(enum.Enum):
 
 
 class ManagedBriefStore(BriefStore, Protocol):
-    """A store of briefs with its figures.
+    """A store of briefs with its figures."""
 
-    Attributes:
-        held_bytes: what is held in this process's memory.
-        hits: look-ups that found an applied brief.
-        misses: look-ups that did not.
-        writes: briefs that were put.
-        newest: the brief that was put last.
-        ignored: stored records that could not be used, by reason.
-    """
+    @property
+    def held_bytes(self) -> int:
+        """What is held in this process's memory."""
 
-    held_bytes: int
-    hits: int
-    misses: int
-    writes: int
-    newest: Brief | None
-    ignored: Counter[str]
+    @property
+    def hits(self) -> int:
+        """Look-ups that found an applied brief."""
+
+    @property
+    def misses(self) -> int:
+        """Look-ups that did not."""
+
+    @property
+    def writes(self) -> int:
+        """Briefs that were put."""
+
+    @property
+    def newest(self) -> Brief | None:
+        """The brief that was put last."""
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """Stored records that could not be used, by reason."""
 
 
 @dataclass(slots=True)
