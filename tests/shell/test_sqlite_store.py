@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -158,6 +158,21 @@ async def test_two_processes_may_share_a_file(tmp_path: Path) -> None:
         assert await two.put_if_absent("s", b"k", b"2") == b"1"
 
 
+async def test_processes_that_start_together_share_a_file(tmp_path: Path) -> None:
+    """Whichever makes it: all of them use it, and of their writes one stands."""
+    for place in range(20):
+        async with AsyncExitStack() as stack:
+            path = tmp_path / f"{place}"
+            stores = [await stack.enter_async_context(opened(path)) for _ in range(4)]
+            await asyncio.gather(*(store.open() for store in stores))
+            stood = await asyncio.gather(
+                *(store.put_if_absent("s", b"k", b"%d" % number) for number, store in enumerate(stores))
+            )
+
+            assert len(set(stood)) == 1
+            assert [store.faults for store in stores] == [{}] * 4
+
+
 async def test_a_stuck_disk_holds_nobody_up(tmp_path: Path) -> None:
     """A call gives up after its patience; a thousand waiting ones are enough; afterwards all is well."""
     async with opened(tmp_path / "f") as store:
@@ -175,6 +190,25 @@ async def test_a_stuck_disk_holds_nobody_up(tmp_path: Path) -> None:
         assert took_s < 2
         assert store.faults == {"overloaded": 476, "slow": 1024}
         assert await store.get("s", b"k") == b"v"
+
+
+async def test_one_call_waits_for_a_stuck_disk_and_those_after_it_do_not(tmp_path: Path) -> None:
+    """What they wrote arrives when the disk does."""
+    async with opened(tmp_path / "f") as store:
+        release = threading.Event()
+        store._thread.submit(release.wait)
+        await store.get("s", b"k")
+        began_s = asyncio.get_running_loop().time()
+        for number in range(100):
+            await store.put("s", b"%d" % number, b"v")
+        took_s = asyncio.get_running_loop().time() - began_s
+        release.set()
+        while store._pending:
+            await asyncio.sleep(0.01)
+
+        assert took_s < 0.2
+        assert store.faults == {"slow": 101}
+        assert len(await listed(store)) == 100
 
 
 async def test_the_file_stays_small(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 """`ports.BriefStore` over a state store: briefs that outlive the process, or that replicas share.
 
 This process's memory stands in front. Each scope has a mark in the store, which changes with everything that is put
-there: while it stands, what memory holds is the truth, and a request costs at most one look-up of one key. When it has
-changed, the chain's keys that are not known are asked for, the newest first, many at a time.
+there: while it stands, what memory knows of a chain is the truth, and a request costs at most one round trip, for the
+mark and for the chain's new keys. When it has changed, the keys behind the brief are asked for again, many at a time.
 
 Invariants, each with a test of its own:
   1. Of all processes that fold one prefix, each ends with the brief that was applied first, while the store answers.
   2. A record that cannot be read is counted, is as good as absent, and is written over.
   3. Where the store does not answer, what this process holds still serves; nothing raises.
-  4. A known chain takes one look-up, an unknown one of n keys about log n; within `fresh_s` a known one takes none.
+  4. A known chain takes one round trip, an unknown one of n keys about log n; within `fresh_s` a known one takes none.
   5. What is forgotten is gone here at once, and in other processes after `fresh_s`.
 """
 
@@ -20,7 +20,6 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from gateway.core.context.brief import Brief
 from gateway.core.context.shorten import Arrangement
@@ -34,7 +33,7 @@ FRESH_S = 1.0
 """How long what was learned of a scope's mark is believed."""
 _MAX_SCOPES = 20_000
 _FIRST_KEYS = 64
-_ASKED_BYTES, _ENTRY_BYTES = 2 * 1024 * 1024, 200
+_ASKED_BYTES, _ENTRY_BYTES = 8 * 1024 * 1024, 200
 _RENEWALS = 8
 """In its time to live, how often a record that is used is given a new one."""
 _ID_BYTES = 8
@@ -83,7 +82,7 @@ class StoredBriefs:
         self._clock = clock
         self._scopes: OrderedDict[bytes, _Scope] = OrderedDict()
         self._epochs = itertools.count(1)
-        self._asked = {kind: TwoGenerationCache[int](_ASKED_BYTES, _ENTRY_BYTES) for kind in Kind}
+        self._asked = TwoGenerationCache[int](_ASKED_BYTES, _ENTRY_BYTES)  # 2 * epoch, and 1 if something was there
         self._renewed = TwoGenerationCache[float](_ASKED_BYTES, _ENTRY_BYTES)
         self.writes = 0
         self.newest: Brief | None = None
@@ -127,14 +126,14 @@ class StoredBriefs:
             brief = await self._near.find(scope, [key]) or brief  # the store may have lost it
         standing = await self._put_first(scope, key, Kind.APPLIED, brief)
         was_waiting = await self._near.find_waiting(scope, [key]) is brief
-        applied = await self._near.put_if_absent(scope, key, cast("Brief", standing))
+        applied = await self._near.put_if_absent(scope, key, standing)
         if was_waiting:
             await self._store.delete(SPACE, _name(scope, key, Kind.WAITING))
         return applied
 
     async def put_waiting(self, scope: bytes, key: bytes, brief: Brief) -> None:
         standing = await self._put_first(scope, key, Kind.WAITING, brief)
-        await self._near.put_waiting(scope, key, cast("Brief", standing))
+        await self._near.put_waiting(scope, key, standing)
 
     async def put_arrangement(self, scope: bytes, key: bytes, arrangement: Arrangement) -> None:
         name = _name(scope, key, Kind.ARRANGEMENT)
@@ -155,54 +154,72 @@ class StoredBriefs:
 
     async def _prepare(self, scope: bytes, chain: Sequence[bytes], kind: Kind) -> None:
         """Have in memory what a look-up of this chain is to find."""
-        known = await self._look_at_mark(scope)
+        known = self._known(scope)
+        if self._clock() >= known.fresh_until_s:
+            await self._refresh(scope, known, chain)
         if known.version:
             await self._learn(scope, known.epoch, chain, kind)
         place = self._near.place_of(chain, kind)
         if place is not None:
             await self._renew(scope, chain[place], kind)
 
+    async def _refresh(self, scope: bytes, known: _Scope, chain: Sequence[bytes]) -> None:
+        """Look at the mark, and with it at the newest keys that were never asked for."""
+        keys = self._unknown(known.epoch, chain[-_FIRST_KEYS:]) if known.version else []
+        values = await self._store.get_many(SPACE, [scope, *_names(scope, keys)])
+        known.fresh_until_s = self._clock() + self._fresh_s
+        if values is not None:
+            self._take_mark(scope, known, values[0])
+            await self._take_in(scope, known.epoch, keys, values[1:])
+
     async def _learn(self, scope: bytes, epoch: int, chain: Sequence[bytes], kind: Kind) -> None:
         place = self._near.place_of(chain, kind)
         if place is not None:
-            # A brief that was applied stays as it is; an arrangement may have been decided anew.
-            first = place if kind is Kind.ARRANGEMENT else place + 1
-            await self._ask(scope, epoch, chain[first:], kind)
+            await self._ask(scope, epoch, chain[place:])
             return
         end, step = len(chain), _FIRST_KEYS
         while end > 0:
-            start = max(0, end - step)
-            if await self._ask(scope, epoch, chain[start:end], kind):
+            part = chain[max(0, end - step) : end]
+            if not await self._ask(scope, epoch, part) or self._near.place_of(part, kind) is not None:
                 return
-            end, step = start, 4 * step
+            end, step = end - len(part), 4 * step
 
-    async def _ask(self, scope: bytes, epoch: int, keys: Sequence[bytes], kind: Kind) -> bool:
-        """Take into memory what the store has of these keys; whether older ones need not be asked for."""
-        asked = self._asked[kind]
-        wanted = [key for key, at in zip(keys, asked.get_many(keys), strict=True) if at != epoch]
-        if not wanted:
-            return False
-        names = [_name(scope, key, kind) for key in wanted]
-        values = await self._store.get_many(SPACE, names)
-        if values is None:
-            return True
-        has_found = False
-        for key, name, value in zip(wanted, names, values, strict=True):
-            record = None if value is None else self._parsed(kind, name, value)
-            if record is None or kind is Kind.ARRANGEMENT:
-                asked.put(key, epoch)
-            if record is not None:
-                has_found = True
-                await self._take_in(scope, key, kind, record)
-        return has_found
+    async def _ask(self, scope: bytes, epoch: int, keys: Sequence[bytes]) -> bool:
+        """Take into memory what the store has of these keys; False where it cannot be asked."""
+        unknown = self._unknown(epoch, keys)
+        if unknown:
+            values = await self._store.get_many(SPACE, _names(scope, unknown))
+            if values is None:
+                return False
+            await self._take_in(scope, epoch, unknown, values)
+        return True
 
-    async def _take_in(self, scope: bytes, key: bytes, kind: Kind, record: Record) -> None:
-        if kind is Kind.ARRANGEMENT:
-            await self._near.put_arrangement(scope, key, cast("Arrangement", record))
-        elif kind is Kind.APPLIED:
-            await self._near.put_if_absent(scope, key, cast("Brief", record))
-        else:
-            await self._near.put_waiting(scope, key, cast("Brief", record))
+    def _unknown(self, epoch: int, keys: Sequence[bytes]) -> list[bytes]:
+        """Those of these keys that were not asked for since, or that memory has had no room for."""
+        asked = zip(keys, self._asked.get_many(keys), strict=True)
+        return [key for key, at in asked if at != 2 * epoch and not (at == 2 * epoch + 1 and self._near.holds(key))]
+
+    async def _take_in(self, scope: bytes, epoch: int, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Take into memory what was found; the values are as `_names` orders them."""
+        for place, key in enumerate(keys):
+            found = [
+                await self._take_record(scope, key, kind, value)
+                for kind, value in zip(_ENDINGS, values[place * len(_ENDINGS) :], strict=False)
+                if value is not None
+            ]
+            self._asked.put(key, 2 * epoch + any(found))
+
+    async def _take_record(self, scope: bytes, key: bytes, kind: Kind, value: bytes) -> bool:
+        if kind is not Kind.ARRANGEMENT and self._near.place_of([key], kind) is not None:
+            return True  # a brief stays as it is; an arrangement may have been decided anew
+        record = self._parsed(kind, _name(scope, key, kind), value)
+        if isinstance(record, Arrangement):
+            await self._near.put_arrangement(scope, key, record)
+        elif record is not None and kind is Kind.APPLIED:
+            await self._near.put_if_absent(scope, key, record)
+        elif record is not None:
+            await self._near.put_waiting(scope, key, record)
+        return record is not None
 
     async def _renew(self, scope: bytes, key: bytes, kind: Kind) -> None:
         """Let a record that is used live on, with its scope's mark."""
@@ -214,7 +231,7 @@ class StoredBriefs:
 
     # Records
 
-    async def _put_first(self, scope: bytes, key: bytes, kind: Kind, brief: Brief) -> Record:
+    async def _put_first(self, scope: bytes, key: bytes, kind: Kind, brief: Brief) -> Brief:
         """Store a brief unless one is there; returns the one that stands."""
         name = _name(scope, key, kind)
         data = self._rendered(name, brief)
@@ -222,13 +239,14 @@ class StoredBriefs:
             standing = await self._store.put_if_absent(SPACE, name, data, self._ttl_s)
             if standing != data:
                 other = self._parsed(kind, name, standing)
-                if other is not None:
+                if isinstance(other, Brief):
                     return other
                 await self._store.put(SPACE, name, data, self._ttl_s)
             self._renewed.put(name, self._clock())
             await self._change_mark(scope)
-        self.writes += 1
-        self.newest = brief
+        if self._near.place_of([key], kind) is None:
+            self.writes += 1
+            self.newest = brief
         return brief
 
     def _rendered(self, name: bytes, record: Record) -> bytes | None:
@@ -247,16 +265,7 @@ class StoredBriefs:
 
     # Marks
 
-    async def _look_at_mark(self, scope: bytes) -> _Scope:
-        known = self._known(scope)
-        if self._clock() >= known.fresh_until_s:
-            found = await self._store.get_many(SPACE, [scope])
-            known.fresh_until_s = self._clock() + self._fresh_s
-            if found is not None:
-                await self._take_mark(scope, known, found[0])
-        return known
-
-    async def _take_mark(self, scope: bytes, known: _Scope, mark: bytes | None) -> None:
+    def _take_mark(self, scope: bytes, known: _Scope, mark: bytes | None) -> None:
         if mark is not None and len(mark) != 2 * _ID_BYTES:
             self.ignored["mark"] += 1
             mark = None
@@ -273,7 +282,7 @@ class StoredBriefs:
         found = await self._store.get_many(SPACE, [scope])
         if found is None:
             return
-        await self._take_mark(scope, known, found[0])
+        self._take_mark(scope, known, found[0])
         known.origin = known.origin or os.urandom(_ID_BYTES)
         known.version = os.urandom(_ID_BYTES)
         known.epoch = next(self._epochs)
@@ -289,6 +298,11 @@ class StoredBriefs:
                 self._near.drop_scope(dropped)  # whether it is forgotten elsewhere could not be noticed any more
         self._scopes.move_to_end(scope)
         return known
+
+
+def _names(scope: bytes, keys: Sequence[bytes]) -> list[bytes]:
+    """What all records of these keys are stored under."""
+    return [scope + key + ending for key in keys for ending in _ENDINGS.values()]
 
 
 _ENDINGS = {Kind.APPLIED: b"a", Kind.WAITING: b"w", Kind.ARRANGEMENT: b"s"}

@@ -99,6 +99,10 @@ class MemoryBriefStore:
                 return place
         return None
 
+    def holds(self, key: bytes) -> bool:
+        """Whether anything is known of a key."""
+        return key in self._entries
+
     async def find(self, scope: bytes, chain: Sequence[bytes]) -> Brief | None:
         entry = self._deepest(chain, Kind.APPLIED)
         if entry is None:

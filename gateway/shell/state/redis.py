@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -65,6 +66,8 @@ class RedisStateStore:
         self._tasks = TaskGroup()
         self._is_down = False
         self._is_closed = False
+        self._rest_s = _REST_S
+        self._back_at_s = 0.0
         self.held_bytes = 0
         self.evicted = 0
         self.faults: Counter[str] = Counter()
@@ -184,8 +187,8 @@ class RedisStateStore:
         """Redis lives and says no: one command is lost."""
         reason = _reason_of(error)
         self.faults[reason] += 1
-        if reason == "error":
-            self._rest("error", error)
+        if reason in ("error", "read_only"):
+            self._rest(reason, error)
 
     def _failed(self, error: Exception) -> None:
         reason = "slow" if "imeout" in type(error).__name__ else "error"
@@ -196,6 +199,8 @@ class RedisStateStore:
         if self._is_down or self._is_closed:
             return
         self._is_down = True
+        if time.monotonic() - self._back_at_s > _MAX_REST_S:
+            self._rest_s = _REST_S
         _log.error(
             "the state store failed; going on without it until it answers",
             extra={"reason": reason, "error": _text_of(error)},
@@ -204,16 +209,18 @@ class RedisStateStore:
 
     async def _wait_for_it(self) -> None:
         """Ask at growing intervals whether it is back."""
-        rest_s = _REST_S
         while self._is_down:
-            await asyncio.sleep(rest_s)
-            rest_s = min(2 * rest_s, _MAX_REST_S)
+            await asyncio.sleep(self._rest_s)
+            self._rest_s = min(2 * self._rest_s, _MAX_REST_S)
             try:
                 async with asyncio.timeout(CONNECT_S):
+                    # The name may stand for another server by now.
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
                     await self._redis.ping()
             except (RedisError, OSError, TimeoutError):
                 continue
             self._is_down = False
+            self._back_at_s = time.monotonic()
             _log.info("the state store is back")
 
 

@@ -37,16 +37,17 @@ DAMAGED = ".damaged"
 _PENDING_MAX = 1024
 _BUSY_MS = 200
 _RETRY_S = 30.0
+_CONNECT_TRIES, _CONNECT_PAUSE_S = 10, 0.03
 _PAGE_ENTRIES = 256
 _EVICT_SHARE = 0.9
 """What is left of the bound after an eviction, so that the next write need not evict again."""
 _SCHEMA = """
-CREATE TABLE entries (
+CREATE TABLE IF NOT EXISTS entries (
   id INTEGER PRIMARY KEY, space TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, size INTEGER NOT NULL,
   used INTEGER NOT NULL, expires_s REAL, UNIQUE (space, key)
 );
-CREATE INDEX entries_used ON entries (used);
-CREATE INDEX entries_expires ON entries (expires_s) WHERE expires_s IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_used ON entries (used);
+CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires_s) WHERE expires_s IS NOT NULL;
 """
 _PUT = """
 INSERT INTO entries (space, key, value, size, used, expires_s) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (space, key)
@@ -189,7 +190,7 @@ class SqliteStateStore:
     def _connected(self) -> sqlite3.Connection | None:
         if self._connection is None and time.monotonic() >= self._retry_at_s:
             try:
-                self._connection = self._connect()
+                self._connection = self._connect_patiently()
             except (_UnusableFileError, sqlite3.DatabaseError) as error:
                 self._connection = self._connect_anew(error)
             except (OSError, _ForeignFileError) as error:
@@ -215,6 +216,17 @@ class SqliteStateStore:
     def _described(self, error: Exception) -> dict[str, str]:
         return {"path": str(self._path), "error": str(error), "retry": f"in {_RETRY_S:.0f} s"}
 
+    def _connect_patiently(self) -> sqlite3.Connection:
+        """Connect, also while another process makes the file: SQLite does not wait for that by itself."""
+        for _ in range(_CONNECT_TRIES):
+            try:
+                return self._connect()
+            except sqlite3.DatabaseError as error:
+                if _reason_of(error) != "busy":
+                    raise
+                time.sleep(_CONNECT_PAUSE_S)
+        return self._connect()
+
     def _connect(self) -> sqlite3.Connection:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, check_same_thread=False)
@@ -226,9 +238,11 @@ class SqliteStateStore:
         return connection
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        (owner,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        with db:
+            db.execute("BEGIN")  # all three of one moment: another process may be making the file
+            (owner,) = db.execute("PRAGMA application_id").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if owner != APPLICATION_ID and (owner or tables):
             raise _ForeignFileError("it is another program's database; name another file in state.url")
         if version > SCHEMA_VERSION:
