@@ -29,7 +29,7 @@ from gateway.shell.state.memory import Kind, MemoryBriefStore
 from gateway.shell.state.records import Record, UnusableRecord, parse_record, render_record
 
 SPACE = "brief"
-FRESH_S = 1.0
+FRESH_S = 0.1
 """How long what was learned of a scope's mark is believed."""
 _MAX_SCOPES = 20_000
 _FIRST_KEYS = 64
