@@ -110,16 +110,16 @@ class StoredBriefs:
         return known is not None and not known.version and self._clock() < known.fresh_until_s
 
     async def find(self, scope: bytes, chain: Sequence[bytes]) -> Brief | None:
-        await self._prepare(scope, chain, Kind.APPLIED)
-        return await self._near.find(scope, chain)
+        place = await self._place_of(scope, chain, Kind.APPLIED)
+        return await self._near.find(scope, () if place is None else chain[place : place + 1])
 
     async def find_waiting(self, scope: bytes, chain: Sequence[bytes]) -> Brief | None:
-        await self._prepare(scope, chain, Kind.WAITING)
-        return await self._near.find_waiting(scope, chain)
+        place = await self._place_of(scope, chain, Kind.WAITING)
+        return None if place is None else await self._near.find_waiting(scope, chain[place : place + 1])
 
     async def find_arrangement(self, scope: bytes, chain: Sequence[bytes]) -> Arrangement | None:
-        await self._prepare(scope, chain, Kind.ARRANGEMENT)
-        return await self._near.find_arrangement(scope, chain)
+        place = await self._place_of(scope, chain, Kind.ARRANGEMENT)
+        return None if place is None else await self._near.find_arrangement(scope, chain[place : place + 1])
 
     async def put_if_absent(self, scope: bytes, key: bytes, brief: Brief) -> Brief:
         if self._near.place_of([key], Kind.APPLIED) is not None:
@@ -152,16 +152,17 @@ class StoredBriefs:
 
     # What the store knows and memory does not
 
-    async def _prepare(self, scope: bytes, chain: Sequence[bytes], kind: Kind) -> None:
-        """Have in memory what a look-up of this chain is to find."""
+    async def _place_of(self, scope: bytes, chain: Sequence[bytes], kind: Kind) -> int | None:
+        """The place in this chain of the last key of which this is known, in memory then; None where there is none."""
         known = self._known(scope)
         if self._clock() >= known.fresh_until_s:
             await self._refresh(scope, known, chain)
-        if known.version:
-            await self._learn(scope, known.epoch, chain, kind)
         place = self._near.place_of(chain, kind)
+        if known.version:
+            place = await self._learn(scope, known.epoch, chain, kind, place)
         if place is not None:
             await self._renew(scope, chain[place], kind)
+        return place
 
     async def _refresh(self, scope: bytes, known: _Scope, chain: Sequence[bytes]) -> None:
         """Look at the mark, and with it at the newest keys that were never asked for."""
@@ -172,27 +173,26 @@ class StoredBriefs:
             self._take_mark(scope, known, values[0])
             await self._take_in(scope, known.epoch, keys, values[1:])
 
-    async def _learn(self, scope: bytes, epoch: int, chain: Sequence[bytes], kind: Kind) -> None:
-        place = self._near.place_of(chain, kind)
-        if place is not None:
-            await self._ask(scope, epoch, chain[place:])
-            return
+    async def _learn(
+        self, scope: bytes, epoch: int, chain: Sequence[bytes], kind: Kind, place: int | None
+    ) -> int | None:
+        """Ask for what is not known behind the place that is; without one, the newest first, until there is one."""
         end, step = len(chain), _FIRST_KEYS
         while end > 0:
-            part = chain[max(0, end - step) : end]
-            if not await self._ask(scope, epoch, part) or self._near.place_of(part, kind) is not None:
-                return
-            end, step = end - len(part), 4 * step
-
-    async def _ask(self, scope: bytes, epoch: int, keys: Sequence[bytes]) -> bool:
-        """Take into memory what the store has of these keys; False where it cannot be asked."""
-        unknown = self._unknown(epoch, keys)
-        if unknown:
-            values = await self._store.get_many(SPACE, _names(scope, unknown))
-            if values is None:
-                return False
-            await self._take_in(scope, epoch, unknown, values)
-        return True
+            start = max(0, end - step) if place is None else place
+            part = chain[start:end]
+            unknown = self._unknown(epoch, part)
+            if unknown:
+                values = await self._store.get_many(SPACE, _names(scope, unknown))
+                if values is None:
+                    return place
+                await self._take_in(scope, epoch, unknown, values)
+                found = self._near.place_of(part, kind)
+                place = place if found is None else start + found
+            if place is not None:
+                return place
+            end, step = start, 4 * step
+        return None
 
     def _unknown(self, epoch: int, keys: Sequence[bytes]) -> list[bytes]:
         """Those of these keys that were not asked for since, or that memory has had no room for."""
@@ -201,13 +201,13 @@ class StoredBriefs:
 
     async def _take_in(self, scope: bytes, epoch: int, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         """Take into memory what was found; the values are as `_names` orders them."""
+        width = len(_ENDINGS)
         for place, key in enumerate(keys):
-            found = [
-                await self._take_record(scope, key, kind, value)
-                for kind, value in zip(_ENDINGS, values[place * len(_ENDINGS) :], strict=False)
-                if value is not None
-            ]
-            self._asked.put(key, 2 * epoch + any(found))
+            is_there = False
+            for kind, value in zip(_ENDINGS, values[width * place : width * (place + 1)], strict=True):
+                if value is not None:
+                    is_there |= await self._take_record(scope, key, kind, value)
+            self._asked.put(key, 2 * epoch + is_there)
 
     async def _take_record(self, scope: bytes, key: bytes, kind: Kind, value: bytes) -> bool:
         if kind is not Kind.ARRANGEMENT and self._near.place_of([key], kind) is not None:
