@@ -99,6 +99,19 @@ async def test_text_that_has_no_bytes_stays_in_memory(shared: Shared) -> None:
     assert briefs.ignored == {"unwritable": 2}
 
 
+async def test_what_is_known_of_scopes_is_bounded(shared: Shared) -> None:
+    """Of those that were asked for longest ago nothing is held, and all is found again."""
+    briefs = shared.process()
+    await briefs.put_if_absent(S, key(1), brief())
+    held = briefs.held_bytes
+    for number in range(20_000):
+        await briefs.find(key(number), [])
+
+    assert held > 0
+    assert briefs.held_bytes == 0
+    assert await briefs.find(S, chain(3)) == brief()
+
+
 # The real stores
 
 
