@@ -25,7 +25,7 @@ PEERS_VENV = Path(os.environ.get("DEV_PEERS_VENV", ROOT / ".venv-peers"))
 PEERS_LOCK = "benchmarks/requirements-peers.lock"
 """What the benchmarks compare with has an environment of its own: its pins are not ours."""
 LOCKS = {
-    "runtime": ("requirements.lock", []),
+    "runtime": ("requirements.lock", ["redis"]),
     "demo": ("requirements-demo.lock", ["demo", "build"]),
     "dev": ("requirements-dev.lock", ["dev"]),
 }
