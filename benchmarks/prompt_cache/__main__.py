@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from benchmarks.processes import ROOT
@@ -30,7 +31,7 @@ from gateway.core.context.economics import Prices
 RECORDED = ROOT.parent / "shared" / "data"
 FILES = ("traces_dev.jsonl.gz", "conversations_dev.jsonl.gz")
 TARGETS = (0.25, 0.5, 0.75)
-KEEP_VALUES = (0.0, 0.1, 0.2, 0.4)
+KEEP_VALUES = (0.0, 0.1, 0.2, 0.3, 0.4)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     ap.add_argument("--prices", nargs=3, type=float, default=[1, 0.1, 1.25], metavar=("INPUT", "CACHED", "WRITTEN"))
     ap.add_argument("--lifetime", type=float, default=300, help="seconds that a prefix stays cached after its last use")
     ap.add_argument("--pause", type=float, default=20, help="seconds between requests")
-    ap.add_argument("--break-every", type=int, default=0, help="requests; one comes after a break, 0 for none")
+    breaks = "one request in so many comes after a break, 0 for none; several give a table each"
+    ap.add_argument("--break-every", nargs="+", type=int, default=[0], help=breaks)
     ap.add_argument("--break-seconds", type=float, default=900)
     ap.add_argument("--target", type=float, default=0.5, help="of the limit, where `compact on overflow` compacts to")
     ap.add_argument("--planner", action="store_true", help="other targets and early compaction too, simulated")
@@ -67,8 +69,10 @@ def policies(args: argparse.Namespace, limit: int) -> dict[str, Callable[[Chat],
             f"planner, target {target}": partial(Compact, limit=limit, target=int(target * limit), is_appended=True)
             for target in TARGETS
         }
-        prices = Prices(*args.prices)
-        early = partial(Compact, limit=limit, target=int(args.target * limit), is_appended=True, prices=prices)
+        planner = partial(Compact, limit=limit, is_appended=True, prices=Prices(*args.prices))
+        best = partial(planner, target=0)
+        out |= {f"  best target, worth {value}": partial(best, keep_value=value) for value in KEEP_VALUES[2:]}
+        early = partial(planner, target=int(args.target * limit), is_early=True)
         out |= {f"  early, worth {value}": partial(early, keep_value=value) for value in KEEP_VALUES}
     return out
 
@@ -100,7 +104,8 @@ def show(title: str, bills: dict[str, Bill]) -> None:
         if not bill.requests:
             continue
         shares = bill.kept_shares
-        notes = [f"{count} {what}" for what, count in (("refused", bill.refused), ("too long", bill.too_long)) if count]
+        notes = [f"{bill.refused} refused"] if bill.refused else []
+        notes += [f"{bill.too_long} too long, up to {bill.longest:,}"] if bill.too_long else []
         print(
             f"{name:24}{bill.requests:>9}{bill.tokens:>13,}{bill.read / bill.tokens:>8.3f}{bill.cost:>13,.0f}"
             f"{bill.cost / whole:>9.3f}{bill.cost / bill.requests:>10,.0f}{bill.tokens // bill.requests:>9,}"
@@ -127,21 +132,21 @@ def main() -> None:
         cached_price=args.prices[1],
         write_price=args.prices[2],
     )
-    clock = Clock(args.pause, args.break_every, args.break_seconds)
+    clocks = [Clock(args.pause, every, args.break_seconds) for every in args.break_every]
     groups = groups_of(args.data or [str(RECORDED / name) for name in FILES], args)
     chats = list({chat.ident: chat for group in groups.values() for chat in group}.values())
-    print(f"{rules}\n{clock}")
+    print(rules)
     sums = {}
     for budget in args.budgets:
         limit = budget - args.completion
         sent = {}
         if not args.no_gateway:
             sent = gateway_prompts(chats, budget, args.completion, has_summarizer=args.summarizer)
-        for name, group in groups.items():
+        for clock, (name, group) in product(clocks, groups.items()):
             bills = {each: bill_of(make, group, rules, clock, limit) for each, make in policies(args, limit).items()}
             if sent:
                 bills["our gateway"] = bill_prompts(group, sent, rules, clock, limit)
-            title = f"{name}: {len(group)} chats, max_total {budget}, prompts up to {limit} tokens"
+            title = f"{name}: {len(group)} chats, max_total {budget}, prompts up to {limit} tokens, {clock}"
             show(title, bills)
             sums[title] = {each: {"cost": bill.cost, "tokens": bill.tokens} for each, bill in bills.items()}
     if args.json:

@@ -85,7 +85,9 @@ class Chat:
     @cached_property
     def requests(self) -> Sequence[int]:
         """How many messages each request sends: an answer followed, or one is due at the end."""
-        ends = [n for n, message in enumerate(self.messages) if message["role"] == "assistant" and n > head(self.messages)]
+        ends = [
+            n for n, message in enumerate(self.messages) if message["role"] == "assistant" and n > head(self.messages)
+        ]
         is_due = self.messages[-1]["role"] != "assistant"
         return [*ends, len(self.messages)] if is_due else ends
 

@@ -14,11 +14,23 @@ from typing import Protocol
 
 from benchmarks.prompt_cache.cache import TOKEN_BYTES
 from benchmarks.prompt_cache.chats import ANSWER_START, Chat, tokens_in
-from gateway.core.context.economics import Offer, Prices, Situation, Verdict, decide_compaction, estimate_growth
+from gateway.core.context.economics import (
+    Offer,
+    Prices,
+    Situation,
+    Verdict,
+    best_target_tokens,
+    decide_compaction,
+    estimate_growth,
+)
 
 BRIEF_TOKENS = 1200
 SEGMENTS = 4
 """A brief that is only added to: so many parts before it is told anew."""
+NEWEST_REQUESTS = 13
+"""How many tell how fast a chat grows."""
+MOST_SHARE = 0.9
+"""Of the limit: what the best target may be at most."""
 PIN_SHARE = 0.25
 """Of the limit: a first user message up to this is kept."""
 
@@ -100,9 +112,10 @@ class Compact:
     Attributes:
         chat: the conversation.
         limit: tokens of a prompt.
-        target: tokens that a compaction aims at.
+        target: tokens that a compaction aims at; 0 for the best by `economics`.
         is_appended: a brief is added to, and told anew only when its share is full; else it is told anew each time.
-        keep_value: also compact early, where that costs less by `economics`; None for only when forced.
+        keep_value: what a token of history is worth, for `economics`.
+        is_early: also compact where nothing forces it and that costs less.
         prices: for that.
     """
 
@@ -110,7 +123,8 @@ class Compact:
     limit: int
     target: int
     is_appended: bool = False
-    keep_value: float | None = None
+    keep_value: float = 0.0
+    is_early: bool = False
     prices: Prices = field(default_factory=Prices)
 
     def __post_init__(self) -> None:
@@ -150,10 +164,17 @@ class Compact:
             return self._folded, self._segments
         sizes = [self._size([], place, end) for place in places]
         share = min(BRIEF_TOKENS, self.limit // 4)
-        found = bisect_left(sizes, True, key=lambda size: size + share <= self.target)
+        target = self.target or self._best_target(end, sizes[-1] + share)
+        found = bisect_left(sizes, True, key=lambda size: size + share <= target)
         folded = places[min(found, len(places) - 1)]
         replaced = self.chat.tokens_before[folded] - self.chat.tokens_before[self._folded]
         return folded, self._told(folded, replaced, share)
+
+    def _best_target(self, end: int, least: int) -> int:
+        most = max(least, int(MOST_SHARE * self.limit))
+        unchanged = self._size([], end, end)
+        bounds = (min(least, self.limit), min(most, self.limit))
+        return best_target_tokens(self.limit, bounds, unchanged, self._growth(end), self.prices, self.keep_value)
 
     def _told(self, folded: int, replaced: int, share: int) -> list[bytes]:
         ident = self.chat.ident, folded
@@ -173,7 +194,7 @@ class Compact:
 
     def _gains(self, end: int, is_warm: bool) -> bool:
         """Whether compacting now is worth it though nothing forces it."""
-        if self.keep_value is None or not self._last_tokens:
+        if not self.is_early or not self._last_tokens:
             return False
         folded, segments = self._planned(end)
         if folded == self._folded:
@@ -196,5 +217,5 @@ class Compact:
 
     def _growth(self, end: int) -> int:
         before = self.chat.tokens_before
-        ends = [each for each in self.chat.requests if each <= end][-17:]
-        return estimate_growth([before[two] - before[one] for one, two in zip(ends, ends[1:], strict=False)])
+        ends = [each for each in self.chat.requests if each <= end][-NEWEST_REQUESTS:]
+        return estimate_growth(before[ends[-1]] - before[ends[0]], len(ends) - 1)

@@ -38,6 +38,7 @@ class Bill:
         requests: that were billed.
         refused: that were not sent.
         too_long: prompts above the limit, by the judge's count.
+        longest: tokens of the longest prompt.
         tokens: of all prompts.
         read: of them, from the cache.
         cost: of all prompts.
@@ -49,6 +50,7 @@ class Bill:
     requests: int = 0
     refused: int = 0
     too_long: int = 0
+    longest: int = 0
     tokens: int = 0
     read: int = 0
     cost: float = 0.0
@@ -67,6 +69,7 @@ class Bill:
             charge = cache.charge(prompt.pieces, now_s)
             self.requests += 1
             self.too_long += charge.tokens > limit
+            self.longest = max(self.longest, charge.tokens)
             self.tokens += charge.tokens
             self.read += charge.read
             self.cost += charge.cost
@@ -85,14 +88,10 @@ def _kept_share(before: Prompt, now: Prompt) -> float:
 def prompts_of(policy: Policy, chat: Chat, rules: CacheRules, clock: Clock) -> Sequence[Prompt]:
     """What a policy sends for each request of a chat."""
     gaps = [clock.gap_s(number) for number in range(len(chat.requests))]
-    return [
-        policy.prompt(end, is_warm=gap <= rules.lifetime_s) for end, gap in zip(chat.requests, gaps, strict=True)
-    ]
+    return [policy.prompt(end, is_warm=gap <= rules.lifetime_s) for end, gap in zip(chat.requests, gaps, strict=True)]
 
 
-def bill_of(
-    make: Callable[[Chat], Policy], chats: Sequence[Chat], rules: CacheRules, clock: Clock, limit: int
-) -> Bill:
+def bill_of(make: Callable[[Chat], Policy], chats: Sequence[Chat], rules: CacheRules, clock: Clock, limit: int) -> Bill:
     """What a policy costs on these chats."""
     bill = Bill()
     for chat in chats:

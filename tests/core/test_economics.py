@@ -25,6 +25,7 @@ CACHED = Prices()
 UNCACHED = Prices(1.0, 1.0, 1.0)
 WARM = Situation(prompt=6000, cached=5700, limit=7000, growth=300)
 COLD = replace(WARM, cached=0)
+LARGE = Situation(prompt=150_000, cached=149_000, limit=200_000, growth=1000)
 OFFER = Offer(tokens=3500, unchanged_tokens=1500)
 
 
@@ -38,13 +39,13 @@ OFFER = Offer(tokens=3500, unchanged_tokens=1500)
         ("paused for longer than the cache lives", COLD, OFFER, CACHED, 0.2, Verdict.GAINS),
         ("paused soon after a compaction", replace(COLD, prompt=3800), OFFER, CACHED, 0.2, Verdict.WAIT),
         ("paused, and history is worth much", replace(COLD, prompt=4500), OFFER, CACHED, 1.5, Verdict.WAIT),
-        ("warm, large window", Situation(150_000, 149_000, 200_000, 1000), Offer(20_000, 5000), CACHED, 0.0, Verdict.GAINS),
-        ("the same, history is worth it", Situation(150_000, 149_000, 200_000, 1000), Offer(20_000, 5000), CACHED, 0.2, Verdict.WAIT),
+        ("warm, large window", LARGE, Offer(20_000, 5000), CACHED, 0.0, Verdict.GAINS),
+        ("the same, history is worth it", LARGE, Offer(20_000, 5000), CACHED, 0.2, Verdict.WAIT),
         ("no cache, only money counts", replace(COLD, prompt=4500), OFFER, UNCACHED, 0.0, Verdict.GAINS),
         ("no cache, history is worth more than its price", COLD, OFFER, UNCACHED, 1.5, Verdict.WAIT),
         ("a dear brief in a pause", replace(COLD, prompt=4500), replace(OFFER, fee=9000), CACHED, 0.2, Verdict.WAIT),
     ],
-)  # fmt: skip
+)
 def test_compact_only_when_forced_or_cheaper(
     case: str, situation: Situation, offer: Offer, prices: Prices, keep_value: float, verdict: Verdict
 ) -> None:
@@ -115,9 +116,7 @@ class Simulation:
     def gain(self, waits: int) -> float:
         """Of compacting now rather than after some waiting: in the long run, whatever request is the last."""
         ends = range(waits + self.length + 1, waits + 2 * self.length + 1)
-        difference = [
-            sum(self.costs(waits, end)) - sum(self.costs(0, end)) for end in ends
-        ]
+        difference = [sum(self.costs(waits, end)) - sum(self.costs(0, end)) for end in ends]
         return sum(difference) / len(ends)
 
 
@@ -242,15 +241,9 @@ def test_no_other_target_is_cheaper(data: st.DataObject, prices: Prices, worth: 
 
 
 @pytest.mark.parametrize(
-    ("units", "per_request", "growth"),
-    [
-        ([], 1.0, DEFAULT_GROWTH_TOKENS),
-        ([200, 400], 1.0, 300),
-        ([100, 500], 2.0, 600),
-        ([9000] * 50 + [100] * 16, 1.0, 100),
-        ([0, 0], 1.0, 1),
-    ],
+    ("tokens", "requests", "growth"),
+    [(0, 0, DEFAULT_GROWTH_TOKENS), (900, 0, DEFAULT_GROWTH_TOKENS), (900, 3, 300), (0, 3, 1), (1, 12, 1)],
 )
-def test_growth_is_that_of_the_newest_units(units: list[int], per_request: float, growth: int) -> None:
+def test_growth_is_that_of_the_newest_requests(tokens: int, requests: int, growth: int) -> None:
     """And a default where there are none."""
-    assert estimate_growth(units, per_request) == growth
+    assert estimate_growth(tokens, requests) == growth
