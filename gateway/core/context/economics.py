@@ -29,7 +29,7 @@ from dataclasses import dataclass
 MIN_FREED_SHARE = 0.1
 """A compaction that frees less is not worth its trouble, and could be wanted again at the next request."""
 DEFAULT_GROWTH_TOKENS = 300
-"""Of a chat that is too short to tell: recorded ones grow by 75 (small talk) to 920 (long answers), agents by 350 to 400."""
+"""Of a chat too short to tell: recorded ones grow by 75 (small talk) to 920 (long answers), agents by 350 to 400."""
 
 
 @dataclass(frozen=True, slots=True)
