@@ -5,14 +5,18 @@ The recorded chats here are a sample; `python3 dev.py bench-cache` replays all o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.prompt_cache.__main__ import main
 from benchmarks.prompt_cache.cache import TOKEN_BYTES, CacheRules, Charge, PromptCache
 from benchmarks.prompt_cache.chats import Chat, piece_of, tokens_in
+from benchmarks.prompt_cache.gateway_prompts import gateway_prompts
 from benchmarks.prompt_cache.policies import Compact, Policy, SendAll, Truncate, new_tokens
 from benchmarks.prompt_cache.replay import Bill, Clock, bill_of, prompts_of
 from benchmarks.retention.cases import load
@@ -145,6 +149,7 @@ def chat_of(turns: int, words: int) -> Chat:
 
 CHAT = chat_of(60, 20)
 LIMIT = 3000
+BASELINES = ("no gateway", "truncation", "re-summarise each turn", "compact on overflow")
 POLICIES: dict[str, Callable[[Chat], Policy]] = {
     "truncation": lambda chat: Truncate(chat, LIMIT),
     "re-summarise": lambda chat: Truncate(chat, LIMIT, is_told=True),
@@ -219,3 +224,23 @@ def test_recorded_traces_cost_least_where_the_prefix_is_kept() -> None:
     sliding = bill_of(lambda chat: Truncate(chat, 7000), chats, RULES, STEADY, 7000)
 
     assert kept.cost < all_of_it.cost < sliding.cost
+
+
+def test_the_command_prices_what_a_real_gateway_forwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Side by side with the rest, in one table; it keeps the beginning of what it sends, a sliding window does not."""
+    path, sums = tmp_path / "made.jsonl", tmp_path / "sums.json"
+    path.write_text(json.dumps({"id": "made", "messages": list(chat_of(50, 35).messages)}))
+    main(["--data", str(path), "--budgets", "8000", "--json", str(sums)])
+    (table,) = json.loads(sums.read_text()).values()
+    cost = {name: row["cost"] for name, row in table.items()}
+
+    assert "refused" not in capsys.readouterr().out
+    assert list(table) == [*BASELINES, "our gateway"]
+    assert {row["requests"] for row in table.values()} == {50}
+    assert cost["our gateway"] < cost["truncation"] < cost["re-summarise each turn"]
+
+
+def test_a_gateway_that_does_not_start_is_told() -> None:
+    """And no table is printed without it: its budget is below the sum of its shares."""
+    with pytest.raises(SystemExit, match="the gateway ended"):
+        gateway_prompts([CHAT], 4000, 1000)

@@ -30,6 +30,7 @@ from gateway.core.context.economics import Prices
 
 RECORDED = ROOT.parent / "shared" / "data"
 FILES = ("traces_dev.jsonl.gz", "conversations_dev.jsonl.gz")
+SUMS = ("requests", "refused", "tokens", "read", "cost", "compactions", "summariser_tokens")
 TARGETS = (0.25, 0.5, 0.75)
 KEEP_VALUES = (0.0, 0.1, 0.2, 0.3, 0.4)
 
@@ -123,9 +124,9 @@ def bill_prompts(chats: Sequence[Chat], sent: dict[str, Prompts], rules: CacheRu
     return bill
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Do as the command line says."""
-    args = parser().parse_args()
+    args = parser().parse_args(argv)
     rules = CacheRules(
         lifetime_s=args.lifetime,
         input_price=args.prices[0],
@@ -148,7 +149,7 @@ def main() -> None:
                 bills["our gateway"] = bill_prompts(group, sent, rules, clock, limit)
             title = f"{name}: {len(group)} chats, max_total {budget}, prompts up to {limit} tokens, {clock}"
             show(title, bills)
-            sums[title] = {each: {"cost": bill.cost, "tokens": bill.tokens} for each, bill in bills.items()}
+            sums[title] = {each: {name: getattr(bill, name) for name in SUMS} for each, bill in bills.items()}
     if args.json:
         Path(args.json).write_text(json.dumps(sums, indent=1))
 

@@ -6,8 +6,11 @@ import argparse
 import contextlib
 import os
 import shlex
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from benchmarks.processes import STOP_S, free_port
 from benchmarks.prompt_cache.chats import ANSWER_START, Chat, piece_of, tools_piece
@@ -48,13 +51,28 @@ def _serving(options: argparse.Namespace) -> Iterator[Client]:
     with gateway_config(options, options.port) as command:
         process = subprocess.Popen(shlex.split(command), env=dict(os.environ))
         try:
-            wait_for(options.base_url, START_S)
+            _wait_for(process, options.base_url)
             yield Client(upstream, options)
         finally:
             process.terminate()
             process.wait(STOP_S)
             upstream.server.shutdown()
             upstream.server.server_close()
+
+
+def _wait_for(process: subprocess.Popen[bytes], base_url: str) -> None:
+    """Until it answers.
+
+    Raises:
+        SystemExit: it does not; its own message stands above.
+    """
+    for _ in range(START_S):
+        wait_for(base_url, 1)
+        if process.poll() is not None:
+            sys.exit(f"the gateway ended with {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", urlsplit(base_url).port), 1):
+            return
+    sys.exit(f"the gateway does not answer within {START_S} s")
 
 
 def gateway_prompts(
