@@ -75,6 +75,8 @@ def policies(args: argparse.Namespace, limit: int) -> dict[str, Callable[[Chat],
         out |= {f"  best target, worth {value}": partial(best, keep_value=value) for value in KEEP_VALUES[2:]}
         early = partial(planner, target=int(args.target * limit), is_early=True)
         out |= {f"  early, worth {value}": partial(early, keep_value=value) for value in KEEP_VALUES}
+        both = partial(best, is_early=True)
+        out |= {f"  both, worth {value}": partial(both, keep_value=value) for value in KEEP_VALUES[2:]}
     return out
 
 

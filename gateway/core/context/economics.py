@@ -30,6 +30,10 @@ MIN_FREED_SHARE = 0.1
 """A compaction that frees less is not worth its trouble, and could be wanted again at the next request."""
 DEFAULT_GROWTH_TOKENS = 300
 """Of a chat too short to tell: recorded ones grow by 75 (small talk) to 920 (long answers), agents by 350 to 400."""
+DEFAULT_KEEP_VALUE = 0.3
+"""Of a token of history. With the default prices the best targets hold as much on the mean as half of the limit does,
+within 3 %, at 11 % less to 3 % more; next to nothing is compacted early while the prefix is warm, and most pauses are
+used (simulated on recorded chats, docs/prompt-cache.md)."""
 
 
 @dataclass(frozen=True, slots=True)
