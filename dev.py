@@ -150,6 +150,11 @@ def task_eval_retention(arguments: list[str]) -> int:
     return run("-m", "benchmarks.retention", "gateway", *arguments)
 
 
+def task_bench_cache(arguments: list[str]) -> int:
+    """what prompts cost where the provider caches them: no gateway, truncation, ours (docs/prompt-cache.md)"""
+    return run("-m", "benchmarks.prompt_cache", *arguments)
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")
