@@ -300,9 +300,10 @@ def _question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:
     if room < _MIN_RECALL_TOKENS:
         return None
     numbers = tuple(number for number in range(1, plan.covers + 1) if number not in plan.pinned)
-    named = (chat.keys[max(latest, plan.covers)], numbers, latest, names, room)
+    pool = hashlib.sha256(chat.keys[plan.covers] + repr(plan.pinned).encode()).digest()
+    named = (pool, chat.keys[max(latest, plan.covers)], latest, names, room)
     key = hashlib.sha256(msgspec.msgpack.encode(named)).digest()
-    return Question(key, numbers, latest, names, room), before
+    return Question(key, pool, numbers, latest, names, room), before
 
 
 def _room_before(chat: Chat, draft: Draft, latest: int) -> int:
