@@ -311,4 +311,6 @@ def _room_before(chat: Chat, draft: Draft, latest: int) -> int:
     stable = draft.stable_tokens - draft.tokens_after(chat.outline, latest)
     sent = chat.receipt.client_tokens - chat.outline.tokens_after[latest]
     room = min(chat.limits.prompt, sent - 1) - stable
-    return min(room, chat.limits.retrieved) if chat.receipt.has_tools else room  # a tool loop needs room too
+    if chat.limits.fills and not chat.receipt.has_tools:  # a tool loop needs room too
+        return room
+    return min(room, chat.limits.retrieved)

@@ -98,13 +98,17 @@ def test_the_receipt_says_what_came_back_and_why() -> None:
     assert len(sent.receipt.explain()) < 2048
 
 
-def test_a_chat_without_recall_share_recalls_nothing() -> None:
-    """`retrieved_context: 0` switches it off."""
-    history = [SYSTEM, *small_talk(2), ask(FACT), say("Noted."), *small_talk(60, 2), ask(QUESTION)]
-    sent = run(World(budget_of(4000, brief=400, recent=200)).send(history))
+def test_recall_takes_what_is_left_its_share_or_nothing() -> None:
+    """`fill`, `share` and `off`; and without a share nothing comes back either."""
+    history = [SYSTEM, *small_talk(62), ask("On which days did I think about soup all morning?")]
+    filled, shared = run(world_of().send(history)), run(world_of(fills=False).send(history))
+    off = run(world_of(recalls=False).send(history))
+    without = run(World(budget_of(4000, brief=400, recent=200)).send(history))
 
-    assert sent.receipt.recalled is None
-    assert sent.receipt.brief is not None
+    assert filled.receipt.sections["recalled"] > 1500
+    assert 750 < shared.receipt.sections["recalled"] <= 1500
+    assert [sent.receipt.recalled for sent in (off, without)] == [None, None]
+    assert off.receipt.brief is not None
 
 
 def test_strict_templates_get_it_joined_to_the_question() -> None:
