@@ -150,6 +150,16 @@ def task_eval_retention(arguments: list[str]) -> int:
     return run("-m", "benchmarks.retention", "gateway", *arguments)
 
 
+def task_eval_constraints(arguments: list[str]) -> int:
+    """do the user's rules outlive many compactions, and overridden ones stay overridden"""
+    return run("-m", "benchmarks.constraints", *arguments)
+
+
+def task_soak(arguments: list[str]) -> int:
+    """ten thousand turns of one conversation, a thousand conversations at once: memory, briefs, cost a turn"""
+    return run("-m", "benchmarks.soak_compaction", *arguments)
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")
@@ -176,7 +186,7 @@ TASKS: dict[str, Callable[[list[str]], int]] = {
 
 
 def main() -> int:
-    listing = "\n".join(f"  {name:14} {task.__doc__}" for name, task in TASKS.items())
+    listing = "\n".join(f"  {name:16} {task.__doc__}" for name, task in TASKS.items())
     parser = argparse.ArgumentParser(
         description=f"tasks:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

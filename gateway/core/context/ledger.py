@@ -36,6 +36,13 @@ _is_log_line = re.compile(
     r"|ERROR|FATAL)\b)|Traceback|File \"|at \S+\("
     r"|\$ |diff --git|@@ |[+-]{3} [ab]/|(?:From|To|Subject|Date|Sent|Cc): \S)"
 ).match
+_speaks_for_itself = re.compile(
+    r"\b(?:i|i['’](?:m|d|ve|ll)|my|me|please|ich|mir|mich|mein\w*|bitte|du|dir|dich|dein\w*|yo|mi|he|tengo|prefiero"
+    r"|por favor|tú|te|tus?|tienes|debes|\w+[aei]mos|je|moi|mon|eu|meu|io|mio|я|мне|мой|пожалуйста)\b"
+    r"|我|请|請|私|僕|俺|ください|下さい|أنا|أريد|رأيي|من فضلك|إياك|\w{2,}نا\b|저|제가|나는",
+    re.IGNORECASE,
+).search
+"""A long paragraph among others is a pasted one, unless it says "I", "please" or the like."""
 _is_in_quotes = re.compile(r"^[\"“„«‘「『].*[\"”“»’」』]\W*$", re.DOTALL).match
 
 
@@ -59,8 +66,8 @@ def quote_rules(turn: int, user_text: str) -> list[Quote]:
 def _own_lines(text: str) -> str:
     """A user's text without what looks pasted, and without lines that look like a brief's."""
     if "<" in text or '"""' in text or "'''" in text:
-        text = _pasted_blocks("\n\n", text)
-    lines = own_paragraphs(text).splitlines(keepends=True)
+        text = _pasted_blocks("\n", text)
+    lines = own_paragraphs(text, _speaks_for_itself).splitlines(keepends=True)
     return "".join(line for line in lines if not _is_log_line(line) and not is_own_line(line))
 
 
