@@ -171,20 +171,26 @@ def without_news(body: str, earlier: str, turns: Sequence[Turn]) -> str:
         earlier: the body of the brief before.
         turns: what was folded.
     """
-    if f"{SECTIONS['constraints']}:" not in body:
+    head = f"{SECTIONS['constraints']}:"
+    if head not in body:
         return body
     said = set(terms_of(earlier))
     for turn in turns:
         if turn.role == "user":
             said.update(terms_of(own_paragraphs(turn.text)))
-    kept = []
+    kept: list[str] = []
     is_binding = False
     for line in body.splitlines():
         if line.endswith(":") and line[:-1] in _TITLES:
-            is_binding = line[:-1] == SECTIONS["constraints"]
-        elif is_binding:
-            terms = set(terms_of(line))
-            if len(terms & said) < _KNOWN_TERMS * len(terms):
-                continue
+            if kept[-1:] == [head]:
+                kept.pop()
+            is_binding = line == head
+        elif is_binding and not _is_known(line, said):
+            continue
         kept.append(line)
-    return "\n".join(kept)
+    return "\n".join(kept if kept[-1:] != [head] else kept[:-1])
+
+
+def _is_known(line: str, said: set[int]) -> bool:
+    terms = set(terms_of(line))
+    return len(terms & said) >= _KNOWN_TERMS * len(terms)
