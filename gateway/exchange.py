@@ -118,6 +118,7 @@ class Receipt(msgspec.Struct, frozen=True):
         shortened_messages: how many long messages are forwarded shorter than they are.
         brief_id: what names it on the admin port, "" for none.
         is_new_brief: it was made for this request.
+        is_fresh: a compaction was made for this request; else it is arranged as an earlier one decided.
         is_shadow: the plan was recorded, and the client's own bytes forwarded.
     """
 
@@ -139,6 +140,7 @@ class Receipt(msgspec.Struct, frozen=True):
     shortened_messages: int = 0
     brief_id: str = ""
     is_new_brief: bool = False
+    is_fresh: bool = False
     is_shadow: bool = False
 
     @property
@@ -163,6 +165,7 @@ class Receipt(msgspec.Struct, frozen=True):
             "level": self.level.value,
             "is_shadow": self.is_shadow,
             "has_overflowed": self.has_overflowed,
+            "is_fresh": self.is_fresh,
             "client_tokens": self.client_tokens,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,

@@ -199,8 +199,13 @@ class Compaction(_Section, frozen=True):
     ] = 0.8
     target_ratio: Annotated[
         float,
-        Meta(gt=0, le=1, description="A fresh compaction aims at this share of the prompt's limit."),
-    ] = 0.5
+        Meta(
+            gt=0,
+            le=1,
+            description="What a compaction in the middle of an agent's task aims at, of the prompt's limit: a lower"
+            " one comes less often and forgets more. For a user's message recent turns are kept to their share.",
+        ),
+    ] = 0.65
 
 
 class State(_Section, frozen=True):

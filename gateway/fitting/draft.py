@@ -69,7 +69,8 @@ class Chat:
         for number in sorted(numbers):
             index = self.outline.places[number - 1]
             turns.append(turn_of(number, parse_message(bytes(self.raws[index]), index)))
-        return FoldJob(plan.covers, plan.pinned, earlier, tuple(turns), plan.brief_tokens)
+        staying = [turn_of(0, parse_message(bytes(self.raws[index]), index)).text for index in plan.kept]
+        return FoldJob(plan.covers, plan.pinned, earlier, tuple(turns), plan.brief_tokens, "\n".join(staying))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Draft:
         recalled: what of the folded messages stands word for word, or None.
         recall_before: the place in `plan.kept` that it stands before.
         is_new_brief: the brief was made for this request.
+        is_fresh: a compaction was made for it.
     """
 
     plan: FoldPlan
@@ -95,6 +97,7 @@ class Draft:
     recalled: Recalled | None = None
     recall_before: int = 0
     is_new_brief: bool = False
+    is_fresh: bool = False
 
     @property
     def stable_tokens(self) -> int:
@@ -158,4 +161,5 @@ def receipt_of(chat: Chat, draft: Draft) -> Receipt:
         shortened_messages=len(draft.shorter),
         brief_id=chat.keys[brief.covers].hex() if brief else "",
         is_new_brief=draft.is_new_brief and brief is not None,
+        is_fresh=draft.is_fresh,
     )

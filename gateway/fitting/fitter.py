@@ -255,7 +255,9 @@ class ChatFitter:
             draft = draft.with_shorter(outline, shorter)
         hows = tuple(found.how for _, found in sorted(draft.shorter.items()))
         asked = outline.last_user if plan.recall_tokens and outline.last_user else 0
-        return replace(draft, arrangement=Arrangement(plan.covers, hows, names, asked, plan.recall_tokens))
+        left = plan.goal_tokens + plan.recall_tokens - draft.stable_tokens  # units are whole, so they leave some
+        room = min(chat.limits.retrieved, left) if asked else 0
+        return replace(draft, arrangement=Arrangement(plan.covers, hows, names, asked, room))
 
     def _counts(self, chat: Chat) -> tuple[CountMessage, CountTokens]:
         profile = chat.count.profile
@@ -273,7 +275,7 @@ class ChatFitter:
         arrangement, newest = draft.arrangement, chat.outline.boundaries[-1]
         if arrangement is not None and newest and (arrangement.shortened or arrangement.asked):
             await self._store.put_arrangement(chat.scope, chat.keys[newest], arrangement)
-        return await self._with_recalled(chat, draft)
+        return await self._with_recalled(chat, replace(draft, is_fresh=True))
 
 
 def _question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:

@@ -282,6 +282,9 @@ def assert_tells_of_its_own(sent: Sent) -> None:
         elif line.startswith("Also mentioned: "):
             for value in line.removeprefix("Also mentioned: ").split("; "):
                 assert any(value in turn.text for turn in covered.values())
+        elif line.startswith("Names and values seen: "):
+            for name in line.removeprefix("Names and values seen: ").split(", "):
+                assert any(name in turn.text for turn in covered.values())
         else:
             assert "a summary that knows no measure" in line
 

@@ -39,7 +39,7 @@ _CALL_TOKENS = 30
 """About what a call takes beside its arguments."""
 GATHERED_TOKENS = 1000
 """What a long result is taken to need when units are gathered: fewer units that say something, not many stubs."""
-_RECALL_SHARE = 0.2
+_RECALL_SHARE = 0.35
 """Of what the target leaves beside pinned content and brief, what is recalled in the middle of an agent's task."""
 _MIN_GAIN = 0.1
 """Of the limit: shortening alone must free this much, or units are folded."""
@@ -130,7 +130,7 @@ def plan_around(
     sizes = _Sizes(outline, fixed_tokens, plan.pinned)
     least = _shares(outline, limits, sizes, outline.boundaries[-1])[1]
     target = max(least, int(limits.target_ratio * limits.prompt))
-    return _aimed(plan, sizes, limits, target, is_in_task=_is_in_task(outline))
+    return _aimed(plan, outline, sizes, limits, target)
 
 
 def plan_fold(outline: Outline, fixed_tokens: int, limits: FoldLimits, covered: int) -> FoldPlan:
@@ -174,14 +174,15 @@ def _plan_with_pins(
     places = outline.boundaries_after(covered) or [covered]
     brief_tokens, target = _shares(outline, limits, sizes, places[-1])
     # What is kept shrinks with every unit folded: the first place that meets the target keeps the most.
-    found = bisect_left(places, True, key=lambda covers: sizes.gathered(covers) + brief_tokens <= target)
+    goal = target - _recall_tokens(outline, limits, target - sizes.pinned_tokens - brief_tokens)
+    found = bisect_left(places, True, key=lambda covers: sizes.gathered(covers) + brief_tokens <= goal)
     covers = places[min(found, len(places) - 1)]
     replaced = sizes.whole(0) - sizes.whole(covers)
     brief_tokens = min(brief_tokens, replaced - 1)
     if brief_tokens < MIN_BRIEF_TOKENS:
         brief_tokens = 0
     plan = _arrange(outline, fixed_tokens, covers, [pin for pin in pins if pin <= covers], brief_tokens)
-    return _aimed(plan, sizes, limits, target, is_in_task=_is_in_task(outline))
+    return _aimed(plan, outline, sizes, limits, target)
 
 
 def _is_in_task(outline: Outline) -> bool:
@@ -189,15 +190,19 @@ def _is_in_task(outline: Outline) -> bool:
     return bool(outline.places) and outline.facts[outline.places[-1]].is_tool_result
 
 
-def _aimed(plan: FoldPlan, sizes: _Sizes, limits: FoldLimits, target: int, *, is_in_task: bool) -> FoldPlan:
+def _recall_tokens(outline: Outline, limits: FoldLimits, room_tokens: int) -> int:
+    """What may be recalled beside a brief: something in the middle of a task; a user's message has its own."""
+    return max(0, min(limits.retrieved, int(room_tokens * _RECALL_SHARE))) if _is_in_task(outline) else 0
+
+
+def _aimed(plan: FoldPlan, outline: Outline, sizes: _Sizes, limits: FoldLimits, target: int) -> FoldPlan:
     """The plan with what its messages are to lose."""
     used = sizes.gathered(plan.covers) + plan.brief_tokens
-    goal = target if used <= target else limits.prompt
-    recall = 0
-    if is_in_task and plan.covers:
-        recall = max(0, min(limits.retrieved, int((goal - sizes.pinned_tokens - plan.brief_tokens) * _RECALL_SHARE)))
+    whole = target if used <= target else limits.prompt
+    room = whole - sizes.pinned_tokens - plan.brief_tokens
+    recall = _recall_tokens(outline, limits, room) if plan.covers else 0
     lacking = max(0, sizes.least(plan.covers) + plan.brief_tokens - limits.prompt)
-    return replace(plan, goal_tokens=goal - recall, recall_tokens=recall, lacking_tokens=lacking)
+    return replace(plan, goal_tokens=whole - recall, recall_tokens=recall, lacking_tokens=lacking)
 
 
 class _Sizes:
@@ -213,7 +218,7 @@ class _Sizes:
         self._outline = outline
         self._always = fixed_tokens + sum(fact.tokens for fact in outline.facts if not fact.is_foldable)
         self._pins = [(pin, outline.tokens_of(pin)) for pin in pins]
-        self._gathered = _sums_after(outline, _gathered_tokens)
+        self._gathered = _sums_after(outline, gathered_tokens)
         self._least = _sums_after(outline, least_tokens)
         self.pinned_tokens = self._always + sum(tokens for _, tokens in self._pins)
 
@@ -249,7 +254,7 @@ def least_tokens(
     return fact.tokens
 
 
-_gathered_tokens = partial(least_tokens, part_tokens=GATHERED_TOKENS, result_tokens=GATHERED_TOKENS)
+gathered_tokens = partial(least_tokens, part_tokens=GATHERED_TOKENS, result_tokens=GATHERED_TOKENS)
 
 
 def _shares(outline: Outline, limits: FoldLimits, sizes: _Sizes, deepest: int) -> tuple[int, int]:
