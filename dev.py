@@ -25,7 +25,7 @@ PEERS_VENV = Path(os.environ.get("DEV_PEERS_VENV", ROOT / ".venv-peers"))
 PEERS_LOCK = "benchmarks/requirements-peers.lock"
 """What the benchmarks compare with has an environment of its own: its pins are not ours."""
 LOCKS = {
-    "runtime": ("requirements.lock", []),
+    "runtime": ("requirements.lock", ["redis"]),
     "demo": ("requirements-demo.lock", ["demo", "build"]),
     "dev": ("requirements-dev.lock", ["dev"]),
 }
@@ -158,6 +158,11 @@ def task_eval_constraints(arguments: list[str]) -> int:
 def task_soak(arguments: list[str]) -> int:
     """ten thousand turns of one conversation, a thousand conversations at once: memory, briefs, cost a turn"""
     return run("-m", "benchmarks.soak_compaction", *arguments)
+
+
+def task_bench_cache(arguments: list[str]) -> int:
+    """what prompts cost where the provider caches them: no gateway, truncation, ours (docs/prompt-cache.md)"""
+    return run("-m", "benchmarks.prompt_cache", *arguments)
 
 
 def task_docs(_: list[str]) -> int:

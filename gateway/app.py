@@ -21,6 +21,7 @@ from prometheus_client.core import Metric
 
 from gateway.compose import (
     check_tokenizers,
+    make_brief_store,
     make_budget_table,
     make_compaction,
     make_encodings,
@@ -47,7 +48,6 @@ from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
-from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.summarizer import Summarizer
 from gateway.shell.telemetry.figures import calibration_metrics, state_metrics
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
@@ -90,9 +90,9 @@ class Gateway:
         self._tasks = TaskGroup()
         self.metrics = Metrics()
         self.counter = TiktokenCounter(self.settings.token_estimator.tokens_per_word)
-        self.briefs = MemoryBriefStore(self.settings.state.max_bytes)
         self._recaller = RememberingRecaller(self.counter, message_digests, self.settings.state.max_bytes)
         self.state = make_state_store(self.settings.state)
+        self.briefs = make_brief_store(self.settings.state, self.state)
         self.calibrations = StoredCalibrations(self.state, make_prior)
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
@@ -126,9 +126,7 @@ class Gateway:
         limits = DataPortLimits(server.max_body_bytes, server.body_idle_seconds)
         origins = OriginRules(frozenset(server.allowed_origins), is_loopback(server.host))
         data = DataPort(self._walk, self._pool, limits, origins)
-        views = AdminViews(
-            self.metrics.render, lambda: self._why_unready, lambda key: self.briefs.find([key]), server.admin_token
-        )
+        views = AdminViews(self.metrics.render, lambda: self._why_unready, self.briefs.find, server.admin_token)
         admin = AdminPort(views)
         self._admin_runner, self.admin_port = await _listen(admin, server.admin_host, server.admin_port, 5.0, 0.0)
         self._stack.push_async_callback(self._admin_runner.cleanup)
@@ -260,7 +258,7 @@ class Gateway:
                 {"words": self.counter.fallbacks, "inexact_cut": self.counter.inexact_cuts},
             ),
             *calibration_metrics(self.calibrations),
-            *state_metrics(self.state),
+            *state_metrics(self.state, self.briefs),
         ]
 
 

@@ -214,12 +214,15 @@ class State(_Section, frozen=True):
     url: Annotated[
         str,
         Meta(
-            description="memory:// is this process's memory; sqlite:///path/to/file keeps in a file what was learned of"
-            " token counts, across restarts. Briefs are in memory."
+            description="memory:// is this process's memory; sqlite:///path/to/file keeps briefs, and what was learned"
+            " of token counts, across restarts; redis://host:6379/0 (rediss:// for TLS) shares them between replicas."
         ),
     ] = "memory://"
+    brief_ttl_seconds: Annotated[
+        float, Meta(ge=60, description="In a file or Redis, how long a brief is kept that no request uses.")
+    ] = 604_800.0
     max_bytes: Annotated[
-        int, Meta(ge=65536, description="Bound of all briefs, and of the store; the least used go first.")
+        int, Meta(ge=65536, description="Bound of the briefs in memory, and of a file; the least used go first.")
     ] = 67_108_864
     count_cache_bytes: Annotated[
         int, Meta(ge=65536, description="Bound of what is remembered of counted messages.")

@@ -311,9 +311,9 @@ def route_of(roles: Roles = Roles.OPEN, base_url: str = "http://nowhere/v1", api
     return Route("upstream", base_url, api_key, ("*",), 0, roles, StreamUsage.NEVER, timeouts, 0)
 
 
-def budget_of(max_total: int, completion: int = 0, brief: int = 200, recent: int = 50) -> Budget:
+def budget_of(max_total: int, completion: int = 0, brief: int = 200, recent: int = 50, retrieved: int = 0) -> Budget:
     """A budget with small shares, for small histories."""
-    return Budget(max_total, 0, brief, recent, 0, completion, OnUnfittable.ERROR)
+    return Budget(max_total, 0, brief, recent, retrieved, completion, OnUnfittable.ERROR)
 
 
 # Strategies
@@ -461,11 +461,14 @@ def growing(history: Sequence[Message]) -> list[list[Message]]:
 
 
 budgets = st.builds(
-    lambda total, completion, brief, recent: budget_of(total, total * completion // 100, brief, recent),
+    lambda total, completion, brief, recent, retrieved: budget_of(
+        total, total * completion // 100, brief, recent, retrieved
+    ),
     st.one_of(st.integers(64, 600), st.integers(600, 2000), st.integers(600, 4000), st.integers(1000, 12000)),
     st.integers(0, 40),
     st.sampled_from([100, 150, 200, 400, 1200, 0]),
     st.sampled_from([0, 50, 450]),
+    st.sampled_from([0, 0, 300, 3750]),
 )
 
 

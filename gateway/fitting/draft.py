@@ -159,7 +159,7 @@ def receipt_of(chat: Chat, draft: Draft) -> Receipt:
         brief=brief,
         recalled=recalled,
         shortened_messages=len(draft.shorter),
-        brief_id=chat.keys[brief.covers].hex() if brief else "",
+        brief_id=(chat.scope + chat.keys[brief.covers]).hex() if brief else "",
         is_new_brief=draft.is_new_brief and brief is not None,
         is_fresh=draft.is_fresh,
     )

@@ -78,7 +78,7 @@ class ChatFitter:
             Refusal: it cannot be made to fit.
         """
         has_briefs = not self._store.is_empty(chat.scope)
-        applied = await self._store.find(chat.keys_of(chat.outline.boundaries)) if has_briefs else None
+        applied = await self._store.find(chat.scope, chat.keys_of(chat.outline.boundaries)) if has_briefs else None
         draft = await self._as_before(chat, applied) if has_briefs else None
         if draft is None and chat.receipt.has_overflowed:
             return await self._compact(chat, applied)
@@ -96,7 +96,7 @@ class ChatFitter:
         """The chat as earlier compactions arranged it; None if none did, or that does not fit or is no gain."""
         covered = applied.covers if applied else 0
         later = [covered, *chat.outline.boundaries_after(covered)]
-        arrangement = await self._store.find_arrangement(chat.keys_of(later))
+        arrangement = await self._store.find_arrangement(chat.scope, chat.keys_of(later))
         if arrangement is not None and arrangement.covers != covered:
             arrangement = None  # of a compaction before the one that made the brief
         if applied is None and arrangement is None:
@@ -159,7 +159,7 @@ class ChatFitter:
     async def _look_ahead(self, chat: Chat, applied: Brief | None) -> None:
         """Have the next brief made in the background, where none waits yet."""
         covered = applied.covers if applied else 0
-        if await self._store.find_waiting(chat.keys_of(chat.outline.boundaries_after(covered))):
+        if await self._store.find_waiting(chat.scope, chat.keys_of(chat.outline.boundaries_after(covered))):
             return
         plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
         if plan.brief_tokens and plan.covers > covered and not plan.lacking_tokens:
@@ -224,7 +224,7 @@ class ChatFitter:
 
     async def _apply_waiting(self, chat: Chat, covered: int) -> Draft | None:
         """The chat with the brief that was made ahead of need, if there is one and it serves."""
-        waiting = await self._store.find_waiting(chat.keys_of(chat.outline.boundaries_after(covered)))
+        waiting = await self._store.find_waiting(chat.scope, chat.keys_of(chat.outline.boundaries_after(covered)))
         if waiting is None or chat.plan_around(waiting).lacking_tokens:
             return None
         applied = await self._store.put_if_absent(chat.scope, chat.keys[waiting.covers], waiting)
@@ -238,13 +238,14 @@ class ChatFitter:
         nearby = [
             covers for covers in chat.outline.boundaries if 2 * applied.covers - plan.covers <= covers <= applied.covers
         ]
-        return await self._store.find_waiting(chat.keys_of(nearby)) or applied
+        return await self._store.find_waiting(chat.scope, chat.keys_of(nearby)) or applied
 
     async def _shortened(self, chat: Chat, draft: Draft) -> Draft:
         """The draft with its long messages shortened as far as the plan asks."""
         plan, outline = draft.plan, chat.outline
         excess = draft.stable_tokens - plan.goal_tokens
-        if excess <= 0 and not plan.recall_tokens:
+        asked = 0 if chat.is_asking else outline.last_user or 0
+        if excess <= 0 and not asked:
             return draft
         names = await asyncio.to_thread(names_in_use, chat.raws, outline)
         if excess > 0:
@@ -254,9 +255,8 @@ class ChatFitter:
             )
             draft = draft.with_shorter(outline, shorter)
         hows = tuple(found.how for _, found in sorted(draft.shorter.items()))
-        asked = outline.last_user if plan.recall_tokens and outline.last_user else 0
         left = plan.goal_tokens + plan.recall_tokens - draft.stable_tokens  # units are whole, so they leave some
-        room = min(chat.limits.retrieved, left) if asked else 0
+        room = max(0, min(chat.limits.retrieved, left)) if plan.recall_tokens else 0
         return replace(draft, arrangement=Arrangement(plan.covers, hows, names, asked, room))
 
     def _counts(self, chat: Chat) -> tuple[CountMessage, CountTokens]:

@@ -122,7 +122,7 @@ class StoredBriefMaker:
     ) -> tuple[Brief, bool]:
         assert exchange.count is not None
         profile = exchange.count.profile
-        present = await self._store.find([key])  # another fold may have ended since this request looked
+        present = await self._store.find(scope, [key])  # another fold may have ended since this request looked
         if present is not None:
             return present, False
         writing = self._begin_writing(exchange, profile, job) if may_wait else None

@@ -225,6 +225,6 @@ async def test_a_fold_with_a_hanging_endpoint_ends_in_time(server: FakeOpenAI, u
     hanging.release.set()
     await tasks.drain(5)
 
-    better = await store.find_waiting([b"k"])
+    better = await store.find_waiting(b"s", [b"k"])
     assert better is not None
     assert better.level is Level.BRIEF

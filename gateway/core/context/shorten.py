@@ -64,8 +64,8 @@ class Arrangement:
         covers: how many messages that brief stands for; 0 where there is none.
         shortened: messages after those that are forwarded shorter than they are.
         names: in use at that time.
-        asked: the number of the user message whose task was under way, 0 where one waited for its answer.
-        recall_tokens: what could be recalled for that task.
+        asked: the number of the latest user message where more had followed it, 0 where it waited for its answer.
+        recall_tokens: what could then be recalled for it.
     """
 
     covers: int
@@ -135,7 +135,7 @@ def shorten_messages(
     candidates = _candidates(raws, outline, kept, names, count_message, count)
     held = sum(each.result.tokens for each in candidates.values())
     room = held - excess_tokens
-    for _ in range(_MAX_ROUNDS):
+    for left in reversed(range(_MAX_ROUNDS)):
         shorter: dict[int, Shorter] = {}
         lost = 0
         plan = plan_elisions([each.result for each in candidates.values()], max(0, room))
@@ -150,7 +150,8 @@ def shorten_messages(
                 lost += each.tokens - tokens
         if lost >= excess_tokens or room <= 0:
             break
-        room -= max(8, excess_tokens - lost)  # some could not lose what their size promised
+        # Some could not lose what their size promised; at last all go as far down as they can.
+        room = room - max(8, excess_tokens - lost) if left > 1 else 0
     return shorter
 
 

@@ -9,6 +9,7 @@ from prometheus_client.core import Metric
 from gateway.core.tokens.calibration import MILLION
 from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.key_value import ManagedStore
+from gateway.shell.state.memory import ManagedBriefStore
 from gateway.shell.telemetry.metrics import MAX_MODELS, counter_metric, gauge_metric, labelled_gauge_metric
 
 _LABELS = ("upstream", "model")
@@ -39,8 +40,8 @@ def calibration_metrics(calibrations: StoredCalibrations) -> list[Metric]:
     ]
 
 
-def state_metrics(store: ManagedStore) -> list[Metric]:
-    """The state store's size, and what it lost."""
+def state_metrics(store: ManagedStore, briefs: ManagedBriefStore) -> list[Metric]:
+    """The state store's size, what it lost, and what it held that could not be used."""
     return [
         gauge_metric("state_store_bytes", "Size of what the state store holds.", store.held_bytes),
         counter_metric(
@@ -48,5 +49,11 @@ def state_metrics(store: ManagedStore) -> list[Metric]:
         ),
         counter_metric(
             "state_store_faults", "Operations that the state store lost, by reason.", "reason", dict(store.faults)
+        ),
+        counter_metric(
+            "state_store_ignored",
+            "Stored briefs that could not be used, by reason; they are written over.",
+            "reason",
+            dict(briefs.ignored),
         ),
     ]
