@@ -339,6 +339,24 @@ def test_secrets_do_not_stay_in_briefs() -> None:
         assert key not in text_of(sent)
 
 
+def test_secrets_do_not_stay_in_what_a_compaction_decides() -> None:
+    """Nor in the names that an agent's newest steps use, which are stored beside the brief."""
+    key = "ghp_" + "a1B2c3D4e5" * 4
+    history = [SYSTEM, ask("Build all targets.")]
+    for number in range(30):
+        history += step(number, 400)
+    calls = json.loads(
+        json.dumps(step(31, 9000)).replace("make t31", f"curl -H 'Authorization: token {key}' x.example.org")
+    )
+    world = World(budget_of(2000, brief=400))
+    sent = run(world.send([*history, *calls]))
+
+    assert sent.refusal is None
+    assert key in json.dumps(sent.shown)
+    assert "x.example.org" in repr(vars(world.store)["_entries"])
+    assert key not in repr(vars(world.store))
+
+
 def test_an_edited_history_meets_no_stale_brief() -> None:
     """Elsewhere a corrected message lives on in the summary. Here an edit makes other names for all that
     follows."""

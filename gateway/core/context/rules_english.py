@@ -56,7 +56,8 @@ FORMS = forms_of(
             r"(?:never(?! ?mind\b)|always|only(?! (?:then|once|after|recently|one|\d|two|three|if|when|because))|do"
             r" not|don['’]t(?! (?:know|remember|have|think|understand|mind|see|feel|worry|get me wrong|you|we|they"
             r"|want|like))|avoid|make sure|ensure|be sure to|remember (?:to|that)|at most|no more than|refrain from"
-            r"|stop \w+ing|under no|stick (?:to|with)|keep (?!going|on\b|up\b|me posted)|use (?!to\b)|leave"
+            r"|stop \w+ing|under no|stick (?:to|with)|keep (?!going|on\b|up\b|me posted|in touch|track"
+            r"|an? (?:close )?eye)|use (?!to\b)|leave"
             r" \w+.{0,30}\balone|limit|treat|(?:answer|reply|respond|write|comment)\b[\w ]{0,40} in \w+)\b"
         ),
     ),
@@ -154,6 +155,7 @@ NARRATIVE = re.compile(
     r"|\b(?:he|she|they|it|who|nobody|everyone|my \w+|his \w+|her \w+|their \w+) (?:\w+n['’]t |has |have |had |was "
     r"|were |is |are |will |just |almost )?(?:never|always|only|must|has to|have to) (?!not\b|be \w+(?:ed|en)\b|be"
     r" (?:in (?!town|bed)|an?\b|between|under|below)|use|contain|include|return|stay|exceed|run|work|match|end|start)"
+    r"|\bi(?:['’]ll| will| can| could| would) (?:also |just |always )?(?:keep|use|avoid|stick|make sure|ensure)\b"
     r"|\b(?:never|always|only)\b (?:ever )?(?:have|has|had) (?:i|we|he|she)\b|\byou (?:must|should|have to|need to)"
     r" (?:really )?(?:see|hear|try|visit|meet|come|taste|watch|be (?:so|very|kidding|joking|proud|tired))\b|\bif"
     r" only\b|\bonly time will\b|\bnot only\b|\byou never know\b|\b(?:they|he|she|we|you|there) must be (?!\w+ed by)"
