@@ -197,6 +197,10 @@ class Recaller(Protocol):
 class BriefMaker(Protocol):
     """Makes briefs: a language model within its deadline, else extraction."""
 
+    @property
+    def takes_time(self) -> bool:
+        """Whether a language model is asked, so that it is worth asking ahead of need."""
+
     async def make(
         self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
     ) -> tuple[Brief, bool]:

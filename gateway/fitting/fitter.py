@@ -157,11 +157,16 @@ class ChatFitter:
         return draft.tokens > chat.limits.prompt * self._soft_ratio
 
     async def _look_ahead(self, chat: Chat, applied: Brief | None) -> None:
-        """Have the next brief made in the background, where none waits yet."""
+        """Have the next brief made in the background, where somebody writes it and none waits yet."""
+        if not self._maker.takes_time:
+            return
         covered = applied.covers if applied else 0
         if await self._store.find_waiting(chat.scope, chat.keys_of(chat.outline.boundaries_after(covered))):
             return
-        plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
+        # It is applied when the rest of the room is full: what it leaves is to meet the target then.
+        spare = 1 - self._soft_ratio
+        limits = replace(chat.limits, target_ratio=max(spare, chat.limits.target_ratio - spare))
+        plan = plan_fold(chat.outline, chat.count.fixed_tokens, limits, covered)
         if plan.brief_tokens and plan.covers > covered and not plan.lacking_tokens:
             base, key = chat.keys[covered], chat.keys[plan.covers]
             self._maker.prepare(chat.exchange, chat.scope, base, key, partial(chat.job_of, plan, applied))

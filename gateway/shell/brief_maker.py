@@ -70,6 +70,10 @@ class StoredBriefMaker:
         self._preparing: dict[bytes, asyncio.Task[None]] = {}
         self._writing = 0
 
+    @property
+    def takes_time(self) -> bool:
+        return self._summarizer is not None and not self._summarizer.is_off
+
     async def make(
         self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
     ) -> tuple[Brief, bool]:
