@@ -59,15 +59,28 @@ _NAMES = (
         "密碼",
         "口令",
     ),
-    *("パスワード", "كلمة المرور", "_key", "-key", "api key", "access key", "private key", "apikey", "accesskey"),
-    *("privatekey", "accountkey", "secretkey", "_token", "-token", "access token", "auth token", "api token"),
-    *("accesstoken", "authtoken", "apitoken", "refreshtoken", "sessiontoken", "bot token"),
+    *("パスワード", "كلمة المرور", "apikey", "accesskey", "privatekey", "accountkey", "secretkey"),
+    *("accesstoken", "authtoken", "apitoken", "refreshtoken", "sessiontoken"),
+    *(
+        f"{kind}{joint}{what}"
+        for what, kinds in {
+            "key": ("api", "access", "private", "account", "secret", "signing", "encryption", "master"),
+            "token": ("access", "auth", "api", "refresh", "session", "bearer", "bot", "id"),
+        }.items()
+        for kind in kinds
+        for joint in "_- "
+    ),
 )
+_LOOSE_NAMES = ("_key", "-key", "_token", "-token")
+"""Of these many are no secrets: only values that look like one are."""
 _QUOTE = r"(?:\\{0,3}[\"'`“])?"
 _VALUE = r"(?!\[secret\])([^\s\"',;\\`，。；]{6,256})"
 _SAID = r"(?: for [\w.@-]{1,40})? ?(?:is|was|ist|lautet|es|是|为|為|は|هي)(?: now)?:? ?"
 _MIXED = r"(?=[^\s\"'`”]{0,80}\d)(?=[^\s\"'`”]{0,80}[^\W\d])"
 _assigned = re.compile(rf"{_QUOTE}\s{{0,3}}(?:[:：]|=>?)\s{{0,3}}{_QUOTE}{_VALUE}").match
+_assigned_loosely = re.compile(
+    rf"{_QUOTE}\s{{0,3}}(?:[:：]|=>?)\s{{0,3}}{_QUOTE}{_MIXED}{_VALUE.replace('{6', '{16')}"
+).match
 _said = re.compile(rf"{_SAID}{_QUOTE}{_MIXED}{_VALUE}", re.IGNORECASE).match
 """What is told in a sentence holds a digit and a letter; what only looks like prose stays."""
 _authorized = re.compile(
@@ -110,6 +123,10 @@ def _assigned_places(text: str) -> Iterator[tuple[int, int]]:
     for name in _NAMES:
         for end in _ends_of(name, lowered):
             if found := _assigned(text, end) or _said(text, end):
+                yield found.span(1)
+    for name in _LOOSE_NAMES:
+        for end in _ends_of(name, lowered):
+            if found := _assigned_loosely(text, end):
                 yield found.span(1)
     for end in _ends_of("authorization", lowered):
         if found := _authorized(text, end):
