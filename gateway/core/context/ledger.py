@@ -26,10 +26,10 @@ LEDGER_SHARE = 0.4
 """Of the brief's share, at most."""
 _MAX_QUOTE_CHARS = 320
 _pasted_blocks = re.compile(
-    r"<(running_brief|recalled|documents?|doc|files?|file_contents?|context|email|article|page|webpage|source|content|logs?"
-    r"|outputs?|results?|search_results?|tool_results?|transcript|attachments?|quote|snippet|code|data|html|text)(?=[\s>])"
-    r"[^>\n]{0,200}>.*?(?:</\1>|\Z)|(\"\"\"|''').*?(?:\2|\Z)",
-    re.DOTALL | re.IGNORECASE,
+    r"^[ \t]*<(running_brief|recalled|documents?|doc|files?|file_contents?|context|email|article|page|webpage|source|content"
+    r"|logs?|outputs?|results?|search_results?|tool_results?|transcript|attachments?|quote|snippet|code|data|html|text)(?=[\s>])"
+    r"[^>\n]{0,200}>.*?</\1>|(\"\"\"|''').*?\2",
+    re.DOTALL | re.IGNORECASE | re.MULTILINE,
 ).sub
 _is_log_line = re.compile(
     r"^\s*(?:\[?\d{4}-\d\d-\d\d[ T]\d|\[?\d\d:\d\d:\d\d|(?:\[?(?:TRACE|DEBUG|INFO|WARN(?:ING)?"
@@ -37,8 +37,8 @@ _is_log_line = re.compile(
     r"|\$ |diff --git|@@ |[+-]{3} [ab]/|(?:From|To|Subject|Date|Sent|Cc): \S)"
 ).match
 _speaks_for_itself = re.compile(
-    r"\b(?:i|i['’](?:m|d|ve|ll)|my|me|please|ich|mir|mich|mein\w*|bitte|du|dir|dich|dein\w*|yo|mi|he|tengo|prefiero"
-    r"|por favor|tú|te|tus?|tienes|debes|\w+[aei]mos|je|moi|mon|eu|meu|io|mio|я|мне|мой|пожалуйста)\b"
+    r"\b(?:i|i['’](?:m|d|ve|ll)|my|me|please|ich|mir|mich|mein\w*|bitte|du|dir|dich|dein\w*|yo|mi|he \w+[ai]do|tengo"
+    r"|prefiero|por favor|tú|te|tus?|tienes|debes|\w+[aei]mos|je|moi|mon|eu|meu|io|mio|я|мне|мой|пожалуйста)\b"
     r"|我|请|請|私|僕|俺|ください|下さい|أنا|أريد|رأيي|من فضلك|إياك|\w{2,}نا\b|저|제가|나는",
     re.IGNORECASE,
 ).search
