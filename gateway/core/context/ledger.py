@@ -26,8 +26,8 @@ LEDGER_SHARE = 0.4
 """Of the brief's share, at most."""
 _MAX_QUOTE_CHARS = 320
 _pasted_blocks = re.compile(
-    r"^[ \t]*<(running_brief|recalled|documents?|doc|files?|file_contents?|context|email|article|page|webpage|source|content"
-    r"|logs?|outputs?|results?|search_results?|tool_results?|transcript|attachments?|quote|snippet|code|data|html|text)(?=[\s>])"
+    r"^[ \t]*<(running_brief|recalled|documents?|doc|files?|file_contents?|context|email|article|page|webpage|source"
+    r"|content|logs?|outputs?|results?|search_results?|tool_results?|transcript|attachments?|quote|snippet|code|data|html|text)(?=[\s>])"
     r"[^>\n]{0,200}>.*?</\1>|(\"\"\"|''').*?\2",
     re.DOTALL | re.IGNORECASE | re.MULTILINE,
 ).sub
