@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 
 from prometheus_client.core import Metric
@@ -37,6 +38,16 @@ def calibration_metrics(calibrations: StoredCalibrations) -> list[Metric]:
             "result",
             {"learned": calibrations.learned, **calibrations.ignored},
         ),
+    ]
+
+
+def summary_metrics(tally: Mapping[str, int]) -> list[Metric]:
+    """What the language model that writes briefs was asked, and what it spent."""
+    asked: dict[str, float] = {"ok": tally["calls"] - tally["failures"], "failed": tally["failures"]}
+    spent: dict[str, float] = {"prompt": tally["prompt_tokens"], "completion": tally["completion_tokens"]}
+    return [
+        counter_metric("summarizer_calls", "Calls for a brief, by result.", "result", asked),
+        counter_metric("summarizer_tokens", "Tokens that briefs were billed, by direction.", "direction", spent),
     ]
 
 
