@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.core.context.brief import Brief, Level
 from gateway.core.context.budget import Budget
+from gateway.core.context.economics import Cause
 from gateway.core.context.facts import MessageFacts
 from gateway.core.context.recall import Recalled
 from gateway.core.errors import Refusal
@@ -120,6 +121,7 @@ class Receipt(msgspec.Struct, frozen=True):
         is_new_brief: it was made for this request.
         is_fresh: a compaction was made for this request; else it is arranged as an earlier one decided.
         is_shadow: the plan was recorded, and the client's own bytes forwarded.
+        cause: of a fresh compaction.
     """
 
     level: Level
@@ -142,6 +144,7 @@ class Receipt(msgspec.Struct, frozen=True):
     is_new_brief: bool = False
     is_fresh: bool = False
     is_shadow: bool = False
+    cause: Cause = Cause.FORCED
 
     @property
     def forwarded_tokens(self) -> int:
@@ -166,6 +169,7 @@ class Receipt(msgspec.Struct, frozen=True):
             "is_shadow": self.is_shadow,
             "has_overflowed": self.has_overflowed,
             "is_fresh": self.is_fresh,
+            "cause": self.cause.value if self.is_fresh else None,
             "client_tokens": self.client_tokens,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -203,6 +207,20 @@ class Receipt(msgspec.Struct, frozen=True):
     def remaining_tokens(self) -> int:
         """What the budget leaves beside the forwarded prompt as billed, never below 0."""
         return max(0, self.budget.max_total_tokens - self.billed_tokens)
+
+
+class SentMark(msgspec.Struct, frozen=True):
+    """By what a conversation that was forwarded is recognised when it comes again.
+
+    Attributes:
+        keys: names of its longest prefixes, that of the whole first.
+        tokens: of the forwarded prompt.
+        lasting_tokens: of its beginning that the next user's message will not change.
+    """
+
+    keys: tuple[bytes, ...]
+    tokens: int
+    lasting_tokens: int
 
 
 class Outcome(msgspec.Struct):
@@ -271,6 +289,7 @@ class Exchange(msgspec.Struct, eq=False):
     count: Count | None = None
     receipt: Receipt | None = None
     prompt: bytes | None = None
+    sent_mark: SentMark | None = None
     outcome: Outcome = msgspec.field(default_factory=Outcome)
     bill: Bill | None = None
     duration_s: float = 0.0

@@ -32,6 +32,7 @@ from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
 from gateway.fitting.fitter import ChatFitter
+from gateway.fitting.gain import EarlyRule
 from gateway.ports import TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.recaller import RememberingRecaller
@@ -206,6 +207,7 @@ class World:
     recalls: bool = True
     fills: bool = True
     model: str = "gpt-4o"
+    early: EarlyRule | None = None
     calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
     counter: TextCounter = field(init=False)
     store: MemoryBriefStore = field(init=False)
@@ -223,8 +225,9 @@ class World:
         options = CompactionOptions(
             self.is_enabled, self.is_shadow, self.target_ratio, self.recalls, self.fills, b"fingerprint"
         )
+        options = replace(options, is_early=self.early is not None)
         recaller = RememberingRecaller(counter, message_digests, MAX_BYTES)
-        fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio)
+        fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio, self.early)
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES, message_digests), {}),
             AssembleStage(BudgetTable(self.budget), options, fitter, self.calibrations),

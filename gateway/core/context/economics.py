@@ -101,6 +101,14 @@ class Verdict(enum.Enum):
     WAIT = "wait"
 
 
+class Cause(enum.Enum):
+    """Why a request was compacted anew: it did not fit, what is to be recalled had no room, or it was cheaper."""
+
+    FORCED = "forced"
+    RECALL = "recall"
+    GAIN = "gain"
+
+
 @dataclass(frozen=True, slots=True)
 class Weighed:
     """The expected costs of both ways over the same requests, in the unit of the prices.
