@@ -111,11 +111,10 @@ def _tokens_of(chat: Chat, plan: FoldPlan) -> int:
     stable = min(plan.kept_tokens + plan.brief_tokens, plan.goal_tokens)
     if not plan.covers:
         return stable
-    if not chat.is_asking:
-        return stable + plan.recall_tokens
     folded = sum(fact.tokens for fact in chat.count.facts) - (plan.kept_tokens - chat.count.fixed_tokens)
     room = min(chat.limits.prompt, chat.receipt.client_tokens - 1) - stable
-    return stable + max(0, min(folded, room, chat.limits.retrieved))
+    share = chat.limits.retrieved if chat.is_asking else plan.recall_tokens
+    return stable + max(0, min(folded, room, share))
 
 
 def _unchanged_tokens(chat: Chat, draft: Draft | None, plan: FoldPlan) -> int:

@@ -72,7 +72,7 @@ def going_on(history: Sequence[Message], number: int) -> list[Message]:
 
 
 CHAT = [SYSTEM, *small_talk(50), ask("What did you say of soup?")]
-AGENT = [SYSTEM, ask("Tidy the modules."), *(each for turn in range(6) for each in step(turn, long_result(turn, 40)))]
+AGENT = [SYSTEM, ask("Tidy the modules."), *(each for turn in range(6) for each in step(turn, long_result(turn, 90)))]
 KINDS = {"chat": CHAT, "agent": AGENT}
 
 
