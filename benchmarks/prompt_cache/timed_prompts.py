@@ -67,7 +67,7 @@ def timed_prompts(chat: Chat, budget: int, completion: int, clock: Clock, option
 
 
 async def _play(chat: Chat, clock: Clock, settings: Settings) -> Prompts:
-    counter, store, now = TiktokenCounter(), MemoryBriefStore(_BYTES), _Now()
+    counter, store, now = TiktokenCounter(1.3), MemoryBriefStore(_BYTES), _Now()
     counter.load(O200K)
     sent = RememberedPrompts(clock=now)
     maker = StoredBriefMaker(store, counter, None, 0.0, TaskGroup())

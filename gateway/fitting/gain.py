@@ -1,7 +1,9 @@
 """Is it worth compacting a chat that fits? Where the upstream has forgotten it, often: all of it must be paid anyway.
 
-Nothing is made here: the compaction that could be made is guessed from its plan, and `economics` decides. A chat that
-this process has not forwarded to that upstream before is left alone, since nobody can say whether its cache is warm.
+Nothing is made here: the compaction that could be made is guessed from its plan, and `economics` decides. What is
+recalled is another text for each user's message, so it is charged in full for each: chats of questions and answers
+with much recall are seldom worth it, agents at work often. A chat that this process has not forwarded to that upstream
+before is left alone, since nobody can say whether its cache is warm.
 
 Invariants, each with a test of its own:
   1. A chat of which nothing is known is never compacted early, unless its upstream caches nothing.
@@ -63,9 +65,12 @@ class EarlyRule:
         plan = _plan_of(chat, applied)
         if plan is None:
             return False
-        situation = Situation(prompt, cached, chat.limits.prompt, _growth_of(chat.outline.facts))
+        growth, asking = _pace_of(chat.outline.facts)
+        recalled = draft.recalled.tokens if draft and draft.recalled else 0
+        situation = Situation(prompt, cached, chat.limits.prompt, growth, asking * recalled)
         fee = _fee(chat, applied, plan, prices) if pays_for_brief else 0.0
-        offer = Offer(_tokens_of(chat, plan), _unchanged_tokens(chat, draft, plan), fee)
+        stable, recalled = _tokens_of(chat, plan)
+        offer = Offer(stable + recalled, _unchanged_tokens(chat, draft, plan), fee, asking * recalled)
         return decide_compaction(situation, offer, prices.prompt, self._keep_value) is Verdict.GAINS
 
     def _cached_tokens(self, chat: Chat, prompt_tokens: int) -> int | None:
@@ -106,15 +111,15 @@ def _plan_of(chat: Chat, applied: Brief | None) -> FoldPlan | None:
     return plan if plan.brief_tokens and plan.covers > covered and not plan.lacking_tokens else None
 
 
-def _tokens_of(chat: Chat, plan: FoldPlan) -> int:
-    """The prompt after it, with all that may be recalled."""
+def _tokens_of(chat: Chat, plan: FoldPlan) -> tuple[int, int]:
+    """The prompt after it, and beside it all that may be recalled."""
     stable = min(plan.kept_tokens + plan.brief_tokens, plan.goal_tokens)
     if not plan.covers:
-        return stable
+        return stable, 0
     folded = sum(fact.tokens for fact in chat.count.facts) - (plan.kept_tokens - chat.count.fixed_tokens)
     room = min(chat.limits.prompt, chat.receipt.client_tokens - 1) - stable
     share = chat.limits.retrieved if chat.is_asking else plan.recall_tokens
-    return stable + max(0, min(folded, room, share))
+    return stable, max(0, min(folded, room, share))
 
 
 def _unchanged_tokens(chat: Chat, draft: Draft | None, plan: FoldPlan) -> int:
@@ -143,14 +148,15 @@ def _fee(chat: Chat, applied: Brief | None, plan: FoldPlan, prices: ModelPrices)
     return prices.prompt.input * read + prices.output * plan.brief_tokens
 
 
-def _growth_of(facts: Sequence[MessageFacts]) -> int:
-    """By how much its requests grow, by its newest ones."""
-    tokens = requests = 0
+def _pace_of(facts: Sequence[MessageFacts]) -> tuple[int, float]:
+    """By how much its requests grow, and how many of them ask something new, by its newest ones."""
+    tokens = requests = users = 0
     for fact in reversed(facts):
         if not fact.is_foldable:
             continue
         tokens += fact.tokens
+        users += fact.role == "user"
         requests += fact.role == "assistant"
         if requests == _GROWTH_REQUESTS:
             break
-    return estimate_growth(tokens, requests)
+    return estimate_growth(tokens, requests), min(1.0, users / max(1, requests))

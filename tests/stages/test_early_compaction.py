@@ -45,11 +45,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 class Timed:
     """A world with a clock, in which whatever is not refused reaches its upstream."""
 
-    def __init__(self, rule: tuple[PriceTable, float] = (PriceTable(), 0.3), cache_s: float = 300.0, **options: Any):
+    def __init__(self, rule: tuple[PriceTable, float] = (PriceTable(), 0.2), cache_s: float = 300.0, **options: Any):
         self.clock = Clock()
         self.sent = RememberedPrompts(100, self.clock)
         self.route = replace(route_of(), cache_s=cache_s)
-        budget = options.pop("budget", None) or budget_of(6000, brief=400, recent=200, retrieved=800)
+        budget = options.pop("budget", None) or budget_of(6000, brief=400, recent=200, retrieved=120)
         self.world = World(budget, early=EarlyRule(self.sent, *rule), **options)
 
     def send(self, messages: Sequence[Message], after_s: float = SHORT_S, client: bytes = b"someone") -> Sent:
@@ -156,10 +156,10 @@ PRICES: dict[str, tuple[dict[str, Any], bool]] = {
     "history that is worth more than anything": ({"rule": (PriceTable(), 10.0)}, False),
     "history that is worth nothing": ({"rule": (PriceTable(), 0.0)}, True),
     "briefs that a dear model writes": (
-        {"summarizer": FakeSummarizer(), "rule": (_priced(USUAL, 100.0), 0.3)},
+        {"summarizer": FakeSummarizer(), "rule": (_priced(USUAL, 100.0), 0.2)},
         False,
     ),
-    "another unit": ({"rule": (_priced(Prices(1000.0, 100.0, 1250.0), 4000.0), 0.3)}, True),
+    "another unit": ({"rule": (_priced(Prices(1000.0, 100.0, 1250.0), 4000.0), 0.2)}, True),
 }
 
 
@@ -172,6 +172,14 @@ def test_prices_and_worth_decide_what_a_pause_is_for(name: str) -> None:
     paused = timed.send(going_on(CHAT, 1), LONG_S)
 
     assert paused.receipt.is_fresh is is_early
+
+
+def test_what_is_recalled_anew_for_each_question_is_charged_for_each() -> None:
+    """With a large share of it a chat of questions keeps its prefix, though the pause has cooled it."""
+    timed = Timed(budget=budget_of(6000, brief=400, recent=200, retrieved=2000))
+    timed.send(CHAT)
+
+    assert not timed.send(going_on(CHAT, 1), LONG_S).receipt.is_fresh
 
 
 def test_what_must_be_compacted_is_whatever_the_prices_say() -> None:
