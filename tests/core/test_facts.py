@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.context.canonical import canonical_digest
 from gateway.core.context.facts import (
     BETWEEN,
     FIRST,
     LAST,
     MessageFacts,
-    canonical_digest,
     chain_digests,
     learn_facts,
     places_together,
