@@ -132,7 +132,9 @@ async def test_a_named_user_s_history_is_recognised(client: str, scripted: Scrip
 
 def briefs_of(requests: Sequence[Recorded]) -> list[str]:
     """The brief of each request; empty where there is none."""
-    found = [re.search(r"(?s)<running_brief>.*</running_brief>", json.dumps(seen.json()["messages"])) for seen in requests]
+    found = [
+        re.search(r"(?s)<running_brief>.*</running_brief>", json.dumps(seen.json()["messages"])) for seen in requests
+    ]
     return [match[0] if match else "" for match in found]
 
 
