@@ -92,12 +92,20 @@ def answer_fields(message: Message, chance: Random) -> Message:
     if message["role"] != "assistant":
         return message
     message = {"refusal": None, "annotations": [], "parsed": None, **deepcopy(message)}
-    message["reasoning_content"] = f"Thinking about it for {chance.randrange(100)} s."
     for index, call in enumerate(message.get("tool_calls") or ()):
         call["index"] = index
     for function in _functions(message):
         function["parsed_arguments"] = None
     return message
+
+
+def thinking(message: Message, chance: Random) -> Message:
+    """An answer's thinking, kept while it is new and left out later. It is counted, so the prompt's size changes."""
+    if message["role"] != "assistant":
+        return message
+    key = chance.choice(["reasoning_content", "reasoning"])
+    others = {each: value for each, value in message.items() if each != key}
+    return others if key in message else {**message, key: f"Hm, for {chance.randrange(100)} s."}
 
 
 def arguments_anew(message: Message, chance: Random) -> Message:
@@ -138,15 +146,20 @@ def image_detail(message: Message, chance: Random) -> Message:
 REWRITINGS: dict[str, Rewriting] = {
     each.__name__: each
     for each in (
-        key_order, null_fields, no_null_fields, lone_part, cache_marks, own_id, answer_fields, arguments_anew,
+        key_order, null_fields, no_null_fields, lone_part, cache_marks, own_id, answer_fields, thinking,
+        arguments_anew,
         no_content, image_detail,
     )
 }  # fmt: skip
 
 
-def rewritten(message: Message, chance: Random) -> Message:
+SAME_SIZE = [rewriting for rewriting in REWRITINGS.values() if rewriting is not thinking]
+"""Those that leave the prompt's size what it is too."""
+
+
+def rewritten(message: Message, chance: Random, ways: Sequence[Rewriting] = tuple(REWRITINGS.values())) -> Message:
     """Some of them, in any order."""
-    for each in chance.sample(list(REWRITINGS.values()), chance.randrange(1, len(REWRITINGS))):
+    for each in chance.sample(ways, chance.randrange(1, len(ways))):
         message = each(message, chance)
     return message
 
@@ -235,8 +248,3 @@ EDITS: dict[str, Rewriting] = {
         other_arguments, fewer_calls,
     )
 }  # fmt: skip
-
-
-def rewritten_history(history: Sequence[Message], chance: Random) -> list[Message]:
-    """All but system messages rewritten, each in its own way."""
-    return [message if message["role"] == "system" else rewritten(message, chance) for message in history]
