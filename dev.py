@@ -31,7 +31,7 @@ CLIENTS_LOCK = "benchmarks/requirements-clients.lock"
 CLIENTS_NODE = CLIENTS_VENV / "node"
 NODE_FILES = ("package.json", "package-lock.json")
 LOCKS = {
-    "runtime": ("requirements.lock", []),
+    "runtime": ("requirements.lock", ["redis"]),
     "demo": ("requirements-demo.lock", ["demo", "build"]),
     "dev": ("requirements-dev.lock", ["dev"]),
 }
@@ -189,6 +189,11 @@ def task_eval_tokens(arguments: list[str]) -> int:
 def task_eval_retention(arguments: list[str]) -> int:
     """what a compacted prompt still holds: the gateway judged by what it forwards (docs/retention.md)"""
     return run("-m", "benchmarks.retention", "gateway", *arguments)
+
+
+def task_bench_cache(arguments: list[str]) -> int:
+    """what prompts cost where the provider caches them: no gateway, truncation, ours (docs/prompt-cache.md)"""
+    return run("-m", "benchmarks.prompt_cache", *arguments)
 
 
 def task_docs(_: list[str]) -> int:

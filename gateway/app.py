@@ -11,6 +11,7 @@ import gc
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -21,6 +22,7 @@ from prometheus_client.core import Metric
 
 from gateway.compose import (
     check_tokenizers,
+    make_brief_store,
     make_budget_table,
     make_compaction,
     make_encodings,
@@ -35,6 +37,7 @@ from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
 from gateway.core.wire.request import Endpoint
 from gateway.exchange import Exchange
+from gateway.fitting.fitter import ChatFitter
 from gateway.pipeline import Pipeline, Stage
 from gateway.settings import DEMO_URL, RESTART_ONLY, Settings
 from gateway.settings_check import is_loopback
@@ -44,10 +47,10 @@ from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
+from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
-from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.summarizer import Summarizer
-from gateway.shell.telemetry.figures import calibration_metrics, state_metrics
+from gateway.shell.telemetry.figures import calibration_metrics, state_metrics, summary_metrics
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
@@ -88,8 +91,10 @@ class Gateway:
         self._tasks = TaskGroup()
         self.metrics = Metrics()
         self.counter = TiktokenCounter(self.settings.token_estimator.tokens_per_word)
-        self.briefs = MemoryBriefStore(self.settings.state.max_bytes)
+        self._recaller = RememberingRecaller(self.counter, message_digests, self.settings.state.max_bytes)
+        self._summaries: Counter[str] = Counter()
         self.state = make_state_store(self.settings.state)
+        self.briefs = make_brief_store(self.settings.state, self.state)
         self.calibrations = StoredCalibrations(self.state, make_prior)
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
@@ -123,9 +128,7 @@ class Gateway:
         limits = DataPortLimits(server.max_body_bytes, server.body_idle_seconds)
         origins = OriginRules(frozenset(server.allowed_origins), is_loopback(server.host))
         data = DataPort(self._walk, self._pool, limits, origins)
-        views = AdminViews(
-            self.metrics.render, lambda: self._why_unready, lambda key: self.briefs.find([key]), server.admin_token
-        )
+        views = AdminViews(self.metrics.render, lambda: self._why_unready, self.briefs.find, server.admin_token)
         admin = AdminPort(views)
         self._admin_runner, self.admin_port = await _listen(admin, server.admin_host, server.admin_port, 5.0, 0.0)
         self._stack.push_async_callback(self._admin_runner.cleanup)
@@ -208,7 +211,7 @@ class Gateway:
         routes = [make_route(upstream) for upstream in settings.upstreams]
         recorder = Recorder(self.metrics)
         options = make_summarizer_options(settings.summarizer)
-        summarizer = Summarizer(options, self._upstream, self.counter) if options else None
+        summarizer = Summarizer(options, self._upstream, self.counter, self._summaries) if options else None
         deadline_s = settings.summarizer.deadline_seconds
         maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
         budgets = make_budget_table(settings.token_budget)
@@ -220,7 +223,9 @@ class Gateway:
         count = CountStage(self.counter, self._caches, encodings, templates=templates)
         calibrations = self.calibrations if settings.token_estimator.calibrate else NoCalibrations()
         compaction = make_compaction(settings)
-        assemble = AssembleStage(budgets, compaction, self.briefs, maker, self.counter, calibrations)
+        soft_ratio = settings.compaction.soft_ratio
+        fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio)
+        assemble = AssembleStage(budgets, compaction, fitter, calibrations)
         forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens})
         others: dict[Endpoint, tuple[Stage, ...]] = {
             Endpoint.TOKENS_COUNT: (identify, route, count, AnswerCountStage(calibrations, budgets)),
@@ -254,8 +259,10 @@ class Gateway:
                 "reason",
                 {"words": self.counter.fallbacks, "inexact_cut": self.counter.inexact_cuts},
             ),
+            gauge_metric("recall_cache_bytes", "What recall remembers of messages.", self._recaller.held_bytes),
+            *summary_metrics(self._summaries),
             *calibration_metrics(self.calibrations),
-            *state_metrics(self.state),
+            *state_metrics(self.state, self.briefs),
         ]
 
 

@@ -15,9 +15,11 @@ from gateway.core.tokens.calibration import Prior
 from gateway.core.tokens.priors import prior_of
 from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Template
 from gateway.settings import DEMO_URL, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator, UpstreamOptions
-from gateway.settings_check import Fault, resolve_budget, share_tokens, sqlite_path
+from gateway.settings_check import Fault, is_redis, resolve_budget, share_tokens, sqlite_path
 from gateway.settings_load import InvalidSettings
+from gateway.shell.state.briefs import StoredBriefs
 from gateway.shell.state.key_value import ManagedStore, MemoryStateStore
+from gateway.shell.state.memory import ManagedBriefStore, MemoryBriefStore
 from gateway.shell.state.sqlite import SqliteStateStore
 from gateway.shell.summarizer import SummarizerOptions
 from gateway.shell.tokens.counter import encoding_fault
@@ -75,7 +77,8 @@ def make_compaction(settings: Settings) -> CompactionOptions:
         is_enabled=settings.compaction.enabled,
         is_shadow=settings.compaction.shadow,
         target_ratio=settings.compaction.target_ratio,
-        soft_ratio=settings.compaction.soft_ratio,
+        recalls=settings.compaction.recall != "off",
+        fills=settings.compaction.recall == "fill",
         fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
     )
 
@@ -87,8 +90,19 @@ def make_encodings(options: TokenEstimator) -> dict[str, str]:
 
 def make_state_store(options: State) -> ManagedStore:
     """Where state is kept, as `state.url` says."""
+    if is_redis(options.url):
+        from gateway.shell.state.redis import RedisStateStore  # its client is an extra
+
+        return RedisStateStore(options.url, options.max_bytes)
     path = sqlite_path(options.url)
     return MemoryStateStore(options.max_bytes) if path is None else SqliteStateStore(path, options.max_bytes)
+
+
+def make_brief_store(options: State, store: ManagedStore) -> ManagedBriefStore:
+    """Where briefs are kept: as they are in memory, or written to a store that outlives the process."""
+    if isinstance(store, MemoryStateStore):
+        return MemoryBriefStore(options.max_bytes)
+    return StoredBriefs(store, options.max_bytes, options.brief_ttl_seconds)
 
 
 def make_templates(options: TokenEstimator) -> dict[str, Template]:

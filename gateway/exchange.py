@@ -7,13 +7,15 @@ metrics and logs need is here when the walk ends, however it ends.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from itertools import islice
+from typing import Any, Protocol
 
 import msgspec
 
 from gateway.core.context.brief import Brief, Level
 from gateway.core.context.budget import Budget
 from gateway.core.context.facts import MessageFacts
+from gateway.core.context.recall import Recalled
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.calibration import NO_CORRECTION, Correction
@@ -23,6 +25,9 @@ from gateway.core.wire.headers import Headers, header_of
 from gateway.core.wire.overrides import NO_OVERRIDES, Overrides
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.core.wire.usage import Usage
+
+_MAX_EXPLAINED = 40
+"""Recalled messages that a receipt names: it is a header, and bounded."""
 
 
 class Inbound(Protocol):
@@ -109,8 +114,11 @@ class Receipt(msgspec.Struct, frozen=True):
         sections: tokens forwarded, by name; they sum up to `prompt_tokens`.
         folded_messages: how many messages the brief stands for and that are not forwarded.
         brief: the brief that is forwarded, or None.
+        recalled: the folded passages that are forwarded word for word, or None.
+        shortened_messages: how many long messages are forwarded shorter than they are.
         brief_id: what names it on the admin port, "" for none.
         is_new_brief: it was made for this request.
+        is_fresh: a compaction was made for this request; else it is arranged as an earlier one decided.
         is_shadow: the plan was recorded, and the client's own bytes forwarded.
     """
 
@@ -128,8 +136,11 @@ class Receipt(msgspec.Struct, frozen=True):
     sections: Mapping[str, int] = msgspec.field(default_factory=dict)
     folded_messages: int = 0
     brief: Brief | None = None
+    recalled: Recalled | None = None
+    shortened_messages: int = 0
     brief_id: str = ""
     is_new_brief: bool = False
+    is_fresh: bool = False
     is_shadow: bool = False
 
     @property
@@ -154,6 +165,7 @@ class Receipt(msgspec.Struct, frozen=True):
             "level": self.level.value,
             "is_shadow": self.is_shadow,
             "has_overflowed": self.has_overflowed,
+            "is_fresh": self.is_fresh,
             "client_tokens": self.client_tokens,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -161,6 +173,8 @@ class Receipt(msgspec.Struct, frozen=True):
             "billed_tokens": self.billed_tokens,
             "sections": dict(self.sections),
             "folded_messages": self.folded_messages,
+            "shortened_messages": self.shortened_messages,
+            "recalled": self.recalled and _explained(self.recalled),
             "brief": brief
             and {
                 "id": self.brief_id,
@@ -226,6 +240,15 @@ class Bill(msgspec.Struct, frozen=True):
     completion_tokens: int
     cached_tokens: int
     is_estimated: bool
+
+
+def _explained(recalled: Recalled) -> dict[str, Any]:
+    """Which messages came back, best first, and for how many words of the question; 0 for neighbours of others."""
+    why: dict[int, int] = {}
+    for pick in recalled.picks:
+        why[pick.number] = max(why.get(pick.number, 0), len(pick.why))
+    shown = dict(islice(why.items(), _MAX_EXPLAINED))
+    return {"tokens": recalled.tokens, "messages": len(why), "matching_words": shown}
 
 
 class Exchange(msgspec.Struct, eq=False):

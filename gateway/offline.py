@@ -23,8 +23,10 @@ from gateway.core.tokens.priors import EXACT, prior_of
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.request import kind_of_body
 from gateway.exchange import Count, Exchange, Receipt
+from gateway.fitting.fitter import ChatFitter
 from gateway.settings import Settings
 from gateway.shell.brief_maker import StoredBriefMaker
+from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.key_value import MemoryStateStore
 from gateway.shell.state.memory import MemoryBriefStore
@@ -152,7 +154,9 @@ async def _run(
     route = RouteStage([make_route(upstream) for upstream in settings.upstreams])
     budgets = make_budget_table(settings.token_budget)
     calibrations = StoredCalibrations(MemoryStateStore(settings.state.max_bytes), make_prior)
-    assemble = AssembleStage(budgets, make_compaction(settings), store, maker, counter, calibrations)
+    recaller = RememberingRecaller(counter, message_digests, _CACHE_BYTES)
+    fitter = ChatFitter(store, maker, recaller, counter, soft_ratio=1.0)
+    assemble = AssembleStage(budgets, make_compaction(settings), fitter, calibrations)
     try:
         for stage in (identify, route, count, assemble) if is_compacting else (identify, count):
             await stage(exchange)

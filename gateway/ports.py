@@ -9,7 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from gateway.core.context.brief import Brief, FoldJob
+from gateway.core.context.recall import Question, Recalled
+from gateway.core.context.shorten import Arrangement
+from gateway.core.context.units import Outline
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
@@ -120,11 +125,17 @@ class StateStore(Protocol):
     async def get(self, space: str, key: bytes) -> bytes | None:
         """The value, unless there is none or it has expired."""
 
+    async def get_many(self, space: str, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """The values in the order of the keys, in one round trip; None where the store cannot be asked now."""
+
     async def put(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> None:
         """Store a value over any other, for so many seconds or as long as there is room."""
 
     async def put_if_absent(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> bytes:
         """Store a value unless one is there; returns the one that stands."""
+
+    async def prolong(self, space: str, keys: Sequence[bytes], ttl_s: float) -> None:
+        """Let values live for so many seconds from now."""
 
     async def delete(self, space: str, key: bytes) -> None:
         """Let a value go."""
@@ -137,18 +148,18 @@ class StateStore(Protocol):
 
 
 class BriefStore(Protocol):
-    """Briefs by the digest of what they cover."""
+    """Briefs by the digest of what they cover, within a scope. Trouble with what keeps them never raises."""
 
     def is_empty(self, scope: bytes) -> bool:
-        """Whether a look-up cannot find anything, as far as this process knows."""
+        """Whether a look-up cannot find anything; False where that is not known."""
 
-    async def find(self, chain: Sequence[bytes]) -> Brief | None:
+    async def find(self, scope: bytes, chain: Sequence[bytes]) -> Brief | None:
         """The applied brief that covers the most of this chain."""
 
     async def put_if_absent(self, scope: bytes, key: bytes, brief: Brief) -> Brief:
         """Apply a brief, unless one is applied already; returns the one that is."""
 
-    async def find_waiting(self, chain: Sequence[bytes]) -> Brief | None:
+    async def find_waiting(self, scope: bytes, chain: Sequence[bytes]) -> Brief | None:
         """The brief that covers the most of this chain among those that wait: made ahead of need, or too late.
 
         One for a key whose brief is applied already is the ground of the next compaction; it is never applied itself.
@@ -157,9 +168,38 @@ class BriefStore(Protocol):
     async def put_waiting(self, scope: bytes, key: bytes, brief: Brief) -> None:
         """Keep a brief for the next compaction, unless one waits there already."""
 
+    async def find_arrangement(self, scope: bytes, chain: Sequence[bytes]) -> Arrangement | None:
+        """What was decided at the latest compaction of this chain, beside its brief."""
+
+    async def put_arrangement(self, scope: bytes, key: bytes, arrangement: Arrangement) -> None:
+        """Keep what a compaction has decided, in place of an earlier decision for this key."""
+
+    async def forget(self, scope: bytes) -> int:
+        """Let everything of a scope go; returns how many records went."""
+
+
+class Recaller(Protocol):
+    """Finds what the latest user message needs among messages that are not forwarded."""
+
+    async def recall(
+        self, profile: Profile, raws: Sequence[msgspec.Raw | bytes], outline: Outline, question: Question
+    ) -> Recalled | None:
+        """Passages that answer it, as one text within the room; None where there are none.
+
+        Args:
+            profile: how the request is counted.
+            raws: all messages of the chat.
+            outline: the chat.
+            question: what is looked for, and where.
+        """
+
 
 class BriefMaker(Protocol):
     """Makes briefs: a language model within its deadline, else extraction."""
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether a language model is asked, so that it is worth asking ahead of need."""
 
     async def make(
         self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True

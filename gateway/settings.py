@@ -199,8 +199,20 @@ class Compaction(_Section, frozen=True):
     ] = 0.8
     target_ratio: Annotated[
         float,
-        Meta(gt=0, le=1, description="A fresh compaction aims at this share of the prompt's limit."),
-    ] = 0.5
+        Meta(
+            gt=0,
+            le=1,
+            description="What a compaction in the middle of an agent's task aims at, of the prompt's limit: a lower"
+            " one comes less often and forgets more. For a user's message recent turns are kept to their share.",
+        ),
+    ] = 0.65
+    recall: Annotated[
+        Literal["fill", "share", "off"],
+        Meta(
+            description="What of the folded messages comes back word for word for a user's message: as much as is worth"
+            " its tokens and has room (fill), at most the share retrieved_context (share), or nothing (off)."
+        ),
+    ] = "fill"
 
 
 class State(_Section, frozen=True):
@@ -209,12 +221,15 @@ class State(_Section, frozen=True):
     url: Annotated[
         str,
         Meta(
-            description="memory:// is this process's memory; sqlite:///path/to/file keeps in a file what was learned of"
-            " token counts, across restarts. Briefs are in memory."
+            description="memory:// is this process's memory; sqlite:///path/to/file keeps briefs, and what was learned"
+            " of token counts, across restarts; redis://host:6379/0 (rediss:// for TLS) shares them between replicas."
         ),
     ] = "memory://"
+    brief_ttl_seconds: Annotated[
+        float, Meta(ge=60, description="In a file or Redis, how long a brief is kept that no request uses.")
+    ] = 604_800.0
     max_bytes: Annotated[
-        int, Meta(ge=65536, description="Bound of all briefs, and of the store; the least used go first.")
+        int, Meta(ge=65536, description="Bound of the briefs in memory, and of a file; the least used go first.")
     ] = 67_108_864
     count_cache_bytes: Annotated[
         int, Meta(ge=65536, description="Bound of what is remembered of counted messages.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +41,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
     _check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
     _check_exposure(settings, faults)
     _check_state(settings.state.url, faults, notes)
+    _check_redis(settings.state.url, faults, notes)
     return notes
 
 
@@ -128,13 +131,49 @@ _sqlite_url = re.compile(r"sqlite:///+(?!/)([^?#]+)").fullmatch
 
 def _check_state(url: str, faults: list[Fault], notes: list[str]) -> None:
     path = sqlite_path(url)
-    expected = '"memory://", or "sqlite:///path/to/file" with an absolute path to a file'
-    if path is None and url != "memory://":
-        faults.append(Fault("state.url", repr(url), expected))
+    expected = '"memory://", "sqlite:///path/to/file" with an absolute path to a file, or "redis://host:6379/0"'
+    if path is None and url != "memory://" and not is_redis(url):
+        faults.append(Fault("state.url", repr(without_password(url)), expected))
     elif path is not None and (url.endswith("/") or path.is_dir()):
         faults.append(Fault("state.url", f"{url!r}, a folder", expected))
     elif path is not None and not path.parent.is_dir():
         notes.append(f"state.url names {path}, but there is no folder {path.parent} here: nothing would be kept.")
+
+
+def is_redis(url: str) -> bool:
+    """Whether it names a Redis."""
+    return url.startswith(("redis://", "rediss://"))
+
+
+def without_password(url: str) -> str:
+    """A URL as an error or a log may show it."""
+    return re.sub(r"//.*@", "//(hidden)@", url)
+
+
+_redis_database = re.compile(r"/?|/\d{1,5}").fullmatch
+_redis_options = re.compile(r"(?:ssl_ca_certs|ssl_certfile|ssl_keyfile)=[^=&]+").fullmatch
+
+
+def _check_redis(
+    url: str, faults: list[Fault], notes: list[str], find_package: Callable[[str], object] = find_spec
+) -> None:
+    if not is_redis(url):
+        return
+    shown = repr(without_password(url))
+    try:
+        parts = urlsplit(url)
+        is_url = bool(parts.hostname) and parts.port != 0 and bool(_redis_database(parts.path)) and not parts.fragment
+        options = parts.query.split("&") if parts.query else []
+    except ValueError:
+        is_url, options = False, []
+    if not is_url or not all(map(_redis_options, options)):
+        expected = "redis://[user:password@]host[:port][/database], or rediss:// with ?ssl_ca_certs=FILE at most"
+        faults.append(Fault("state.url", shown, expected))
+    elif find_package("redis") is None:
+        expected = "the extra that talks to it: pip install 'llm-gateway[redis]'"
+        faults.append(Fault("state.url", f"{shown}, and no package redis", expected))
+    elif parts.scheme == "redis" and parts.password and not is_loopback(parts.hostname or ""):
+        notes.append("state.url sends its password, and what users said, in the clear; rediss:// is TLS.")
 
 
 def _check_exposure(settings: Settings, faults: list[Fault]) -> None:

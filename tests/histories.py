@@ -31,8 +31,10 @@ from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weig
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
+from gateway.fitting.fitter import ChatFitter
 from gateway.ports import TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
+from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.tokens.digest import message_digests
 from gateway.stages.assemble import AssembleStage, CompactionOptions
@@ -201,6 +203,8 @@ class World:
     soft_ratio: float = 1.0
     is_enabled: bool = True
     is_shadow: bool = False
+    recalls: bool = True
+    fills: bool = True
     model: str = "gpt-4o"
     calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
     counter: TextCounter = field(init=False)
@@ -216,10 +220,14 @@ class World:
         """Take another counter, and start afresh but for the store."""
         self.counter, self.tasks = counter, TaskGroup()
         maker = StoredBriefMaker(self.store, counter, self.summarizer, self.deadline_s, self.tasks)  # type: ignore[arg-type]
-        options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, self.soft_ratio, b"fingerprint")
+        options = CompactionOptions(
+            self.is_enabled, self.is_shadow, self.target_ratio, self.recalls, self.fills, b"fingerprint"
+        )
+        recaller = RememberingRecaller(counter, message_digests, MAX_BYTES)
+        fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio)
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES, message_digests), {}),
-            AssembleStage(BudgetTable(self.budget), options, self.store, maker, counter, self.calibrations),
+            AssembleStage(BudgetTable(self.budget), options, fitter, self.calibrations),
         )
         return self
 
@@ -307,9 +315,9 @@ def route_of(roles: Roles = Roles.OPEN, base_url: str = "http://nowhere/v1", api
     return Route("upstream", base_url, api_key, ("*",), 0, roles, StreamUsage.NEVER, timeouts, 0)
 
 
-def budget_of(max_total: int, completion: int = 0, brief: int = 200, recent: int = 50) -> Budget:
+def budget_of(max_total: int, completion: int = 0, brief: int = 200, recent: int = 50, retrieved: int = 0) -> Budget:
     """A budget with small shares, for small histories."""
-    return Budget(max_total, 0, brief, recent, 0, completion, OnUnfittable.ERROR)
+    return Budget(max_total, 0, brief, recent, retrieved, completion, OnUnfittable.ERROR)
 
 
 # Strategies
@@ -457,11 +465,14 @@ def growing(history: Sequence[Message]) -> list[list[Message]]:
 
 
 budgets = st.builds(
-    lambda total, completion, brief, recent: budget_of(total, total * completion // 100, brief, recent),
+    lambda total, completion, brief, recent, retrieved: budget_of(
+        total, total * completion // 100, brief, recent, retrieved
+    ),
     st.one_of(st.integers(64, 600), st.integers(600, 2000), st.integers(600, 4000), st.integers(1000, 12000)),
     st.integers(0, 40),
     st.sampled_from([100, 150, 200, 400, 1200, 0]),
     st.sampled_from([0, 50, 450]),
+    st.sampled_from([0, 0, 300, 3750]),
 )
 
 

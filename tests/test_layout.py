@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "gateway"
 CORE_LIBRARIES = {"msgspec", "orjson"}
 CORE_FORBIDDEN_STDLIB = {"asyncio", "time", "random", "os", "socket", "logging"}
-SHARED = {"gateway.exchange", "gateway.ports", "gateway.tasks"}
+SHARED = {"gateway.exchange", "gateway.ports", "gateway.receipts", "gateway.tasks"}
 ROOTS = {"gateway.app", "gateway.compose", "gateway.offline", "gateway.cli", "gateway.__main__", "gateway.demo"}
 KNOW_SETTINGS = ROOTS | {
     "gateway.settings",
@@ -51,8 +51,10 @@ def is_allowed(module: str, imported: str) -> bool:
         return True
     if imported.startswith("gateway.settings"):
         return module in KNOW_SETTINGS
+    if module.startswith("gateway.fitting"):
+        return imported.startswith(("gateway.core", "gateway.fitting")) or imported in SHARED
     if module.startswith("gateway.stages"):
-        return imported.startswith("gateway.core") or imported in SHARED
+        return imported.startswith(("gateway.core", "gateway.fitting")) or imported in SHARED
     if module.startswith("gateway.shell"):
         return imported.startswith(("gateway.core", "gateway.shell", "gateway.data")) or imported in SHARED
     return True

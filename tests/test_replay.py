@@ -136,10 +136,8 @@ async def replay(name: str, messages: Sequence[Message], every: int, tally: Tall
 
 
 def is_between_compactions(before: Sent, sent: Sent) -> bool:
-    """Whether the provider's cache should find all of the prompt before: same brief, nothing shortened."""
-    levels = {before.receipt.level, sent.receipt.level}
-    is_cut = Level.TRIMMED in levels or before.refusal is not None or sent.refusal is not None
-    return before.receipt.brief == sent.receipt.brief and not is_cut
+    """Whether the provider's cache should find all of the prompt before: nothing was decided anew."""
+    return not (sent.receipt.is_fresh or before.refusal or sent.refusal)
 
 
 def judge(sent: Sent, raws: Sequence[bytes]) -> None:

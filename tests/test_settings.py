@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.compose import make_state_store
 from gateway.settings import LATER, Settings
 from gateway.settings_check import sqlite_path
 from gateway.settings_load import InvalidSettings, load_settings
 from gateway.settings_reference import render_reference, render_schema
+from gateway.shell.state.redis import RedisStateStore
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -158,13 +161,56 @@ def test_state_is_kept_where_the_url_says(url: str, file: str | None, tmp_path: 
 
 BAD_STATE_URLS = [
     "", "memory", "sqlite://", "sqlite:///", "sqlite://state.db", "sqlite:state.db", "sqlite:///tmp/", "sqlite:///tmp",
-    "sqlite:///a?mode=ro", "redis://h:6379/0", "postgres://h/d",
+    "sqlite:///a?mode=ro", "postgres://h/d", "redis://", "redis:///0", "redis://h:x", "redis://h:0", "redis://h/name",
+    "redis://h?db=1", "redis://h?socket_timeout=60", "redis://h#x", "rediss://h?ssl_cert_reqs=none", "redis+unix://h",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("url", BAD_STATE_URLS)
 def test_state_elsewhere_is_a_fault(url: str, tmp_path: Path) -> None:
     assert list(faults_of(f"state: {{url: '{url}'}}", tmp_path)) == ["state.url"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "redis://h:6379", "redis://h:6379/", "redis://u:p%40ss@h:6379/3", "redis://:p@[::1]:6379/0",
+     "rediss://:p@redis.example:6380/0?ssl_ca_certs=/etc/ca.pem"],
+)  # fmt: skip
+def test_state_may_be_shared(url: str, tmp_path: Path) -> None:
+    """In a Redis, with or without TLS; such a store can be made of it."""
+    state = settings_of(f"state: {{url: '{url}'}}", tmp_path).state
+
+    assert sqlite_path(state.url) is None
+    assert isinstance(make_state_store(state), RedisStateStore)
+
+
+def test_a_redis_password_is_not_shown(tmp_path: Path) -> None:
+    """Not where the URL is at fault, either."""
+    for url in ("redis://:hunter2@h:x/0", "redis://u:hunter2@h/name", "redis://:hun@ter2@h?x", "http://u:hunter2@h"):
+        fault = faults_of(f"state: {{url: '{url}'}}", tmp_path)["state.url"]
+
+        assert "ter2" not in fault
+
+
+def test_a_redis_without_its_package_is_a_fault_that_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    fault = faults_of("state: {url: 'redis://:hunter2@h:6379/0'}", tmp_path)["state.url"]
+
+    assert "llm-gateway[redis]" in fault
+    assert "hunter2" not in fault
+
+
+def test_a_password_in_the_clear_is_noted(tmp_path: Path) -> None:
+    """What is kept there is what users said; on this machine nobody listens."""
+    noted = []
+    for url in ("redis://:p@redis.example", "redis://:p@localhost", "redis://redis.example", "rediss://:p@r.example"):
+        path = tmp_path / "gateway.yaml"
+        path.write_text(f"state: {{url: '{url}'}}", encoding="utf-8")
+        noted.append(any("rediss://" in note for note in load_settings(path, {}).notes))
+
+    assert noted == [True, False, False, False]
 
 
 def test_a_state_folder_that_is_not_here_is_noted(tmp_path: Path) -> None:

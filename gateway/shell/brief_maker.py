@@ -70,6 +70,10 @@ class StoredBriefMaker:
         self._preparing: dict[bytes, asyncio.Task[None]] = {}
         self._writing = 0
 
+    @property
+    def takes_time(self) -> bool:
+        return self._summarizer is not None and not self._summarizer.is_off
+
     async def make(
         self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
     ) -> tuple[Brief, bool]:
@@ -122,7 +126,7 @@ class StoredBriefMaker:
     ) -> tuple[Brief, bool]:
         assert exchange.count is not None
         profile = exchange.count.profile
-        present = await self._store.find([key])  # another fold may have ended since this request looked
+        present = await self._store.find(scope, [key])  # another fold may have ended since this request looked
         if present is not None:
             return present, False
         writing = self._begin_writing(exchange, profile, job) if may_wait else None

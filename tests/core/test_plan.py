@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.context.facts import MessageFacts
 from gateway.core.context.plan import (
+    GATHERED_TOKENS,
+    LEAST_RESULT_TOKENS,
     MIN_BRIEF_TOKENS,
-    MIN_TRIMMED_TOKENS,
     FoldLimits,
     FoldPlan,
+    can_shorten,
+    gathered_tokens,
+    least_tokens,
+    plan_around,
     plan_fold,
-    plan_trims,
     plan_with_brief,
 )
 from gateway.core.context.units import Outline, outline_of
@@ -71,8 +76,9 @@ def total_of(chat: Chat) -> int:
     return FIXED + sum(each.tokens for each in chat)
 
 
-def results_of(chat: Chat, plan: FoldPlan) -> list[MessageFacts]:
-    return [chat[index] for index in plan.kept if chat[index].is_tool_result]
+def kept_at(chat: Chat, plan: FoldPlan, tokens_of: Callable[[MessageFacts], int]) -> int:
+    """What stays takes, by a rule for each message."""
+    return FIXED + sum(tokens_of(chat[index]) for index in plan.kept)
 
 
 def folds(chat: Chat, limits: FoldLimits) -> tuple[Outline, list[FoldPlan]]:
@@ -83,12 +89,11 @@ def folds(chat: Chat, limits: FoldLimits) -> tuple[Outline, list[FoldPlan]]:
 
 @many
 @given(case=cases())
-def test_it_fits_once_results_are_trimmed_or_says_what_lacks(case: tuple[Chat, FoldLimits]) -> None:
-    """kept + brief, less what results can lose, is at most the limit; else `lacking_tokens` is exactly the rest."""
+def test_it_fits_once_long_messages_are_shortened_or_says_what_lacks(case: tuple[Chat, FoldLimits]) -> None:
+    """kept + brief, less what messages can lose, is at most the limit; else `lacking_tokens` is exactly the rest."""
     chat, limits = case
     for plan in folds(chat, limits)[1]:
-        spare = sum(max(0, each.tokens - MIN_TRIMMED_TOKENS) for each in results_of(chat, plan))
-        over = plan.kept_tokens + plan.brief_tokens - spare - limits.prompt
+        over = kept_at(chat, plan, least_tokens) + plan.brief_tokens - limits.prompt
 
         assert plan.kept_tokens == FIXED + sum(chat[index].tokens for index in plan.kept)
         assert plan.lacking_tokens == max(0, over)
@@ -108,7 +113,7 @@ def test_only_pinned_content_can_lack(case: tuple[Chat, FoldLimits]) -> None:
     chat, limits = case
     outline, plans = folds(chat, limits)
     deepest = plan_with_brief(outline, FIXED, outline.boundaries[-1], (), 0)
-    least = deepest.kept_tokens - sum(max(0, each.tokens - MIN_TRIMMED_TOKENS) for each in results_of(chat, deepest))
+    least = kept_at(chat, deepest, least_tokens)
 
     assert [plan.lacking_tokens for plan in plans] == [max(0, least - limits.prompt)] * len(plans)
 
@@ -169,15 +174,16 @@ def test_more_is_folded_wherever_there_is_more(case: tuple[Chat, FoldLimits]) ->
         FoldLimits(prompt=1000, brief=1200, recent=0, first_user=50, target_ratio=0.5),
     )
 )
-def test_results_are_trimmed_only_for_want_of_room(case: tuple[Chat, FoldLimits]) -> None:
-    """Results must lose something only where what stays at the deepest fold leaves no room for the smallest brief."""
+def test_no_more_is_shortened_than_gathering_reckons_with(case: tuple[Chat, FoldLimits]) -> None:
+    """Messages must lose more only where what stays at the deepest fold leaves no room for the smallest brief."""
     chat, limits = case
     outline, plans = folds(chat, limits)
     for plan in plans:
         deepest = plan_with_brief(outline, FIXED, outline.boundaries[-1], plan.pinned, 0)
-        room = limits.prompt - deepest.kept_tokens
+        room = limits.prompt - kept_at(chat, deepest, gathered_tokens)
 
-        assert plan.kept_tokens + plan.brief_tokens <= limits.prompt or room < MIN_BRIEF_TOKENS
+        assert kept_at(chat, plan, gathered_tokens) + plan.brief_tokens <= limits.prompt or room < MIN_BRIEF_TOKENS
+        assert plan.goal_tokens + plan.recall_tokens <= max(limits.prompt, plan.kept_tokens)
 
 
 @many
@@ -190,7 +196,8 @@ def test_no_more_is_folded_than_the_target_asks_for(case: tuple[Chat, FoldLimits
         shallower = [boundary for boundary in outline.boundaries if covered < boundary < plan.covers]
         if shallower and plan.brief_tokens == limits.brief:
             less = plan_with_brief(outline, FIXED, shallower[-1], plan.pinned, 0)
-            assert less.kept_tokens + plan.brief_tokens > int(limits.target_ratio * limits.prompt)
+            gathered = kept_at(chat, less, gathered_tokens)
+            assert gathered + plan.brief_tokens > int(limits.target_ratio * limits.prompt)
 
 
 def test_a_first_user_message_is_pinned_up_to_its_cap() -> None:
@@ -224,24 +231,48 @@ def test_an_applied_brief_keeps_its_place_and_its_pins() -> None:
     assert plan.kept_tokens == FIXED + 5 + 7 * 10
 
 
-@many
-@given(tokens=st.lists(st.integers(1, 3000), max_size=8), share=st.floats(0, 1.2), others=st.lists(st.integers(1, 99)))
-def test_trims_take_the_largest_first_and_no_more_than_they_must(
-    tokens: list[int], share: float, others: list[int]
-) -> None:
-    """Results are levelled down together, lose what is asked if they can, and one token higher would be too little."""
-    chat = [fact("tool", size, answers="c") for size in tokens] + [fact("user", size) for size in others]
-    can_lose = sum(max(0, size - MIN_TRIMMED_TOKENS) for size in tokens)
-    wanted = int(can_lose * share)
-    levels = plan_trims(chat, range(len(chat)), wanted)
-    lost = sum(tokens[index] - level for index, level in levels.items())
+@given(tokens=st.integers(1, 9000), calls=st.integers(1, 5))
+def test_only_results_and_calls_are_shortened(tokens: int, calls: int) -> None:
+    """A result comes down to its least, a call to something for each of its parts; what others say stays."""
+    ids = [f"c{place}" for place in range(calls)]
 
-    assert len(set(levels.values())) <= 1
-    assert all(MIN_TRIMMED_TOKENS <= level < tokens[index] for index, level in levels.items())
-    assert lost >= min(wanted, can_lose)
-    if levels and wanted <= can_lose:
-        level = min(levels.values())
-        assert sum(max(0, size - level - 1) for size in tokens) < wanted
+    assert least_tokens(fact("tool", tokens, answers="c")) == min(tokens, LEAST_RESULT_TOKENS)
+    assert gathered_tokens(fact("tool", tokens, answers="c")) == min(tokens, GATHERED_TOKENS)
+    assert min(tokens, 200) <= least_tokens(fact("assistant", tokens, *ids)) <= tokens
+    assert [least_tokens(fact(role, tokens)) for role in ("system", "user", "assistant")] == [tokens] * 3
+
+
+TASK = [fact("system", 50), fact("user", 100)]
+LIMITS = FoldLimits(prompt=7000, brief=1200, recent=450, first_user=1750, target_ratio=0.5, retrieved=3750)
+
+
+def steps(count: int, tokens: int) -> Chat:
+    """So many steps of an agent, each with a result of this size."""
+    rounds = [[fact("assistant", 30, f"c{step}"), fact("tool", tokens, answers=f"c{step}")] for step in range(count)]
+    return [each for one in rounds for each in one]
+
+
+def test_where_long_results_are_all_the_trouble_they_are_shortened_and_nothing_folded() -> None:
+    """The first rung: few steps with long results; many steps are folded instead."""
+    few = plan_around(outline_of([*TASK, *steps(2, 8000)]), FIXED, LIMITS, 0, (), 0)
+    many = plan_around(outline_of([*TASK, *steps(40, 400)]), FIXED, LIMITS, 0, (), 0)
+
+    assert can_shorten(LIMITS, few)
+    assert not can_shorten(LIMITS, many)
+    assert few.goal_tokens == 3500
+
+
+def test_for_a_question_little_is_kept_and_for_a_task_the_newest_steps() -> None:
+    """What is asked for is recalled; an agent goes on from its newest steps, and something is recalled beside them."""
+    history = [fact("assistant" if place % 2 else "user", 100) for place in range(1, 200)]
+    asked = plan_fold(outline_of([*history, fact("user", 20)]), FIXED, LIMITS, 0)
+    working = plan_fold(outline_of([*TASK, *steps(40, 400)]), FIXED, LIMITS, 0)
+
+    assert asked.kept_tokens < 20 + 450 + 2 * 100 + FIXED
+    assert asked.recall_tokens == 0
+    assert 1200 < working.kept_tokens <= 3500
+    assert 0 < working.recall_tokens <= 800
+    assert working.goal_tokens + working.recall_tokens == 3500
 
 
 def test_a_thousand_messages_are_planned_in_milliseconds() -> None:

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.context.facts import MessageFacts, learn_facts
-from gateway.core.context.plan import MIN_TRIMMED_TOKENS
-from gateway.core.context.render import array_of, join_brief, place_brief, trim_results, turn_of
+from gateway.core.context.render import Insert, array_of, join_texts, place_texts, turn_of
 from gateway.core.tokens.weight import weigh_message
-from tests.histories import PROFILE, cost_of, long_texts, lumpy, per_four_chars, per_word, texts, turns
+from tests.histories import PROFILE, turns
 
 Message = dict[str, Any]
 CALL = {"id": "a", "type": "function", "function": {"name": "bash", "arguments": '{"cmd": "ls"}'}}
@@ -61,7 +60,7 @@ def test_an_open_template_gets_a_message_of_its_own() -> None:
     """The client's bytes are untouched on both sides."""
     raws = raws_of(SYSTEM, ASK, SAY)
 
-    assert place_brief(raws, 1, "B") == [raws[0], b'{"role":"user","content":"B"}', *raws[1:]]
+    assert place_texts(raws, [Insert(1, "B")]) == [raws[0], b'{"role":"user","content":"B"}', *raws[1:]]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_an_open_template_gets_a_message_of_its_own() -> None:
         ([SYSTEM, ASK, SAY], 2, "B", ["s", "u1\n\nB", "a"]),
         ([SYSTEM, ASK, MORE, SAY], 2, "B", ["s", "u1\n\nB\n\nu2", "a"]),
         ([ASK, MORE, SAY], 2, "B", ["u1\n\nu2\n\nB", "a"]),
-        ([SYSTEM, ASK, MORE, ASK], 1, "B", ["s", "B\n\nu1", "u2", "u1"]),
+        ([SYSTEM, ASK, MORE, ASK], 1, "B", ["s", "B\n\nu1\n\nu2\n\nu1"]),
         ([SYSTEM], 1, "B", ["s", "B"]),
         ([SYSTEM, ASK, MORE], 2, None, ["s", "u1\n\nu2"]),
         ([SYSTEM, ASK, SAY], 2, None, ["s", "u1", "a"]),
@@ -84,7 +83,7 @@ def test_an_open_template_gets_a_message_of_its_own() -> None:
         "one before",
         "both",
         "two pinned before",
-        "only the next one after",
+        "all those after",
         "at the end",
         "no brief, two users meet",
         "no brief, one user",
@@ -95,14 +94,29 @@ def test_a_strict_template_gets_it_joined(
     messages: list[Message], before: int, text: str | None, shown: list[str]
 ) -> None:
     """Folding puts no two user messages in a row; each text stays whole, in order."""
-    joined = [json.loads(raw)["content"] for raw in join_brief(raws_of(*messages), before, text)]
+    joined = [json.loads(raw)["content"] for raw in join_texts(raws_of(*messages), [Insert(before, text)])]
 
     assert joined == shown
 
 
+def test_two_texts_stand_in_order() -> None:
+    """Brief and recalled text keep their places, apart or side by side, in both kinds of template."""
+    raws = raws_of(SYSTEM, SAY, ASK)
+
+    def shown(messages: list[bytes]) -> list[str]:
+        return [json.loads(raw)["content"] for raw in messages]
+
+    apart, together = [Insert(1, "B"), Insert(2, "R")], [Insert(1, "B"), Insert(1, "R")]
+    assert shown(place_texts(raws, apart)) == ["s", "B", "a", "R", "u1"]
+    assert shown(join_texts(raws, apart)) == ["s", "B", "a", "R\n\nu1"]
+    assert shown(place_texts(raws, together)) == ["s", "B", "R", "a", "u1"]
+    assert shown(join_texts(raws, together)) == ["s", "B\n\nR", "a", "u1"]
+    assert place_texts(raws, [Insert(1, None)]) == join_texts(raws, [Insert(1, None)]) == raws
+
+
 def test_parts_stay_parts_when_joined() -> None:
     """A neighbour with an image keeps it; the brief becomes a text part."""
-    (message,) = [json.loads(raw) for raw in join_brief(raws_of(ASK, PARTS), 1, "B")]
+    (message,) = [json.loads(raw) for raw in join_texts(raws_of(ASK, PARTS), [Insert(1, "B")])]
 
     assert message["content"] == [
         {"type": "text", "text": "u1"},
@@ -115,49 +129,6 @@ def test_parts_stay_parts_when_joined() -> None:
 def test_an_array_holds_messages_as_they_are() -> None:
     assert array_of([b'{"a": 1}', b"{}"]) == b'[{"a": 1},{}]'
     assert array_of([]) == b"[]"
-
-
-result_contents = st.one_of(
-    texts,
-    long_texts,
-    st.none(),
-    st.lists(st.one_of(texts.map(lambda text: {"type": "text", "text": text}), st.just(IMAGE)), max_size=30),
-)
-results = st.lists(
-    st.builds(
-        lambda content, name: {
-            "role": "tool",
-            "tool_call_id": "c",
-            "content": content,
-            **({"name": name} if name else {}),
-        },
-        result_contents,
-        st.sampled_from(["", "", "bash", "n" * 400]),
-    ),
-    max_size=6,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(messages=results, share=st.floats(0, 1), rule=st.sampled_from([per_four_chars, per_word, lumpy]))
-def test_results_lose_what_they_must(messages: list[Message], share: float, rule: Callable[[str], int]) -> None:
-    """Together they lose at least what is asked, or come down to 48 tokens each, or to what they cost when empty."""
-    facts = [facts_of(message, rule) for message in messages]
-    excess = int(sum(fact.tokens for fact in facts) * share)
-
-    def cost(message: Any) -> int:
-        return cost_of(message, rule)
-
-    raws = raws_of(*messages)
-    trimmed, lost = trim_results(raws, facts, range(len(messages)), excess, lambda _, message: cost(message), rule)
-    after = {index: json.loads(raw) for index, raw in trimmed.items()}
-
-    assert lost == sum(facts[index].tokens - cost(message) for index, message in after.items())
-    assert all(cost(message) <= facts[index].tokens for index, message in after.items())
-    assert all({**messages[index], "content": message["content"]} == message for index, message in after.items())
-    left = [cost(after.get(index, message)) for index, message in enumerate(messages)]
-    empty = [cost({**message, "content": ""}) for message in messages]
-    assert lost >= excess or all(now <= max(MIN_TRIMMED_TOKENS, least) for now, least in zip(left, empty, strict=True))
 
 
 def facts_of(message: Message, rule: Callable[[str], int]) -> MessageFacts:

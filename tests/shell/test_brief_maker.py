@@ -68,7 +68,7 @@ async def test_without_a_summariser_a_brief_is_extracted() -> None:
     assert (brief.level, is_new) == (Level.EXTRACTIVE, True)
     assert "db-7.internal:5432" in brief.body
     assert [quote.text for quote in brief.ledger] == ["Never deploy on a Friday."]
-    assert await bench.store.find([KEY]) is brief
+    assert await bench.store.find(b"scope", [KEY]) is brief
 
 
 async def test_a_summary_in_time_is_the_brief() -> None:
@@ -100,14 +100,14 @@ async def test_a_stuck_summariser_does_not_hold_the_request() -> None:
     brief, is_new = await asyncio.wait_for(bench.asks(), 2)
 
     assert (brief.level, is_new) == (Level.EXTRACTIVE, True)
-    assert await bench.store.find_waiting([KEY]) is None
+    assert await bench.store.find_waiting(b"scope", [KEY]) is None
     summarizer.release.set()
     await bench.tasks.drain(5)
 
-    better = await bench.store.find_waiting([KEY])
+    better = await bench.store.find_waiting(b"scope", [KEY])
     assert better is not None
     assert better.level is Level.BRIEF
-    assert await bench.store.find([KEY]) is brief
+    assert await bench.store.find(b"scope", [KEY]) is brief
 
 
 async def test_a_summary_that_comes_while_the_extract_is_made_is_used() -> None:
@@ -143,8 +143,8 @@ async def test_a_late_failure_is_nobodys() -> None:
     summarizer.release.set()
     await bench.tasks.drain(5)
 
-    assert await bench.store.find_waiting([KEY]) is None
-    assert await bench.store.find([KEY]) is brief
+    assert await bench.store.find_waiting(b"scope", [KEY]) is None
+    assert await bench.store.find(b"scope", [KEY]) is brief
 
 
 async def test_fifty_requests_share_one_fold() -> None:
@@ -199,7 +199,7 @@ async def test_who_leaves_takes_nobody_with_it() -> None:
 
     assert [isinstance(each, asyncio.CancelledError) for each in made] == [True] * 3 + [False] * 2
     assert len(summarizer.jobs) == 1
-    assert await bench.store.find([KEY]) is not None
+    assert await bench.store.find(b"scope", [KEY]) is not None
 
 
 async def test_a_fold_that_nobody_waits_for_is_dropped() -> None:
@@ -229,12 +229,12 @@ async def test_the_next_brief_waits_until_it_is_needed() -> None:
     await asyncio.wait_for(bench.maker.prepared(b"other base"), 1)
     summarizer.release.set()
     await asyncio.wait_for(bench.maker.prepared(b"base"), 2)
-    waiting = await bench.store.find_waiting([KEY])
+    waiting = await bench.store.find_waiting(b"scope", [KEY])
 
     assert waiting is not None
     assert waiting.level is Level.BRIEF
-    assert await bench.store.find_waiting([OTHER]) is None
-    assert await bench.store.find([KEY]) is None
+    assert await bench.store.find_waiting(b"scope", [OTHER]) is None
+    assert await bench.store.find(b"scope", [KEY]) is None
 
 
 async def test_what_is_not_ready_is_waited_for_no_longer_than_the_deadline() -> None:
@@ -244,7 +244,7 @@ async def test_what_is_not_ready_is_waited_for_no_longer_than_the_deadline() -> 
     bench.maker.prepare(counted_exchange(), b"scope", b"base", KEY, lambda: JOB)
     await asyncio.wait_for(bench.maker.prepared(b"base"), 2)
 
-    assert await bench.store.find_waiting([KEY]) is None
+    assert await bench.store.find_waiting(b"scope", [KEY]) is None
     summarizer.release.set()
     await bench.tasks.drain(5)
 
@@ -253,7 +253,7 @@ async def test_without_a_written_one_an_extract_waits() -> None:
     bench = Bench(FakeSummarizer(nothing))
     bench.maker.prepare(counted_exchange(), b"scope", b"base", KEY, lambda: JOB)
     await bench.tasks.drain(5)
-    waiting = await bench.store.find_waiting([KEY])
+    waiting = await bench.store.find_waiting(b"scope", [KEY])
 
     assert waiting is not None
     assert waiting.level is Level.EXTRACTIVE
@@ -292,13 +292,13 @@ async def test_a_brief_for_one_request_is_not_stored() -> None:
     smaller = await bench.maker.refold(PROFILE, FoldJob(3, (), applied, (), 150))
 
     assert smaller.tokens <= 150 < applied.tokens
-    assert await bench.store.find([KEY]) is applied
+    assert await bench.store.find(b"scope", [KEY]) is applied
 
 
 class DroppingStore(MemoryBriefStore):
     """Keeps nothing: a store so small, or so slow, that each brief is gone when it is looked for."""
 
-    async def find(self, chain: Sequence[bytes]) -> Brief | None:
+    async def find(self, scope: bytes, chain: Sequence[bytes]) -> Brief | None:
         return None
 
 

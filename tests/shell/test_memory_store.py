@@ -25,9 +25,9 @@ async def test_the_deepest_of_a_chain_is_found() -> None:
     for number in (1, 3, 9):
         await store.put_if_absent(b"s", key(number), brief(covers=number))
 
-    assert await store.find([key(number) for number in range(6)]) == brief(covers=3)
-    assert await store.find([key(2)]) is None
-    assert await store.find([]) is None
+    assert await store.find(b"s", [key(number) for number in range(6)]) == brief(covers=3)
+    assert await store.find(b"s", [key(2)]) is None
+    assert await store.find(b"s", []) is None
     assert (store.hits, store.misses) == (1, 2)
 
 
@@ -37,7 +37,7 @@ async def test_what_was_applied_first_stays() -> None:
     first = await store.put_if_absent(b"s", key(1), brief("first"))
 
     assert await store.put_if_absent(b"s", key(1), brief("second")) is first
-    assert await store.find([key(1)]) is first
+    assert await store.find(b"s", [key(1)]) is first
     assert store.writes == 1
 
 
@@ -49,10 +49,10 @@ async def test_one_that_waits_is_not_applied() -> None:
     await store.put_waiting(b"s", key(1), brief("later"))
     await store.put_waiting(b"s", key(2), brief("ahead"))
 
-    assert await store.find_waiting([key(1)]) == brief("late")
-    assert await store.find_waiting([key(1), key(2)]) == brief("ahead")
-    assert await store.find_waiting([key(3)]) is None
-    assert await store.find([key(1), key(2)]) == brief("applied")
+    assert await store.find_waiting(b"s", [key(1)]) == brief("late")
+    assert await store.find_waiting(b"s", [key(1), key(2)]) == brief("ahead")
+    assert await store.find_waiting(b"s", [key(3)]) is None
+    assert await store.find(b"s", [key(1), key(2)]) == brief("applied")
 
 
 async def test_what_waited_may_be_applied() -> None:
@@ -64,7 +64,7 @@ async def test_what_waited_may_be_applied() -> None:
 
     assert store.is_empty(b"s")
     assert await store.put_if_absent(b"s", key(1), ahead) is ahead
-    assert await store.find_waiting([key(1)]) is None
+    assert await store.find_waiting(b"s", [key(1)]) is None
     assert store.held_bytes == held
     assert not store.is_empty(b"s")
 
@@ -86,11 +86,11 @@ async def test_the_least_recently_used_goes_first() -> None:
     for number in (1, 2, 3):
         await store.put_if_absent(b"s", key(number), brief("y" * 1500))
     await store.put_waiting(b"s", key(2), brief("z" * 1500))
-    await store.find([key(1)])
+    await store.find(b"s", [key(1)])
     await store.put_if_absent(b"s", key(4), brief("y" * 2500))
 
-    assert await store.find([key(1)]) is not None
-    assert await store.find([key(3)]) is None
+    assert await store.find(b"s", [key(1)]) is not None
+    assert await store.find(b"s", [key(3)]) is None
     assert store.held_bytes <= 10_000
 
 
@@ -116,10 +116,10 @@ async def test_it_stays_within_its_bytes(operations: list[tuple[bool, int, int]]
             await store.put_waiting(bytes([number % 3]), key(number), made)
         else:
             await store.put_if_absent(bytes([number % 3]), key(number), made)
-            assert await store.find([key(number)]) is not None
+            assert await store.find(b"s", [key(number)]) is not None
 
         assert store.held_bytes <= max_bytes or len(store) == 1
         assert (len(store) == 0) == (store.held_bytes == 0)
         assert {scope for scope in range(3) if not store.is_empty(bytes([scope]))} == {
-            number % 3 for number in range(13) if await MemoryBriefStore.find(store, [key(number)])
+            number % 3 for number in range(13) if await store.find(b"", [key(number)])
         }

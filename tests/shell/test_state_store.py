@@ -1,12 +1,8 @@
-"""Every state store keeps the same promises; the one in a file also outlives trouble with the file."""
+"""Every state store keeps the same promises: in memory, in a file, in a Redis."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sqlite3
-import stat
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,9 +14,15 @@ from hypothesis import strategies as st
 
 from gateway.ports import StateStore
 from gateway.shell.state.key_value import ENTRY_BYTES, MemoryStateStore, after_prefix
-from gateway.shell.state.sqlite import APPLICATION_ID, DAMAGED, SqliteStateStore
+from gateway.shell.state.redis import RedisStateStore
+from gateway.shell.state.sqlite import SqliteStateStore
+from tests.redis_server import RedisServer, find_server, redis_server, shared_redis
 
+__all__ = ["redis_server", "shared_redis"]
 MAX_BYTES = 100_000
+BOUNDED = ["memory", "sqlite"]
+"""Those that bound themselves; Redis has bounds of its own."""
+Made = Callable[..., Any]
 
 
 class Clock:
@@ -34,28 +36,53 @@ class Clock:
 
 
 @asynccontextmanager
-async def opened(path: Path, max_bytes: int = MAX_BYTES, clock: Clock | None = None) -> AsyncIterator[SqliteStateStore]:
-    store = SqliteStateStore(path, max_bytes, clock or Clock())
+async def closing(store: Any) -> AsyncIterator[Any]:
     try:
         yield store
     finally:
         await store.close()
 
 
-Made = Callable[..., Any]
+class World:
+    """Makes stores of one kind, and lets time pass for them."""
+
+    def __init__(self, kind: str, folder: Path, server: RedisServer | None, stack: AsyncExitStack) -> None:
+        self._kind, self._folder, self._server, self._stack = kind, folder, server, stack
+        self._clock = Clock()
+
+    async def store(self, max_bytes: int = MAX_BYTES) -> Any:
+        made: Any
+        if self._kind == "memory":
+            made = MemoryStateStore(max_bytes, self._clock)
+        elif self._kind == "sqlite":
+            made = SqliteStateStore(self._folder / "state.db", max_bytes, self._clock)
+        else:
+            assert self._server is not None
+            made = RedisStateStore(self._server.url, max_bytes)
+        self._stack.push_async_callback(made.close)
+        return made
+
+    def let_pass(self, seconds: int) -> None:
+        """For Redis, each key is given so much less to live."""
+        self._clock.now_s += seconds
+        if self._server is not None:
+            with self._server.client() as client:
+                for key in client.scan_iter():
+                    if (left_ms := client.pttl(key)) >= 0:
+                        client.pexpire(key, left_ms - seconds * 1000)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Made]:
-    """Makes a store of each kind."""
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    server = request.getfixturevalue("redis_server") if request.param == "redis" else None
     async with AsyncExitStack() as stack:
+        yield World(request.param, tmp_path, server, stack)
 
-        async def made(max_bytes: int = MAX_BYTES, clock: Clock | None = None) -> Any:
-            if request.param == "memory":
-                return MemoryStateStore(max_bytes, clock or Clock())
-            return await stack.enter_async_context(opened(tmp_path / "state.db", max_bytes, clock))
 
-        yield made
+@pytest.fixture
+def make(world: World) -> Made:
+    """Makes a store of each kind."""
+    return world.store
 
 
 async def listed(store: StateStore, space: str = "s", prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
@@ -93,20 +120,50 @@ async def test_many_at_once_agree(make: Made) -> None:
     assert await store.get("s", b"k") == stood[0]
 
 
-async def test_what_expires_is_gone(make: Made) -> None:
+async def test_what_expires_is_gone(world: World) -> None:
     """Not found, not listed, and not in the way."""
-    clock = Clock()
-    store = await make(clock=clock)
+    store = await world.store()
     await store.put("s", b"short", b"1", ttl_s=10)
     await store.put("s", b"long", b"2", ttl_s=1000)
     await store.put("s", b"ever", b"3")
-    clock.now_s += 10
+    world.let_pass(10)
 
     assert await store.get("s", b"short") is None
+    assert await store.get_many("s", [b"short", b"long"]) == [None, b"2"]
     assert await listed(store) == [(b"ever", b"3"), (b"long", b"2")]
     assert await store.put_if_absent("s", b"short", b"4") == b"4"
-    clock.now_s += 10**6
+    world.let_pass(10**6)
     assert await listed(store) == [(b"ever", b"3"), (b"short", b"4")]
+
+
+async def test_many_are_found_together(make: Made) -> None:
+    """In the order of the keys, however many; what is not there is None in its place."""
+    store = await make(10**6)
+    keys = [b"\x00k%d" % number for number in range(1000)]
+    for key in keys[::3]:
+        await store.put("s", key, key * 2)
+    await store.put("other", keys[1], b"other")
+    asked = [*reversed(keys), keys[0]]
+    found = await store.get_many("s", asked)
+
+    assert found == [key * 2 if key in keys[::3] else None for key in asked]
+    assert await store.get_many("s", []) == []
+
+
+async def test_what_is_prolonged_lives_on(world: World) -> None:
+    """From now on for so long; what is gone does not come back, what had no end gets one, values stay."""
+    store = await world.store()
+    for key, ttl_s in ((b"gone", 10), (b"used", 100), (b"unused", 100), (b"ever", None)):
+        await store.put("s", key, key, ttl_s=ttl_s)
+    world.let_pass(50)
+    await store.prolong("s", [b"gone", b"used", b"ever", b"never"], 100)
+    world.let_pass(80)
+
+    assert await store.get_many("s", [b"gone", b"used", b"unused", b"ever", b"never"]) == [
+        None, b"used", None, b"ever", None
+    ]  # fmt: skip
+    world.let_pass(20)
+    assert await listed(store) == []
 
 
 PREFIXES = [b"", b"a", b"ab", b"a\xff", b"\xff", b"\xff\xff", b"%", b"b"]
@@ -144,41 +201,52 @@ async def test_long_lists_come_whole(make: Made) -> None:
     assert store.held_bytes == 0
 
 
-async def test_the_bound_holds_and_the_least_used_go(make: Made) -> None:
-    """A read counts as use; an expired entry goes before any other; a value above the bound is not kept."""
-    clock = Clock()
-    store = await make(30 * (ENTRY_BYTES + 1000), clock)
+@pytest.mark.parametrize("world", BOUNDED, indirect=True)
+async def test_the_bound_holds_and_the_least_used_go(world: World) -> None:
+    """A read counts as use; an expired entry goes before any other."""
+    store = await world.store(30 * (ENTRY_BYTES + 1000))
     await store.put("s", b"read", b"x" * 1000)
     await store.put("s", b"expired", b"x" * 1000, ttl_s=1)
-    clock.now_s += 2
+    world.let_pass(2)
     for number in range(60):
         await store.put("s", b"%02d" % number, b"x" * 900)
         assert await store.get("s", b"read") is not None
         assert store.held_bytes <= 30 * (ENTRY_BYTES + 1000)
     held = {key for key, _ in await listed(store)}
-    await store.put("s", b"59", b"x" * 10**6)
+    assert await store.get_many("s", [b"nothing", b"read"]) == [None, b"x" * 1000]
 
     assert held >= {b"read", b"59", b"50"}
     assert not held & {b"00", b"10", b"expired"}
     assert len(held) >= 25
     assert store.evicted >= 25
-    assert await store.get("s", b"59") is None
-    assert store.faults["full"] == 1
+
+
+async def test_a_value_above_the_bound_is_not_kept(make: Made) -> None:
+    """And neither is the one whose place it was to take."""
+    store = await make(10_000)
+    await store.put("s", b"k", b"small")
+    await store.put("s", b"k", b"x" * 10_001)
+
+    assert await store.get("s", b"k") is None
+    assert store.faults == {"full": 1}
 
 
 @settings(max_examples=30, deadline=None)
 @given(
     steps=st.lists(
         st.tuples(
-            st.sampled_from(["put", "get", "absent", "delete", "prefix"]),
+            st.sampled_from(["put", "get", "many", "absent", "delete", "prefix"]),
             st.sampled_from([b"a", b"ab", b"b", b"\xff"]),
             st.binary(max_size=9),
         ),
         max_size=25,
     )
 )
-def test_both_stores_are_one_dictionary(steps: list[tuple[str, bytes, bytes]], tmp_path_factory: Any) -> None:
-    """Any sequence of operations does to either store what it does to a dictionary."""
+def test_all_stores_are_one_dictionary(
+    steps: list[tuple[str, bytes, bytes]], tmp_path_factory: Any, request: pytest.FixtureRequest
+) -> None:
+    """Any sequence of operations does to each store what it does to a dictionary."""
+    server = request.getfixturevalue("shared_redis") if find_server() else None
 
     async def played(store: StateStore) -> tuple[list[object], list[tuple[bytes, bytes]]]:
         answers: list[object] = []
@@ -187,6 +255,8 @@ def test_both_stores_are_one_dictionary(steps: list[tuple[str, bytes, bytes]], t
                 await store.put("s", key, value)
             elif step == "get":
                 answers.append(await store.get("s", key))
+            elif step == "many":
+                answers.append(await store.get_many("s", [key, b"a", b"b"]))
             elif step == "absent":
                 answers.append(await store.put_if_absent("s", key, value))
             elif step == "delete":
@@ -195,14 +265,21 @@ def test_both_stores_are_one_dictionary(steps: list[tuple[str, bytes, bytes]], t
                 answers.append(await store.delete_prefix("s", key))
         return answers, await listed(store)
 
-    async def both() -> None:
+    async def all_of_them() -> None:
         memory = MemoryStateStore(MAX_BYTES)
-        async with opened(tmp_path_factory.mktemp("s") / "f") as file:
-            assert await played(memory) == await played(file)
+        expected = await played(memory)
+        async with closing(SqliteStateStore(tmp_path_factory.mktemp("s") / "f", MAX_BYTES, Clock())) as file:
+            assert await played(file) == expected
             assert memory.held_bytes == file.held_bytes
             assert not file.faults
+        if server is not None:
+            with server.client() as client:
+                client.flushall()
+            async with closing(RedisStateStore(server.url, MAX_BYTES)) as shared:
+                assert await played(shared) == expected
+                assert not shared.faults
 
-    asyncio.run(both())
+    asyncio.run(all_of_them())
 
 
 @given(st.binary(max_size=4), st.binary(max_size=6))
@@ -210,191 +287,3 @@ def test_the_end_of_a_prefix_is_sharp(prefix: bytes, key: bytes) -> None:
     end = after_prefix(prefix)
 
     assert key.startswith(prefix) == (key >= prefix and (end is None or key < end))
-
-
-# The file
-
-
-async def test_a_restart_loses_nothing(tmp_path: Path) -> None:
-    """Neither an orderly one, nor one without a close; the file is its owner's alone."""
-    path = tmp_path / "state.db"
-    async with opened(path) as store:
-        await store.put("s", b"a", b"1", ttl_s=1000)
-    killed = SqliteStateStore(path, MAX_BYTES, Clock())
-    await killed.put("s", b"b", b"2")
-    async with opened(path) as store:
-        assert await listed(store) == [(b"a", b"1"), (b"b", b"2")]
-        assert store.held_bytes == 2 * (ENTRY_BYTES + 3)
-    await killed.close()
-
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def damaged_in_the_middle(path: Path) -> None:
-    raw = bytearray(path.read_bytes())
-    for page in range(1, len(raw) // 4096):
-        raw[page * 4096 : page * 4096 + 200] = os.urandom(200)
-    path.write_bytes(raw)
-
-
-def from_the_future(path: Path) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 99")
-    db.close()
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "no database": lambda path: path.write_bytes(b"hello" * 1000),
-    "cut short": lambda path: path.write_bytes(path.read_bytes()[:5000]),
-    "damaged in the middle": damaged_in_the_middle,
-    "of a newer format": from_the_future,
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-async def test_a_damaged_file_is_set_aside(
-    tmp_path: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Loudly; its bytes are kept, and a new file serves."""
-    path = tmp_path / "state.db"
-    async with opened(path) as store:
-        for number in range(100):
-            await store.put("s", b"%d" % number, b"x" * 500)
-    damage(path)
-    spoiled = path.read_bytes()
-    async with opened(path) as store:
-        await store.open()
-        await store.put("s", b"k", b"v")
-
-        assert await listed(store) == [(b"k", b"v")]
-        assert store.faults == {"set_aside": 1}
-    assert path.with_name("state.db" + DAMAGED).read_bytes()[4096:] == spoiled[4096:]
-    assert "set aside" in caplog.text
-
-
-async def test_damage_while_in_use_is_survived(tmp_path: Path) -> None:
-    """Whatever happens to the file under a running store, calls return, and in the end it works again."""
-    path = tmp_path / "state.db"
-    async with opened(path) as store:
-        for number in range(100):
-            await store.put("s", b"%d" % number, b"x" * 500)
-        store._thread.submit(lambda: store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")).result()  # type: ignore[union-attr]
-        damaged_in_the_middle(path)
-        for number in range(300):
-            await store.put("s", b"n%d" % number, b"x" * 500)
-        await store.put("s", b"last", b"v")
-
-        assert await store.get("s", b"last") == b"v"
-        assert set(store.faults) <= {"set_aside", "damaged"}
-
-
-async def test_another_programs_database_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "app.db"
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE customers (name TEXT)")
-    db.close()
-    before = path.read_bytes()
-    async with opened(path) as store:
-        await store.put("s", b"k", b"v")
-
-        assert await store.get("s", b"k") is None
-        assert await store.put_if_absent("s", b"k", b"v") == b"v"
-        assert await store.delete_prefix("s", b"") == 0
-        assert await listed(store) == []
-        assert store.faults == {"down": 5}
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["app.db"]
-    assert "another program" in caplog.records[0].error  # type: ignore[attr-defined]
-
-
-async def test_a_place_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Not with each call, and it stops nothing."""
-    async with opened(tmp_path / "no" / "such" / "folder.db") as store:
-        for _ in range(20):
-            assert await store.get("s", b"k") is None
-    assert store.faults == {"down": 20}
-    assert caplog.text.count("cannot be used") == 1
-
-
-async def test_a_locked_file_is_waited_for_a_little(tmp_path: Path) -> None:
-    """Another process writes for long: calls return in bounded time, what they wanted is lost and counted."""
-    path = tmp_path / "state.db"
-    async with opened(path) as store:
-        await store.put("s", b"k", b"old")
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN EXCLUSIVE")
-        began_s = asyncio.get_running_loop().time()
-        await store.put("s", b"k", b"new")
-        took_s = asyncio.get_running_loop().time() - began_s
-        found = await store.get("s", b"k")
-        other.execute("ROLLBACK")
-        other.close()
-        await store.put("s", b"k", b"newer")
-
-        assert took_s < 1
-        assert found == b"old"
-        assert store.faults == {"busy": 1}
-        assert await store.get("s", b"k") == b"newer"
-
-
-async def test_two_processes_may_share_a_file(tmp_path: Path) -> None:
-    """Each sees what the other wrote, and the first of two still stands."""
-    async with opened(tmp_path / "f") as one, opened(tmp_path / "f") as two:
-        await one.put("s", b"k", b"1")
-
-        assert await two.get("s", b"k") == b"1"
-        assert await two.put_if_absent("s", b"k", b"2") == b"1"
-
-
-async def test_a_stuck_disk_holds_nobody_up(tmp_path: Path) -> None:
-    """A call gives up after its patience; a thousand waiting ones are enough; afterwards all is well."""
-    async with opened(tmp_path / "f") as store:
-        release = threading.Event()
-        store._thread.submit(release.wait)
-        began_s = asyncio.get_running_loop().time()
-        found = await asyncio.gather(*(store.get("s", b"k") for _ in range(1500)))
-        took_s = asyncio.get_running_loop().time() - began_s
-        release.set()
-        while store._pending:
-            await asyncio.sleep(0.01)
-        await store.put("s", b"k", b"v")
-
-        assert found == [None] * 1500
-        assert took_s < 2
-        assert store.faults == {"overloaded": 476, "slow": 1024}
-        assert await store.get("s", b"k") == b"v"
-
-
-async def test_the_file_stays_small(tmp_path: Path) -> None:
-    """A thousand times the bound is written; the file and its log stay within a few times the bound."""
-    path = tmp_path / "f"
-    async with opened(path, 500_000) as store:
-        for number in range(3000):
-            await store.put("s", b"%d" % (number % 777), os.urandom(3000))
-        size = sum(entry.stat().st_size for entry in tmp_path.iterdir())
-
-        assert store.held_bytes <= 500_000
-        assert size < 6_000_000
-        assert not store.faults
-
-
-async def test_a_closed_store_is_quiet(tmp_path: Path) -> None:
-    """A late write is lost and counted, and does not open the file again."""
-    store = SqliteStateStore(tmp_path / "f", MAX_BYTES, Clock())
-    await store.put("s", b"k", b"v")
-    await store.close()
-    await store.put("s", b"k", b"w")
-
-    assert store.faults == {"closed": 1}
-    assert Record.owner(tmp_path / "f") == APPLICATION_ID
-
-
-class Record:
-    """What stands in a file."""
-
-    @staticmethod
-    def owner(path: Path) -> int:
-        db = sqlite3.connect(path)
-        (found,) = db.execute("PRAGMA application_id").fetchone()
-        db.close()
-        return int(found)

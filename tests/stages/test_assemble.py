@@ -358,7 +358,7 @@ def test_a_brief_made_ahead_is_not_made_twice() -> None:
 
 def test_an_edited_history_does_not_meet_a_brief_made_ahead() -> None:
     """It is keyed by what it covers, like any other."""
-    world = World(budget_of(1400), soft_ratio=0.5)
+    world = World(budget_of(1400), summarizer=FakeSummarizer(), soft_ratio=0.5)
     edited = [*chat_of(7)[:1], ask("Something else entirely. " * 8), *chat_of(7)[2:]]
 
     async def turns() -> Sent:

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from gateway.core.context.brief import Level, render_brief
 from gateway.core.context.budget import Budget
-from gateway.core.context.plan import MIN_BRIEF_TOKENS
 from gateway.core.context.render import turn_of
 from gateway.core.routing.routes import Roles
 from gateway.core.tokens.weight import PINNED_ROLES
@@ -31,6 +30,7 @@ from tests.histories import (
     Sent,
     World,
     budgets,
+    called,
     cost_of,
     costs_of,
     failing,
@@ -38,6 +38,7 @@ from tests.histories import (
     is_valid,
     least_tokens,
     lumpy,
+    newest_start,
     nothing,
     per_four_chars,
     per_word,
@@ -51,8 +52,6 @@ from tests.histories import (
 T = TypeVar("T")
 many = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
-OWN_RESULT = (b'{"role":"tool"', b'{"role":"function"')
-"""How a shortened result begins: encoded without the client's white space."""
 LOOP = asyncio.new_event_loop()
 REAL = TiktokenCounter(1.3)
 
@@ -192,19 +191,40 @@ def assert_quotes_are_the_users(sent: Sent) -> None:
 
 
 def assert_only_known_changes(sent: Sent) -> None:
-    """Beside the client's own messages, in order, there are at most one brief and shortened tool results."""
-    brief = sent.receipt.brief
-    text = render_brief(brief.segments) if brief else None
-    others = [raw for raw in sent.raws if text is None or json.loads(raw) != {"role": "user", "content": text}]
-    assert len(sent.raws) - len(others) == (brief is not None)
+    """Beside the client's own messages, in order, there are a brief, recalled text, and messages made shorter."""
+    brief, recalled = sent.receipt.brief, sent.receipt.recalled
+    added = [render_brief(brief.segments)] if brief else []
+    added += [recalled.text] if recalled else []
+    others = [raw for raw in sent.raws if json.loads(raw) not in [{"role": "user", "content": text} for text in added]]
+    assert len(sent.raws) - len(others) == len(added)
     rest = iter(raw_messages(sent.body))
+    shortened = 0
     for raw in others:
-        if raw.startswith(OWN_RESULT):
-            fields = {key: value for key, value in json.loads(raw).items() if key != "content"}
-            assert any(fields.items() <= json.loads(other).items() for other in rest)
-            assert sent.receipt.level is Level.TRIMMED
-        else:
-            assert any(raw == other for other in rest)
+        own = next(other for other in rest if other == raw or is_shorter(json.loads(raw), json.loads(other)))
+        shortened += own != raw
+    assert shortened == sent.receipt.shortened_messages
+    assert not shortened or sent.receipt.level is not Level.NONE
+
+
+def is_shorter(after: Message, before: Message) -> bool:
+    """Whether one may be the other made shorter: same role, ids and names, and of what users said the same texts."""
+    if without_texts(after) != without_texts(before) or len(json.dumps(after)) >= len(json.dumps(before)):
+        return False
+    if before["role"] == "user":
+        texts = [part["text"] for part in before["content"] if part["type"] == "text"]
+        return all(part["type"] == "text" for part in after["content"]) and set(texts) <= {
+            part["text"] for part in after["content"]
+        }
+    arguments = [call["function"]["arguments"] for call in after.get("tool_calls") or ()]
+    return before["role"] not in PINNED_ROLES and all(isinstance(json.loads(text), dict) for text in arguments)
+
+
+def without_texts(message: Message) -> Message:
+    calls = [
+        {**call, "function": {**call["function"], "arguments": ""}} if "function" in call else call
+        for call in message.get("tool_calls") or ()
+    ]
+    return {**message, "content": "", "tool_calls": calls, "function_call": None}
 
 
 @many
@@ -237,7 +257,7 @@ MORE: list[Message] = [{"role": "assistant", "content": "ok"}, {"role": "user", 
 
 
 def assert_next_only_grows(world: World, sent: Sent) -> None:
-    """An answer and one more question, where they fit, stand after exactly what was forwarded before."""
+    """An answer and one more question stand after exactly what was forwarded before, less what was recalled."""
     brief = sent.receipt.brief
     stored = [entry.applied for entry in world.store._entries.values()]
     if brief is None or brief not in stored or sent.receipt.level is Level.TRIMMED:
@@ -246,12 +266,32 @@ def assert_next_only_grows(world: World, sent: Sent) -> None:
     is_undone = any(number <= brief.covers and number not in brief.pinned for number in users[-1:])
     if is_undone:  # into the middle of what is folded: the last user message stays as long as it is the last
         return
-    if sent.limit - sent.receipt.prompt_tokens < sum(cost_of(message, world.rule) for message in MORE):
+    stable = sent.receipt.prompt_tokens - sent.receipt.sections["recalled"]
+    if sent.limit - stable < sum(cost_of(message, world.rule) for message in MORE):
         return
     after = run(world.send([*sent.messages, *MORE], tools=TOOLS))
+    if after.receipt.is_fresh and world.budget.retrieved_tokens:  # recent turns had left too little for recall
+        return
     has_folded_further = after.brief.covers > brief.covers  # on another branch that begins in the same way
 
-    assert has_folded_further or after.raws == [*sent.raws, *raw_messages(after.body)[-2:]]
+    assert has_folded_further or stable_raws(after) == [*stable_raws(sent), *raw_messages(after.body)[-2:]]
+
+
+def stable_raws(sent: Sent) -> list[bytes]:
+    """The forwarded messages but for what was recalled; in strict templates that is joined to a user's message."""
+    recalled = sent.receipt.recalled
+    if recalled is None:
+        return sent.raws
+    text = json.dumps(recalled.text, ensure_ascii=False)[1:-1].encode()
+    messages = [json.loads(raw) for raw in sent.raws]
+    assert (
+        sum(
+            recalled.text in json.dumps(message, ensure_ascii=False) or recalled.text in str(message["content"])
+            for message in messages
+        )
+        == 1
+    ), text
+    return [raw for raw, message in zip(sent.raws, messages, strict=True) if message["content"] != recalled.text]
 
 
 @many
@@ -282,6 +322,9 @@ def assert_tells_of_its_own(sent: Sent) -> None:
         elif line.startswith("Also mentioned: "):
             for value in line.removeprefix("Also mentioned: ").split("; "):
                 assert any(value in turn.text for turn in covered.values())
+        elif line.startswith("Names and values seen: "):
+            for name in line.removeprefix("Names and values seen: ").split(", "):
+                assert any(name in turn.text for turn in covered.values())
         else:
             assert "a summary that knows no measure" in line
 
@@ -318,25 +361,15 @@ def fixed_tokens(world: World, sent: Sent) -> int:
 @many
 @given(session=sessions(), world=worlds)
 def test_only_what_cannot_be_folded_is_refused(session: list[list[Message]], world: World) -> None:
-    """Refused exactly where system messages, tools, last user message and newest unit alone do not fit."""
+    """Refused only where system messages, tools, last user message and newest unit alone do not fit; of that unit
+    results can be cut, and where it holds calls their arguments may be what makes it fit."""
     for sent in send_all(world, session):
         cannot_fit = least_tokens(sent.messages, world.rule, fixed_tokens(world, sent)) > sent.limit
+        is_too_long = cannot_fit and world.recount(sent.body) > sent.limit
+        newest = sent.messages[newest_start(sent.messages) :]
 
-        assert (sent.refusal is not None) == (cannot_fit and world.recount(sent.body) > sent.limit)
-
-
-@many
-@given(session=sessions(), world=worlds)
-def test_results_are_trimmed_only_where_the_pinned_leave_no_room(session: list[list[Message]], world: World) -> None:
-    """A result is shortened only where what may not be folded leaves no room for the smallest brief."""
-    for sent in send_all(world, session):
-        if not any(raw.startswith(OWN_RESULT) for raw in sent.raws):
-            continue
-        pinned = least_tokens(sent.messages, world.rule, fixed_tokens(world, sent), max_result=10**9)
-        first_user = next((message for message in sent.messages if message["role"] == "user"), None)
-        may_be_pinned = cost_of(first_user, world.rule) if first_user else 0
-
-        assert pinned + min(may_be_pinned, sent.limit // 4) > sent.limit - MIN_BRIEF_TOKENS
+        assert is_too_long or sent.refusal is None
+        assert any(map(called, newest)) or (sent.refusal is not None) == is_too_long
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -113,6 +113,7 @@ class FoldJob:
         turns: what is to be told beyond the earlier brief, oldest first: the messages after those that it covers, up
             to `covers`, and those that were pinned beside it and no longer are; without the ones in `pinned`.
         max_tokens: what the brief's message may cost; at least `plan.MIN_BRIEF_TOKENS`.
+        staying: the text of the messages after those, whose names need not be told.
     """
 
     covers: int
@@ -120,3 +121,4 @@ class FoldJob:
     earlier: Brief | None
     turns: tuple[Turn, ...]
     max_tokens: int
+    staying: str = ""

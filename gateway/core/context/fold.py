@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core.context.brief import Brief, FoldJob, Level, Segment, render_brief
+from gateway.core.context.elide_names import list_names, names_in
 from gateway.core.context.extractive import Turn, extract_brief
 from gateway.core.context.ledger import LEDGER_SHARE, Quote, bound_ledger, quote_rules, render_quote
 from gateway.core.context.values import HardValue, cover, hard_values, render_missing
@@ -34,6 +35,11 @@ _LEAST_SHARE = 0.25
 """Of the share, what a new segment needs: with less, what came late would be told worse than what came early."""
 _VALUES_SHARE = 0.12
 """Of a segment's room, what is kept for hard values that its body lacks."""
+_NAMES_SHARE = 0.5
+"""The same for names and values where results of tools are folded: next steps use them letter for letter."""
+_TOOL_ROLES = ("tool", "function")
+_NAMES_HEAD = "Names and values seen: "
+_MIN_NAMES_TOKENS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,7 @@ def fold_extractive(job: FoldJob, frame: Frame, count: CountTokens, count_brief:
         count: tokens of a text.
         count_brief: tokens of the brief's whole message.
     """
-    told = job.earlier.body if job.earlier and not frame.kept else ""
+    told, _ = _without_names(job.earlier.body) if job.earlier and not frame.kept else ("", ())
     return _fitted(job, frame, Level.EXTRACTIVE, told, job.turns, count, count_brief)
 
 
@@ -155,14 +161,38 @@ def _fitted(
     count_brief: CountBrief,
 ) -> Brief:
     """The brief with the best lines; a text may cost more than its lines do, so what is over is taken off again."""
-    room = frame.body_tokens - int(frame.body_tokens * _VALUES_SHARE)
+    names_room = int(frame.body_tokens * _NAMES_SHARE) if any(turn.role in _TOOL_ROLES for turn in turns) else 0
+    room = frame.body_tokens - max(names_room, int(frame.body_tokens * _VALUES_SHARE))
     quoted = {quote.text for quote in frame.ledger}
     while True:
         body = extract_brief(told, turns, room, count, quoted) if room > 0 else ""
+        if body and names_room:
+            body += _names_line(job, frame, body, min(names_room, frame.body_tokens - count(body)), count)
         brief = _verified(job, frame, level, body, count, count_brief)
         if brief.tokens <= job.max_tokens or not body:
             return brief
         room -= max(4, brief.tokens - job.max_tokens)
+
+
+def _names_line(job: FoldJob, frame: Frame, body: str, room: int, count: CountTokens) -> str:
+    """Names and values that neither the brief nor what stays tells, best first; "" for none."""
+    room -= count("\n" + _NAMES_HEAD)
+    if room < _MIN_NAMES_TOKENS:
+        return ""
+    turns = [(turn.role, tuple(names_in(turn.text))) for turn in job.turns]
+    if job.earlier and not frame.kept:
+        turns.insert(0, ("assistant", _without_names(job.earlier.body)[1]))
+    visible = "\n".join([job.staying, body, *(segment.body for segment in frame.kept)])
+    names = list_names(turns, visible, room, count)
+    return f"\n{_NAMES_HEAD}{names}" if names else ""
+
+
+def _without_names(body: str) -> tuple[str, tuple[str, ...]]:
+    """A body without its lines of names, and these."""
+    lines = body.splitlines()
+    names = [line.removeprefix(_NAMES_HEAD).split(", ") for line in lines if line.startswith(_NAMES_HEAD)]
+    told = [line for line in lines if not line.startswith(_NAMES_HEAD)]
+    return "\n".join(told), tuple(name for line in names for name in line)
 
 
 def _verified(

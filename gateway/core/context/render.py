@@ -1,19 +1,15 @@
-"""Messages as bytes again: the brief between the client's own, folded turns as text, tool results shortened."""
+"""Messages as bytes again: briefs and recalled text between the client's own, and folded turns as text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.core.context.brief import BRIEF_ROLE
 from gateway.core.context.extractive import Turn
-from gateway.core.context.facts import MessageFacts
-from gateway.core.context.plan import MIN_TRIMMED_TOKENS, plan_trims
-from gateway.core.context.trim import trim_text
-from gateway.core.wire.message import encode_message, parse_message, text_of
+from gateway.core.wire.message import encode_message, text_of
 
 
 def turn_of(number: int, message: Mapping[str, Any]) -> Turn:
@@ -36,82 +32,71 @@ def _shown(message: Mapping[str, Any]) -> str:
     return "\n".join(piece for piece in (text_of(message), *marks) if piece)
 
 
-CountMessage = Callable[[int, Mapping[str, Any]], int]
-"""Tokens of a message, in the place of the one with this index."""
+class Insert(NamedTuple):
+    """A text between the forwarded messages.
+
+    Attributes:
+        before: the index, among them, of the message that it stands before.
+        text: None where messages were left out and nothing stands for them.
+    """
+
+    before: int
+    text: str | None
 
 
-def trim_results(
-    raws: Sequence[msgspec.Raw | bytes],
-    facts: Sequence[MessageFacts],
-    kept: Sequence[int],
-    excess_tokens: int,
-    count_message: CountMessage,
-    count_tokens: Callable[[str], int],
-) -> tuple[dict[int, bytes], int]:
-    """Tool results shortened until they have lost enough together, or can lose no more.
+def place_texts(messages: Sequence[bytes], inserts: Sequence[Insert]) -> list[bytes]:
+    """The messages with each text as a message of its own (`roles: open`).
 
     Args:
-        raws: all messages of the chat.
-        facts: theirs.
-        kept: indices of those that are forwarded.
-        excess_tokens: what is to be lost.
-        count_message: tokens of a message, in the place of the one with this index.
-        count_tokens: tokens of a text.
-
-    Returns:
-        The shortened ones by index, and what they have lost.
+        messages: what is forwarded.
+        inserts: in order.
     """
-    goal = excess_tokens
-    while True:
-        trimmed: dict[int, bytes] = {}
-        lost = 0
-        levels = plan_trims(facts, kept, goal)
-        for index, level in levels.items():
-            message = parse_message(bytes(raws[index]), index)
-            shorter = _trimmed(message, level, partial(count_message, index), count_tokens)
-            trimmed[index] = encode_message(shorter)
-            lost += facts[index].tokens - count_message(index, shorter)
-        if lost >= excess_tokens or min(levels.values(), default=0) <= MIN_TRIMMED_TOKENS:
-            return trimmed, lost
-        goal += excess_tokens - lost  # some could not lose what their size promised
+    placed: list[bytes] = []
+    at = 0
+    for before, text in inserts:
+        placed += messages[at:before]
+        at = before
+        if text is not None:
+            placed.append(encode_message({"role": BRIEF_ROLE, "content": text}))
+    return [*placed, *messages[at:]]
 
 
-def _trimmed(
-    message: Mapping[str, Any],
-    max_tokens: int,
-    count_message: Callable[[Mapping[str, Any]], int],
-    count_tokens: Callable[[str], int],
-) -> dict[str, Any]:
-    """A tool result of at most `max_tokens`, head and tail kept; parts become one text."""
-    frame_tokens = count_message({**message, "content": ""})
-    return {**message, "content": trim_text(_shown(message), max_tokens - frame_tokens, count_tokens)}
+def join_texts(messages: Sequence[bytes], inserts: Sequence[Insert]) -> list[bytes]:
+    """The messages with each text joined to its neighbours (`roles: strict`), so that no two user messages come in a
+    row where the client's own did not.
 
+    User messages around the place of a text become one message with it; each text stays whole and contiguous, in
+    order. Where nothing stands for what was left out, they are joined all the same.
 
-def place_brief(messages: Sequence[bytes], before: int, text: str) -> list[bytes]:
-    """The messages with the brief as a message of its own (`roles: open`)."""
-    brief = encode_message({"role": BRIEF_ROLE, "content": text})
-    return [*messages[:before], brief, *messages[before:]]
-
-
-def join_brief(messages: Sequence[bytes], before: int, text: str | None) -> list[bytes]:
-    """The messages with the brief joined to its neighbours (`roles: strict`), so that folding puts no two user
-    messages in a row.
-
-    The user messages right before the brief's place and the one right after it become one message with the brief;
-    each text stays whole and contiguous, in order. Without a brief they are joined all the same.
+    Args:
+        messages: what is forwarded.
+        inserts: in order.
     """
-    start = before
-    while start > 0 and _role(messages[start - 1]) == "user":
-        start -= 1
-    end = before + 1 if before < len(messages) and _role(messages[before]) == "user" else before
-    if text is None and end - start < 2:
-        return list(messages)
-    neighbours = [msgspec.json.decode(raw) for raw in messages[start:end]]
-    contents = [message.get("content") for message in neighbours]
-    if text is not None:
-        contents.insert(before - start, text)
-    merged = {**(neighbours[-1] if neighbours else {"role": BRIEF_ROLE}), "content": _joined(contents)}
-    return [*messages[:start], encode_message(merged), *messages[end:]]
+    texts: dict[int, list[str | None]] = {}
+    for before, text in inserts:
+        texts.setdefault(before, []).append(text)
+    joined: list[bytes] = []
+    run: list[bytes | str | None] = []
+    for at in range(len(messages) + 1):
+        run += texts.get(at, ())
+        if at < len(messages) and _role(messages[at]) == "user":
+            run.append(messages[at])
+            continue
+        joined += _merged(run)
+        run = []
+        joined += messages[at : at + 1]
+    return joined
+
+
+def _merged(run: Sequence[bytes | str | None]) -> list[bytes]:
+    """User messages and texts in a row, as one message if there is a text or a gap among them."""
+    raws = [item for item in run if isinstance(item, bytes)]
+    if len(raws) == len(run) or (len(raws) < 2 and not any(isinstance(item, str) for item in run)):
+        return raws
+    neighbours = [msgspec.json.decode(raw) for raw in raws]
+    left = iter(neighbours)
+    contents = [next(left).get("content") if isinstance(item, bytes) else item for item in run if item is not None]
+    return [encode_message({**(neighbours[-1] if neighbours else {"role": BRIEF_ROLE}), "content": _joined(contents)})]
 
 
 def _joined(contents: Sequence[Any]) -> str | list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,7 +20,7 @@ from gateway.core.errors import Refusal, render_error
 from gateway.core.wire.origin import is_loopback_authority
 
 _BRIEFS = "/api/v1/briefs/"
-_ID_BYTES = 32
+_SCOPE_BYTES, _KEY_BYTES = 32, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class AdminViews:
     Attributes:
         render_metrics: the text exposition and its content type.
         why_unready: a reason, or None when ready.
-        find_brief: the applied brief of this name, or None.
+        find_brief: the applied brief of a scope and one of these keys, or None.
         token: opens what holds content from anywhere; "" for none.
     """
 
     render_metrics: Callable[[], tuple[bytes, str]]
     why_unready: Callable[[], str | None]
-    find_brief: Callable[[bytes], Awaitable[Brief | None]]
+    find_brief: Callable[[bytes, Sequence[bytes]], Awaitable[Brief | None]]
     token: str = ""
 
 
@@ -80,10 +80,11 @@ class AdminPort:
             message = "Briefs hold what users said: ask from this machine by a loopback name, or send the admin token."
             return _refused(Refusal(403, "forbidden", message))
         try:
-            key = bytes.fromhex(ident)
+            named = bytes.fromhex(ident)
         except ValueError:
-            key = b""
-        brief = await self._views.find_brief(key) if len(key) == _ID_BYTES else None
+            named = b""
+        scope, key = named[:_SCOPE_BYTES], named[_SCOPE_BYTES:]
+        brief = await self._views.find_brief(scope, [key]) if len(key) == _KEY_BYTES else None
         if brief is None:
             return _refused(Refusal(404, "not_found", f"There is no brief {ident[:80]!r}; receipts name those in use."))
         return web.Response(body=_encode(ident, brief), content_type="application/json")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from gateway.ports import StateStore
@@ -75,6 +75,9 @@ class MemoryStateStore:
     async def get(self, space: str, key: bytes) -> bytes | None:
         return self._find(space, key)
 
+    async def get_many(self, space: str, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        return [self._find(space, key) for key in keys]
+
     async def put(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> None:
         self._drop(space, key)
         size = size_of(space, key, value)
@@ -92,6 +95,12 @@ class MemoryStateStore:
             return present
         await self.put(space, key, value, ttl_s)
         return value
+
+    async def prolong(self, space: str, keys: Sequence[bytes], ttl_s: float) -> None:
+        for key in keys:
+            value = self._find(space, key)
+            if value is not None:
+                self._entries[space, key] = (value, self._clock() + ttl_s)
 
     async def delete(self, space: str, key: bytes) -> None:
         self._drop(space, key)

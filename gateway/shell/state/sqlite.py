@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -37,16 +37,17 @@ DAMAGED = ".damaged"
 _PENDING_MAX = 1024
 _BUSY_MS = 200
 _RETRY_S = 30.0
+_CONNECT_TRIES, _CONNECT_PAUSE_S = 10, 0.03
 _PAGE_ENTRIES = 256
 _EVICT_SHARE = 0.9
 """What is left of the bound after an eviction, so that the next write need not evict again."""
 _SCHEMA = """
-CREATE TABLE entries (
+CREATE TABLE IF NOT EXISTS entries (
   id INTEGER PRIMARY KEY, space TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, size INTEGER NOT NULL,
   used INTEGER NOT NULL, expires_s REAL, UNIQUE (space, key)
 );
-CREATE INDEX entries_used ON entries (used);
-CREATE INDEX entries_expires ON entries (expires_s) WHERE expires_s IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_used ON entries (used);
+CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires_s) WHERE expires_s IS NOT NULL;
 """
 _PUT = """
 INSERT INTO entries (space, key, value, size, used, expires_s) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (space, key)
@@ -87,6 +88,7 @@ class SqliteStateStore:
         self._used = 0
         self._pending = 0
         self._is_closed = False
+        self._is_stuck = False
         self.held_bytes = 0
         self.evicted = 0
         self.faults: Counter[str] = Counter()
@@ -104,11 +106,19 @@ class SqliteStateStore:
     async def get(self, space: str, key: bytes) -> bytes | None:
         return await self._run(lambda db: self._get(db, space, key), None)
 
+    async def get_many(self, space: str, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        wanted = list(keys)
+        return await self._run(lambda db: self._get_many(db, space, wanted), None)
+
     async def put(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> None:
         await self._run(lambda db: self._put(db, space, key, value, ttl_s), None)
 
     async def put_if_absent(self, space: str, key: bytes, value: bytes, ttl_s: float | None = None) -> bytes:
         return await self._run(lambda db: self._put_if_absent(db, space, key, value, ttl_s), value)
+
+    async def prolong(self, space: str, keys: Sequence[bytes], ttl_s: float) -> None:
+        wanted = list(keys)
+        await self._run(lambda db: self._prolong(db, space, wanted, ttl_s), None)
 
     async def delete(self, space: str, key: bytes) -> None:
         await self._run(lambda db: self._delete(db, "space = ? AND key = ?", (space, key)), 0)
@@ -138,13 +148,16 @@ class SqliteStateStore:
         done = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work, otherwise)
         done.add_done_callback(self._finished)
         try:
-            return await asyncio.wait_for(asyncio.shield(done), patience_s)
+            # Once a call has waited in vain, none waits until the disk has answered.
+            return await asyncio.wait_for(asyncio.shield(done), 0 if self._is_stuck else patience_s)
         except TimeoutError:
+            self._is_stuck = True
             self.faults["slow"] += 1
             return otherwise
 
     def _finished(self, _: object) -> None:
         self._pending -= 1
+        self._is_stuck = False
 
     # What follows runs in the store's thread.
 
@@ -177,7 +190,7 @@ class SqliteStateStore:
     def _connected(self) -> sqlite3.Connection | None:
         if self._connection is None and time.monotonic() >= self._retry_at_s:
             try:
-                self._connection = self._connect()
+                self._connection = self._connect_patiently()
             except (_UnusableFileError, sqlite3.DatabaseError) as error:
                 self._connection = self._connect_anew(error)
             except (OSError, _ForeignFileError) as error:
@@ -203,6 +216,17 @@ class SqliteStateStore:
     def _described(self, error: Exception) -> dict[str, str]:
         return {"path": str(self._path), "error": str(error), "retry": f"in {_RETRY_S:.0f} s"}
 
+    def _connect_patiently(self) -> sqlite3.Connection:
+        """Connect, also while another process makes the file: SQLite does not wait for that by itself."""
+        for _ in range(_CONNECT_TRIES):
+            try:
+                return self._connect()
+            except sqlite3.DatabaseError as error:
+                if _reason_of(error) != "busy":
+                    raise
+                time.sleep(_CONNECT_PAUSE_S)
+        return self._connect()
+
     def _connect(self) -> sqlite3.Connection:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, check_same_thread=False)
@@ -214,9 +238,11 @@ class SqliteStateStore:
         return connection
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        (owner,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        with db:
+            db.execute("BEGIN")  # all three of one moment: another process may be making the file
+            (owner,) = db.execute("PRAGMA application_id").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if owner != APPLICATION_ID and (owner or tables):
             raise _ForeignFileError("it is another program's database; name another file in state.url")
         if version > SCHEMA_VERSION:
@@ -268,17 +294,29 @@ class SqliteStateStore:
                 connection.close()
 
     def _get(self, db: sqlite3.Connection, space: str, key: bytes) -> bytes | None:
-        found = db.execute(
-            f"SELECT id, value FROM entries WHERE {_ALIVE} AND key = ?",  # noqa: S608 - a constant
-            (space, self._clock(), key),
-        ).fetchone()
-        if found is None:
-            return None
-        self._used += 1
-        self._touched[found[0]] = self._used
+        return self._get_many(db, space, [key])[0]
+
+    def _get_many(self, db: sqlite3.Connection, space: str, keys: list[bytes]) -> list[bytes | None]:
+        now_s = self._clock()
+        found: dict[bytes, bytes] = {}
+        for first in range(0, len(keys), _PAGE_ENTRIES):
+            page = keys[first : first + _PAGE_ENTRIES]
+            marks = ",".join("?" * len(page))
+            select = f"SELECT key, value, id FROM entries WHERE {_ALIVE} AND key IN ({marks})"  # noqa: S608 - marks
+            for key, value, place in db.execute(select, (space, now_s, *page)):
+                found[bytes(key)] = bytes(value)
+                self._used += 1
+                self._touched[place] = self._used
         if len(self._touched) > _PAGE_ENTRIES:
             self._touch(db)
-        return bytes(found[1])
+        return [found.get(key) for key in keys]
+
+    def _prolong(self, db: sqlite3.Connection, space: str, keys: list[bytes], ttl_s: float) -> None:
+        now_s = self._clock()
+        db.executemany(
+            f"UPDATE entries SET expires_s = ? WHERE {_ALIVE} AND key = ?",  # noqa: S608 - a constant
+            [(now_s + ttl_s, space, now_s, key) for key in keys],
+        )
 
     def _touch(self, db: sqlite3.Connection) -> None:
         """Note what was read since the last time: which entry was used when is written together, not with each read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 
 from prometheus_client.core import Metric
@@ -9,6 +10,7 @@ from prometheus_client.core import Metric
 from gateway.core.tokens.calibration import MILLION
 from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.key_value import ManagedStore
+from gateway.shell.state.memory import ManagedBriefStore
 from gateway.shell.telemetry.metrics import MAX_MODELS, counter_metric, gauge_metric, labelled_gauge_metric
 
 _LABELS = ("upstream", "model")
@@ -39,8 +41,18 @@ def calibration_metrics(calibrations: StoredCalibrations) -> list[Metric]:
     ]
 
 
-def state_metrics(store: ManagedStore) -> list[Metric]:
-    """The state store's size, and what it lost."""
+def summary_metrics(tally: Mapping[str, int]) -> list[Metric]:
+    """What the language model that writes briefs was asked, and what it spent."""
+    asked: dict[str, float] = {"ok": tally["calls"] - tally["failures"], "failed": tally["failures"]}
+    spent: dict[str, float] = {"prompt": tally["prompt_tokens"], "completion": tally["completion_tokens"]}
+    return [
+        counter_metric("summarizer_calls", "Calls for a brief, by result.", "result", asked),
+        counter_metric("summarizer_tokens", "Tokens that briefs were billed, by direction.", "direction", spent),
+    ]
+
+
+def state_metrics(store: ManagedStore, briefs: ManagedBriefStore) -> list[Metric]:
+    """The state store's size, what it lost, and what it held that could not be used."""
     return [
         gauge_metric("state_store_bytes", "Size of what the state store holds.", store.held_bytes),
         counter_metric(
@@ -48,5 +60,11 @@ def state_metrics(store: ManagedStore) -> list[Metric]:
         ),
         counter_metric(
             "state_store_faults", "Operations that the state store lost, by reason.", "reason", dict(store.faults)
+        ),
+        counter_metric(
+            "state_store_ignored",
+            "Stored briefs that could not be used, by reason; they are written over.",
+            "reason",
+            dict(briefs.ignored),
         ),
     ]

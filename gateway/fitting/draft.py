@@ -1,0 +1,165 @@
+"""A conversation on its way into its budget, and what is to be forwarded in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from gateway.core.context.brief import Brief, FoldJob, Level, render_brief
+from gateway.core.context.plan import FoldLimits, FoldPlan, plan_around, plan_with_brief
+from gateway.core.context.recall import Recalled
+from gateway.core.context.render import Insert, array_of, join_texts, place_texts, turn_of
+from gateway.core.context.shorten import Arrangement, Shorter
+from gateway.core.context.units import Outline
+from gateway.core.routing.routes import Roles
+from gateway.core.wire.body import Edit, splice
+from gateway.core.wire.message import parse_message
+from gateway.core.wire.request import MeteredRequest
+from gateway.exchange import Count, Exchange, Receipt
+from gateway.receipts import sections_of
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A chat that is to fit. `keys` name what a brief covers, by how many foldable messages it does."""
+
+    exchange: Exchange
+    request: MeteredRequest
+    count: Count
+    outline: Outline
+    limits: FoldLimits
+    receipt: Receipt
+    scope: bytes
+    keys: Sequence[bytes]
+
+    @property
+    def raws(self) -> Sequence[msgspec.Raw | bytes]:
+        """Its messages."""
+        return self.request.messages
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether it ends with a user's message, which waits for its answer."""
+        return self.outline.last_user == len(self.outline.places)
+
+    def keys_of(self, boundaries: Sequence[int]) -> list[bytes]:
+        """The names of these prefixes."""
+        return [self.keys[covers] for covers in boundaries]
+
+    def plan_with(self, brief: Brief | None) -> FoldPlan:
+        """How it looks with a brief that exists already, or none; that may or may not fit."""
+        if brief is None:
+            return plan_with_brief(self.outline, self.count.fixed_tokens, 0, (), 0)
+        return plan_with_brief(self.outline, self.count.fixed_tokens, brief.covers, brief.pinned, brief.tokens)
+
+    def plan_around(self, brief: Brief | None) -> FoldPlan:
+        """The same as a compaction, which shortens what is long."""
+        fixed = self.count.fixed_tokens
+        if brief is None:
+            return plan_around(self.outline, fixed, self.limits, 0, (), 0)
+        return plan_around(self.outline, fixed, self.limits, brief.covers, brief.pinned, brief.tokens)
+
+    def job_of(self, plan: FoldPlan, earlier: Brief | None) -> FoldJob:
+        """What is to be told: what the earlier brief does not tell, less what is forwarded beside the new one."""
+        covered = earlier.covers if earlier else 0
+        numbers = {*range(covered + 1, plan.covers + 1), *(earlier.pinned if earlier else ())} - set(plan.pinned)
+        turns = []
+        for number in sorted(numbers):
+            index = self.outline.places[number - 1]
+            turns.append(turn_of(number, parse_message(bytes(self.raws[index]), index)))
+        staying = [turn_of(0, parse_message(bytes(self.raws[index]), index)).text for index in plan.kept]
+        return FoldJob(plan.covers, plan.pinned, earlier, tuple(turns), plan.brief_tokens, "\n".join(staying))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is forwarded in place of the client's messages.
+
+    Attributes:
+        plan: which messages.
+        brief: in place of those that are folded, or None.
+        shorter: messages that are forwarded shorter than they are, by index.
+        spared_tokens: what they have lost.
+        arrangement: what the latest compaction decided beside the brief, if anything.
+        recalled: what of the folded messages stands word for word, or None.
+        recall_before: the place in `plan.kept` that it stands before.
+        is_new_brief: the brief was made for this request.
+        is_fresh: a compaction was made for it.
+    """
+
+    plan: FoldPlan
+    brief: Brief | None
+    shorter: Mapping[int, Shorter] = field(default_factory=dict)
+    spared_tokens: int = 0
+    arrangement: Arrangement | None = None
+    recalled: Recalled | None = None
+    recall_before: int = 0
+    is_new_brief: bool = False
+    is_fresh: bool = False
+
+    @property
+    def stable_tokens(self) -> int:
+        """Tokens of all but what is recalled."""
+        return self.plan.kept_tokens - self.spared_tokens + (self.brief.tokens if self.brief else 0)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole prompt."""
+        return self.stable_tokens + (self.recalled.tokens if self.recalled else 0)
+
+    def with_shorter(self, outline: Outline, shorter: Mapping[int, Shorter]) -> Draft:
+        """The same with these messages shortened."""
+        spared = sum(outline.facts[index].tokens - found.how.tokens for index, found in shorter.items())
+        return replace(self, shorter=shorter, spared_tokens=spared)
+
+    def tokens_after(self, outline: Outline, number: int) -> int:
+        """Tokens of the messages after a foldable one, as they are forwarded; none of them is folded."""
+        start = outline.places[number - 1]
+        facts = outline.facts
+        spared = sum(facts[index].tokens - found.how.tokens for index, found in self.shorter.items() if index > start)
+        return outline.tokens_after[number] - spared
+
+    def level(self, outline: Outline) -> Level:
+        """How far down the ladder that is."""
+        is_newest_cut = any(found.how.number > outline.boundaries[-1] for found in self.shorter.values())
+        if is_newest_cut or (self.plan.covers and self.brief is None):
+            return Level.TRIMMED
+        return self.brief.level if self.brief else Level.ELIDED
+
+
+def body_of(chat: Chat, draft: Draft) -> bytes:
+    """The request's body with these messages in place of its own."""
+    kept, brief = draft.plan.kept, draft.brief
+    messages = [draft.shorter[at].raw if at in draft.shorter else bytes(chat.raws[at]) for at in kept]
+    inserts = []
+    if draft.plan.covers:
+        inserts.append(Insert(draft.plan.brief_before, render_brief(brief.segments) if brief else None))
+    if draft.recalled is not None:
+        inserts.append(Insert(draft.recall_before, draft.recalled.text))
+    is_strict = chat.exchange.routes[0].roles is Roles.STRICT
+    messages = (join_texts if is_strict else place_texts)(messages, inserts)
+    place = chat.request.spans["messages"]
+    return splice(chat.request.body, [Edit(place.start, place.end, array_of(messages))])
+
+
+def receipt_of(chat: Chat, draft: Draft) -> Receipt:
+    """The receipt of a chat that is forwarded so."""
+    brief, recalled, total = draft.brief, draft.recalled, draft.tokens
+    return msgspec.structs.replace(
+        chat.receipt,
+        level=draft.level(chat.outline),
+        prompt_tokens=total,
+        billed_tokens=chat.receipt.billed_tokens if chat.receipt.is_shadow else chat.receipt.billed(total),
+        sections=sections_of(
+            chat.count.sections, brief.tokens if brief else 0, recalled.tokens if recalled else 0, total
+        ),
+        folded_messages=len(chat.count.facts) - len(draft.plan.kept),
+        brief=brief,
+        recalled=recalled,
+        shortened_messages=len(draft.shorter),
+        brief_id=(chat.scope + chat.keys[brief.covers]).hex() if brief else "",
+        is_new_brief=draft.is_new_brief and brief is not None,
+        is_fresh=draft.is_fresh,
+    )

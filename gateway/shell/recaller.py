@@ -1,0 +1,131 @@
+"""Recall, with what is known of each message kept between requests: a chat resends its history.
+
+Records and answers are bounded together. Learning and ranking happen in a thread; the caches are only touched on the
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import msgspec
+
+from gateway.core.context.brief import BRIEF_ROLE
+from gateway.core.context.recall import Question, Recalled, fit_recalled, recall
+from gateway.core.context.recall_index import MessageTerms, learn_terms
+from gateway.core.context.recall_pool import Pool, Remembered
+from gateway.core.context.recall_rank import query_of
+from gateway.core.context.render import turn_of
+from gateway.core.context.units import Outline
+from gateway.core.tokens.cache import TwoGenerationCache
+from gateway.core.tokens.profiles import Profile
+from gateway.core.tokens.weight import weigh_message
+from gateway.core.wire.message import parse_message, text_of
+from gateway.core.wire.prefix import Digest
+from gateway.ports import TextCounter
+
+_ENTRY_BYTES = 220
+_FRAME_TOKENS = 3
+_PAUSE_EVERY, _PAUSE_S = 32, 1e-5
+_NOTHING = Recalled("", 0, ())
+Raws = Sequence[msgspec.Raw | bytes]
+
+
+class RememberingRecaller:
+    """`ports.Recaller`.
+
+    Args:
+        counter: tokenizers.
+        digest: 128 bits over the bytes of each message, seeded per process.
+        max_bytes: bound of all records and answers.
+    """
+
+    def __init__(self, counter: TextCounter, digest: Digest, max_bytes: int) -> None:
+        self._counter = counter
+        self._digest = digest
+        self._terms = TwoGenerationCache[MessageTerms](max_bytes * 5 // 8, _ENTRY_BYTES, _size_of_terms)
+        self._pools = TwoGenerationCache[Pool](max_bytes // 4, _ENTRY_BYTES, _size_of_pool)
+        self._answers = TwoGenerationCache[Recalled](max_bytes // 8, _ENTRY_BYTES, _size_of)
+
+    @property
+    def held_bytes(self) -> int:
+        """About what all of it takes."""
+        return self._terms.held_bytes + self._pools.held_bytes + self._answers.held_bytes
+
+    async def recall(self, profile: Profile, raws: Raws, outline: Outline, question: Question) -> Recalled | None:
+        found = self._answers.get(question.key)
+        if found is None:
+            found = await self._look_up(profile, raws, outline, question) or _NOTHING
+            self._answers.put(question.key, found)
+        return found if found.text else None
+
+    async def _look_up(self, profile: Profile, raws: Raws, outline: Outline, question: Question) -> Recalled | None:
+        pool = self._pools.get(question.pool)
+        if pool is None:
+            records = await self._records(raws, outline, question.numbers)
+            pool = await asyncio.to_thread(_pool_of, outline, records)
+            self._pools.put(question.pool, pool)
+        return await asyncio.to_thread(self._answer, profile, raws, outline, question, pool)
+
+    async def _records(self, raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
+        """What is known of these messages; what is not yet is learned."""
+        keys = self._digest([raws[outline.places[number - 1]] for number in numbers], 0)
+        found = self._terms.get_many(keys)
+        missing = [place for place, record in enumerate(found) if record is None]
+        learned = (
+            await asyncio.to_thread(_learn, raws, outline, [numbers[place] for place in missing]) if missing else {}
+        )
+        for place in missing:
+            self._terms.put(keys[place], learned[numbers[place]])
+        known = {number: record for number, record in zip(numbers, found, strict=True) if record is not None}
+        return dict(sorted((known | learned).items()))
+
+    def _answer(
+        self, profile: Profile, raws: Raws, outline: Outline, question: Question, pool: Pool
+    ) -> Recalled | None:
+        read = partial(_text, raws, outline)
+        latest = text_of(parse_message(bytes(raws[outline.places[question.latest - 1]]), 0))
+        before = read(question.latest - 1) if question.latest > 1 else ""
+        query = query_of(latest, before, question.names)
+        picks = recall(query, pool, question.room_tokens)
+        return fit_recalled(picks, pool, read, question.room_tokens, partial(self._cost, profile))
+
+    def _cost(self, profile: Profile, text: str) -> int:
+        weight = weigh_message({"role": BRIEF_ROLE, "content": text}, profile)
+        return weight.total([self._counter.count_here(profile, text) for text in weight.all_texts])
+
+
+def _pool_of(outline: Outline, records: Mapping[int, MessageTerms]) -> Pool:
+    facts = [outline.facts[outline.places[number - 1]] for number in records]
+    costs = [max(0, fact.tokens - _FRAME_TOKENS) for fact in facts]
+    return Pool(list(map(Remembered, records, [fact.role for fact in facts], costs, records.values())))
+
+
+def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
+    """The records of messages, with pauses, in which the event loop gets Python's lock."""
+    records = {}
+    for place, number in enumerate(numbers):
+        if place % _PAUSE_EVERY == 0:
+            time.sleep(_PAUSE_S)
+        message = parse_message(bytes(raws[outline.places[number - 1]]), 0)
+        records[number] = learn_terms(turn_of(number, message).text, str(message.get("name") or ""))
+    return records
+
+
+def _text(raws: Raws, outline: Outline, number: int) -> str:
+    return turn_of(number, parse_message(bytes(raws[outline.places[number - 1]]), 0)).text
+
+
+def _size_of_terms(terms: MessageTerms) -> int:
+    return terms.size_bytes
+
+
+def _size_of_pool(pool: Pool) -> int:
+    return pool.size_bytes
+
+
+def _size_of(recalled: Recalled) -> int:
+    return 4 * len(recalled.text) + 100 * len(recalled.picks)
