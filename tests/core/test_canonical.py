@@ -110,7 +110,8 @@ OTHER_ARGUMENTS = [
     '{"a": 1e99999999999999999999}', '{"a": 1e-400}',
     # no JSON object, or not for everyone the same
     '{"a": 1, "a": 1}', '{"a": 1, "a": 2}', '{"a": 2, "a": 1}', '{"a": 1', "a=1", "[]", "[1]", '"a"', "a",
-    "null", "1", "1.0", '{"a": NaN}', '{"a": Infinity}', '{"a": "\\ud800"}', '{"a": "\\ud801"}', '{"\\ud800": 1}',
+    "null", "1", "1.0", '{"a": NaN}', '{"a": "NaN"}', '{"a": 1.50}', '{"a": -1.50}',
+    '{"a": Infinity}', '{"a": "\\ud800"}', '{"a": "\\ud801"}', '{"\\ud800": 1}',
     "{'a': 1}", '{"a": 1,}', '{"a": 01}', '{"a": "\n"}', "{" * 3000, "[" * 3000, '{"a":' * 300 + "1" + "}" * 300,
     '{"a": ' + '{"a":' * 299 + "1" + "}" * 300,
 ]  # fmt: skip
@@ -160,6 +161,8 @@ OTHER: dict[str, tuple[Message, Message]] = {
         {"role": "tool", "tool_call_id": "a", "name": "f", "content": "x"},
         {"role": "tool", "tool_call_id": "a", "name": "g", "content": "x"},
     ),
+    "a call of another type": (calling("{}"), calling("{}", type="server_function")),
+    "an empty name": (SAID, {**SAID, "name": ""}),
     "a field that nobody knows": (HI, {**HI, "prefix": True}),
 }
 
