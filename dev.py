@@ -191,6 +191,16 @@ def task_eval_retention(arguments: list[str]) -> int:
     return run("-m", "benchmarks.retention", "gateway", *arguments)
 
 
+def task_eval_constraints(arguments: list[str]) -> int:
+    """do the user's rules outlive many compactions, and overridden ones stay overridden"""
+    return run("-m", "benchmarks.constraints", *arguments)
+
+
+def task_soak(arguments: list[str]) -> int:
+    """ten thousand turns of one conversation, a thousand conversations at once: memory, briefs, cost a turn"""
+    return run("-m", "benchmarks.soak_compaction", *arguments)
+
+
 def task_bench_cache(arguments: list[str]) -> int:
     """what prompts cost where the provider caches them: no gateway, truncation, ours (docs/prompt-cache.md)"""
     return run("-m", "benchmarks.prompt_cache", *arguments)
@@ -228,7 +238,7 @@ TASKS: dict[str, Callable[[list[str]], int]] = {
 
 
 def main() -> int:
-    listing = "\n".join(f"  {name:14} {task.__doc__}" for name, task in TASKS.items())
+    listing = "\n".join(f"  {name:16} {task.__doc__}" for name, task in TASKS.items())
     parser = argparse.ArgumentParser(
         description=f"tasks:\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -8,9 +8,11 @@ from collections.abc import Coroutine
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import pytest
+
 from gateway.core.context.brief import Level
 from gateway.core.routing.routes import Roles
-from tests.histories import Message, Sent, World, budget_of
+from tests.histories import FakeSummarizer, Message, Sent, World, budget_of
 
 T = TypeVar("T")
 LOOP = asyncio.new_event_loop()
@@ -221,3 +223,36 @@ def test_a_long_task_keeps_its_prefix_between_compactions() -> None:
     assert min(later - earlier for earlier, later in pairwise(fresh)) >= 3
     assert any(sent.receipt.recalled for sent in sents)
     assert all(sent.receipt.prompt_tokens <= sent.limit for sent in sents)
+
+
+def sliding(world: World, history: list[Message], window: int, requests: int) -> list[Sent]:
+    """A client that sends only the newest messages of a history that goes on."""
+    return [
+        run(world.send([SYSTEM, *history[: 2 * turn + 1][-window:]]))
+        for turn in range(window // 2, window // 2 + requests)
+    ]
+
+
+@pytest.mark.parametrize("window", [81, 121], ids=["nearly full", "too long"])
+def test_a_client_that_slides_its_window_is_not_summarised_again_and_again(window: int) -> None:
+    """No brief is ever its own, so after three from a language model no more are asked for."""
+    summarizer = FakeSummarizer()
+    world = world_of(summarizer=summarizer, soft_ratio=0.8)
+    sent = sliding(world, small_talk(150), window, requests=12)
+
+    assert all(each.receipt.prompt_tokens <= each.limit for each in sent)
+    assert 3 <= len(summarizer.jobs) <= 4
+    assert all(each.receipt.level in (Level.NONE, Level.EXTRACTIVE) for each in sent[-6:])
+
+
+def test_many_conversations_that_begin_alike_are_no_sliding_window() -> None:
+    """Each has a brief from the language model, though their first and last messages are the same."""
+    summarizer = FakeSummarizer()
+    world = world_of(summarizer=summarizer)
+    head = small_talk(30)
+    sent = [
+        run(world.send([SYSTEM, *head, ask(f"Now to case {case}."), *small_talk(30, 100 * case), ask("Go on.")]))
+        for case in range(8)
+    ]
+
+    assert [each.receipt.level for each in sent] == [Level.BRIEF] * 8
