@@ -15,6 +15,7 @@ from itertools import compress
 import msgspec
 
 from gateway.core.context.brief import BRIEF_ROLE
+from gateway.core.context.journal import Kept
 from gateway.core.context.recall import Question, Recalled, fit_recalled, recall
 from gateway.core.context.recall_index import MessageTerms, learn_terms
 from gateway.core.context.recall_rank import Remembered, query_of
@@ -72,19 +73,39 @@ class RememberingRecaller:
             for number, key in zip(missing, compress(keys, is_missing), strict=True):
                 self._terms.put(key, records[number])
         records = {number: record for number, record in known.items() if record is not None}
-        return await asyncio.to_thread(self._answer, profile, raws, outline, question, records)
+        kept = await self._remember_kept(question.kept)
+        return await asyncio.to_thread(self._answer, profile, raws, outline, question, records, kept)
+
+    async def _remember_kept(self, kept: Sequence[Kept]) -> list[Remembered]:
+        """What a session has kept, with its records."""
+        known = self._terms.get_many([each.canonical for each in kept])
+        missing = [each for each, record in zip(kept, known, strict=True) if record is None]
+        learned = await asyncio.to_thread(_learn_kept, missing) if missing else {}
+        for canonical, record in learned.items():
+            self._terms.put(canonical, record)
+        return [
+            Remembered(each.number, each.role, max(0, each.tokens - _FRAME_TOKENS), record or learned[each.canonical])
+            for each, record in zip(kept, known, strict=True)
+        ]
 
     def _answer(
-        self, profile: Profile, raws: Raws, outline: Outline, question: Question, records: Mapping[int, MessageTerms]
+        self,
+        profile: Profile,
+        raws: Raws,
+        outline: Outline,
+        question: Question,
+        records: Mapping[int, MessageTerms],
+        kept: Sequence[Remembered],
     ) -> Recalled | None:
-        facts, places = outline.facts, outline.places
-        pool = []
+        facts, places, base = outline.facts, outline.places, question.base
+        pool = list(kept)
         for number, record in records.items():
             fact = facts[places[number - 1]]
-            pool.append(Remembered(number, fact.role, max(0, fact.tokens - _FRAME_TOKENS), record))
-        read = partial(_text, raws, outline)
+            pool.append(Remembered(base + number, fact.role, max(0, fact.tokens - _FRAME_TOKENS), record))
+        read = partial(_text, raws, outline, base, {each.number: each.text for each in question.kept})
         latest = text_of(parse_message(bytes(raws[places[question.latest - 1]]), 0))
-        before = read(question.latest - 1) if question.latest > 1 else ""
+        newest = base + question.latest - 1
+        before = read(newest) if newest else ""
         query = query_of(latest, before, question.names)
         picks = recall(query, pool, question.room_tokens)
         return fit_recalled(picks, pool, read, question.room_tokens, partial(self._cost, profile))
@@ -105,8 +126,20 @@ def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, Me
     return records
 
 
-def _text(raws: Raws, outline: Outline, number: int) -> str:
-    return turn_of(number, parse_message(bytes(raws[outline.places[number - 1]]), 0)).text
+def _learn_kept(kept: Sequence[Kept]) -> dict[bytes, MessageTerms]:
+    records = {}
+    for place, each in enumerate(kept):
+        if place % _PAUSE_EVERY == 0:
+            time.sleep(_PAUSE_S)
+        records[each.canonical] = learn_terms(each.text, each.name)
+    return records
+
+
+def _text(raws: Raws, outline: Outline, base: int, kept: Mapping[int, str], number: int) -> str:
+    """The text of a message by its number in what is recalled."""
+    if number <= base:
+        return kept[number]
+    return turn_of(number, parse_message(bytes(raws[outline.places[number - base - 1]]), 0)).text
 
 
 def _size_of_terms(terms: MessageTerms) -> int:
