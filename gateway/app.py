@@ -11,6 +11,7 @@ import gc
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -50,7 +51,7 @@ from gateway.shell.http.protocol import HttpServer
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.summarizer import Summarizer
-from gateway.shell.telemetry.figures import calibration_metrics, state_metrics
+from gateway.shell.telemetry.figures import calibration_metrics, state_metrics, summary_metrics
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
@@ -93,6 +94,7 @@ class Gateway:
         self.metrics = Metrics()
         self.counter = TiktokenCounter(self.settings.token_estimator.tokens_per_word)
         self._recaller = RememberingRecaller(self.counter, message_digests, self.settings.state.max_bytes)
+        self._summaries: Counter[str] = Counter()
         self.state = make_state_store(self.settings.state)
         self.briefs = make_brief_store(self.settings.state, self.state)
         self.journal = make_journal(self.settings.state, self.state, self._tasks)
@@ -212,7 +214,7 @@ class Gateway:
         routes = [make_route(upstream) for upstream in settings.upstreams]
         recorder = Recorder(self.metrics)
         options = make_summarizer_options(settings.summarizer)
-        summarizer = Summarizer(options, self._upstream, self.counter) if options else None
+        summarizer = Summarizer(options, self._upstream, self.counter, self._summaries) if options else None
         deadline_s = settings.summarizer.deadline_seconds
         maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
         budgets = make_budget_table(settings.token_budget)
@@ -270,6 +272,8 @@ class Gateway:
                 "reason",
                 {"words": self.counter.fallbacks, "inexact_cut": self.counter.inexact_cuts},
             ),
+            gauge_metric("recall_cache_bytes", "What recall remembers of messages.", self._recaller.held_bytes),
+            *summary_metrics(self._summaries),
             *calibration_metrics(self.calibrations),
             *state_metrics(self.state, self.briefs.ignored + self.journal.ignored),
         ]

@@ -79,6 +79,8 @@ def make_compaction(settings: Settings) -> CompactionOptions:
         is_enabled=settings.compaction.enabled,
         is_shadow=settings.compaction.shadow,
         target_ratio=settings.compaction.target_ratio,
+        recalls=settings.compaction.recall != "off",
+        fills=settings.compaction.recall == "fill",
         fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
     )
 

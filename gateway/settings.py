@@ -206,6 +206,13 @@ class Compaction(_Section, frozen=True):
             " one comes less often and forgets more. For a user's message recent turns are kept to their share.",
         ),
     ] = 0.65
+    recall: Annotated[
+        Literal["fill", "share", "off"],
+        Meta(
+            description="What of the folded messages comes back word for word for a user's message: as much as is worth"
+            " its tokens and has room (fill), at most the share retrieved_context (share), or nothing (off)."
+        ),
+    ] = "fill"
 
 
 class State(_Section, frozen=True):

@@ -204,6 +204,8 @@ class World:
     soft_ratio: float = 1.0
     is_enabled: bool = True
     is_shadow: bool = False
+    recalls: bool = True
+    fills: bool = True
     model: str = "gpt-4o"
     journal: Journal | None = None
     calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
@@ -220,7 +222,9 @@ class World:
         """Take another counter, and start afresh but for the store."""
         self.counter, self.tasks = counter, TaskGroup()
         maker = StoredBriefMaker(self.store, counter, self.summarizer, self.deadline_s, self.tasks)  # type: ignore[arg-type]
-        options = CompactionOptions(self.is_enabled, self.is_shadow, self.target_ratio, b"fingerprint")
+        options = CompactionOptions(
+            self.is_enabled, self.is_shadow, self.target_ratio, self.recalls, self.fills, b"fingerprint"
+        )
         recaller = RememberingRecaller(counter, message_digests, MAX_BYTES)
         fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio)
         self.stages = (

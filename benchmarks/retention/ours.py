@@ -20,7 +20,8 @@ from gateway.core.context.extractive import Turn
 from gateway.core.context.fold import fold_extractive, frame_brief
 from gateway.core.context.recall import fit_recalled, recall
 from gateway.core.context.recall_index import learn_terms
-from gateway.core.context.recall_rank import Remembered, query_of
+from gateway.core.context.recall_pool import Pool, Remembered
+from gateway.core.context.recall_rank import query_of
 
 FIRST_USER_SHARE = 0.25
 """Of the prompt: a first user message above this is folded like any other."""
@@ -199,9 +200,9 @@ class Plan:
     def _recall(self, folded, room):
         if self.last_user is None or not folded:
             return None
-        pool = [
-            Remembered(i, self.all[i]["role"], self.tokens[i] - FRAME_TOKENS, learned(self.texts[i])) for i in folded
-        ]
+        pool = Pool(
+            [Remembered(i, self.all[i]["role"], self.tokens[i] - FRAME_TOKENS, learned(self.texts[i])) for i in folded]
+        )
         before = self.texts[self.last_user - 1] if self.last_user else ""
         query = query_of(self.texts[self.last_user], before, sorted(self.wanted) if self.in_loop else ())
         return fit_recalled(recall(query, pool, room), pool, self.texts.__getitem__, room, cost_of)

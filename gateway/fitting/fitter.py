@@ -31,6 +31,7 @@ from gateway.core.context.shorten import (
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.weight import weigh_placed
 from gateway.fitting.draft import Chat, Draft
+from gateway.fitting.lineage import Lineages
 from gateway.fitting.question import ChosenRecall, question_of
 from gateway.ports import BriefMaker, BriefStore, Recaller, TextCounter
 from gateway.receipts import refuse_unless_forwarded, what_lacks
@@ -62,6 +63,7 @@ class ChatFitter:
         self._recaller = recaller
         self._counter = counter
         self._soft_ratio = soft_ratio
+        self._lineages = Lineages()
         self._shorter = TwoGenerationCache[bytes](_SHORTER_BYTES, _SHORTER_ENTRY_BYTES, len)
         self._chosen = ChosenRecall()
 
@@ -166,7 +168,7 @@ class ChatFitter:
 
     async def _look_ahead(self, chat: Chat, applied: Brief | None) -> None:
         """Have the next brief made in the background, where somebody writes it and none waits yet."""
-        if not self._maker.takes_time:
+        if not self._maker.takes_time or self._lineages.slides(chat.scope, chat.count.facts):
             return
         covered = applied.covers if applied else 0
         if await self._store.find_waiting(chat.scope, chat.keys_of(chat.outline.boundaries_after(covered))):
@@ -176,6 +178,8 @@ class ChatFitter:
         limits = replace(chat.limits, target_ratio=max(spare, chat.limits.target_ratio - spare))
         plan = plan_fold(chat.outline, chat.count.fixed_tokens, limits, covered)
         if plan.brief_tokens and plan.covers > covered and not plan.lacking_tokens:
+            if applied is None:
+                self._lineages.missed(chat.scope, chat.count.facts)
             base, key = chat.keys[covered], chat.keys[plan.covers]
             self._maker.prepare(chat.exchange, chat.scope, base, key, partial(chat.job_of, plan, applied))
 
@@ -202,8 +206,11 @@ class ChatFitter:
             if draft.stable_tokens <= chat.limits.prompt:
                 return await self._settled(chat, draft)
         covered = applied.covers if applied else 0
-        is_ready = await self._maker.prepared(chat.keys[covered])
-        folded = await self._apply_waiting(chat, covered) or await self._folded(chat, applied, is_ready)
+        may_wait = await self._maker.prepared(chat.keys[covered])
+        if applied is None:
+            may_wait = may_wait and not self._lineages.slides(chat.scope, chat.count.facts)
+            self._lineages.missed(chat.scope, chat.count.facts)
+        folded = await self._apply_waiting(chat, covered) or await self._folded(chat, applied, may_wait)
         if folded is None:
             return None
         draft = await self._shortened(chat, folded)
@@ -212,7 +219,7 @@ class ChatFitter:
             return None
         return await self._settled(chat, draft)
 
-    async def _folded(self, chat: Chat, applied: Brief | None, is_ready: bool) -> Draft | None:
+    async def _folded(self, chat: Chat, applied: Brief | None, may_wait: bool) -> Draft | None:
         """The chat with more of it folded, before anything is shortened."""
         covered = applied.covers if applied else 0
         plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
@@ -226,7 +233,7 @@ class ChatFitter:
         if plan.covers > covered:
             job = await asyncio.to_thread(chat.job_of, plan, await self._ground(chat, plan, applied))
             key = chat.keys[plan.covers]
-            applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job, may_wait=is_ready)
+            applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job, may_wait=may_wait)
             if applied.pinned == plan.pinned and applied.tokens <= plan.brief_tokens:
                 return Draft(plan, applied, is_new_brief=is_new)
             around = chat.plan_around(applied)

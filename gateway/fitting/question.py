@@ -37,24 +37,24 @@ def question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:
     if room < _MIN_RECALL_TOKENS:
         return None
     numbers = tuple(number for number in range(1, plan.covers + 1) if number not in plan.pinned)
-    named = (chat.keys[max(latest, plan.covers)], numbers, latest, names, room)
-    digest = hashlib.sha256(msgspec.msgpack.encode(named))
+    pool = hashlib.sha256(chat.keys[plan.covers] + repr(plan.pinned).encode())
     for each in chat.kept:
-        digest.update(each.canonical)
-    return Question(digest.digest(), numbers, latest, names, room, chat.kept), before
+        pool.update(each.number.to_bytes(8) + each.canonical)
+    named = (pool.digest(), chat.keys[max(latest, plan.covers)], latest, names, room)
+    key = hashlib.sha256(msgspec.msgpack.encode(named)).digest()
+    return Question(key, pool.digest(), numbers, latest, names, room, chat.kept), before
 
 
 def _room_before(chat: Chat, draft: Draft, latest: int) -> int:
     """What was left when this user message came, whatever has been said since: what is recalled for it stays."""
     stable = draft.stable_tokens - draft.tokens_after(chat.outline, latest)
-    limits = chat.limits
-    if chat.kept:
-        room = limits.prompt - stable
-        is_shared = chat.receipt.has_tools or not draft.plan.covers
-        return min(room, limits.retrieved) if is_shared else room
-    sent = chat.receipt.client_tokens - chat.outline.tokens_after[latest]
-    room = min(limits.prompt, sent - 1) - stable
-    return min(room, limits.retrieved) if chat.receipt.has_tools else room  # a tool loop needs room too
+    room = chat.limits.prompt - stable
+    if not chat.kept:
+        sent = chat.receipt.client_tokens - chat.outline.tokens_after[latest]
+        room = min(room, sent - 1 - stable)
+    may_fill = chat.limits.fills and not chat.receipt.has_tools  # a tool loop needs room too
+    is_own = draft.plan.covers or not chat.kept  # what fits is not made as large as can be
+    return room if may_fill and is_own else min(room, chat.limits.retrieved)
 
 
 class ChosenRecall:

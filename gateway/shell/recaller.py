@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import compress
 
 import msgspec
 
@@ -18,7 +17,8 @@ from gateway.core.context.brief import BRIEF_ROLE
 from gateway.core.context.journal import Kept
 from gateway.core.context.recall import Question, Recalled, fit_recalled, recall
 from gateway.core.context.recall_index import MessageTerms, learn_terms
-from gateway.core.context.recall_rank import Remembered, query_of
+from gateway.core.context.recall_pool import Pool, Remembered
+from gateway.core.context.recall_rank import query_of
 from gateway.core.context.render import turn_of
 from gateway.core.context.units import Outline
 from gateway.core.tokens.cache import TwoGenerationCache
@@ -47,13 +47,14 @@ class RememberingRecaller:
     def __init__(self, counter: TextCounter, digest: Digest, max_bytes: int) -> None:
         self._counter = counter
         self._digest = digest
-        self._terms = TwoGenerationCache[MessageTerms](max_bytes * 7 // 8, _ENTRY_BYTES, _size_of_terms)
+        self._terms = TwoGenerationCache[MessageTerms](max_bytes * 5 // 8, _ENTRY_BYTES, _size_of_terms)
+        self._pools = TwoGenerationCache[Pool](max_bytes // 4, _ENTRY_BYTES, _size_of_pool)
         self._answers = TwoGenerationCache[Recalled](max_bytes // 8, _ENTRY_BYTES, _size_of)
 
     @property
     def held_bytes(self) -> int:
         """About what all of it takes."""
-        return self._terms.held_bytes + self._answers.held_bytes
+        return self._terms.held_bytes + self._pools.held_bytes + self._answers.held_bytes
 
     async def recall(self, profile: Profile, raws: Raws, outline: Outline, question: Question) -> Recalled | None:
         found = self._answers.get(question.key)
@@ -63,18 +64,26 @@ class RememberingRecaller:
         return found if found.text else None
 
     async def _look_up(self, profile: Profile, raws: Raws, outline: Outline, question: Question) -> Recalled | None:
-        keys = self._digest([raws[outline.places[number - 1]] for number in question.numbers], 0)
-        known = dict(zip(question.numbers, self._terms.get_many(keys), strict=True))
-        is_missing = [record is None for record in known.values()]
-        missing = list(compress(question.numbers, is_missing))
-        if missing:
-            records = await asyncio.to_thread(_learn, raws, outline, missing)
-            known |= records
-            for number, key in zip(missing, compress(keys, is_missing), strict=True):
-                self._terms.put(key, records[number])
-        records = {number: record for number, record in known.items() if record is not None}
-        kept = await self._remember_kept(question.kept)
-        return await asyncio.to_thread(self._answer, profile, raws, outline, question, records, kept)
+        pool = self._pools.get(question.pool)
+        if pool is None:
+            records = await self._records(raws, outline, question.numbers)
+            kept = await self._remember_kept(question.kept)
+            pool = await asyncio.to_thread(_pool_of, outline, records, kept, question.base)
+            self._pools.put(question.pool, pool)
+        return await asyncio.to_thread(self._answer, profile, raws, outline, question, pool)
+
+    async def _records(self, raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
+        """What is known of these messages; what is not yet is learned."""
+        keys = self._digest([raws[outline.places[number - 1]] for number in numbers], 0)
+        found = self._terms.get_many(keys)
+        missing = [place for place, record in enumerate(found) if record is None]
+        learned = (
+            await asyncio.to_thread(_learn, raws, outline, [numbers[place] for place in missing]) if missing else {}
+        )
+        for place in missing:
+            self._terms.put(keys[place], learned[numbers[place]])
+        known = {number: record for number, record in zip(numbers, found, strict=True) if record is not None}
+        return dict(sorted((known | learned).items()))
 
     async def _remember_kept(self, kept: Sequence[Kept]) -> list[Remembered]:
         """What a session has kept, with its records."""
@@ -89,21 +98,11 @@ class RememberingRecaller:
         ]
 
     def _answer(
-        self,
-        profile: Profile,
-        raws: Raws,
-        outline: Outline,
-        question: Question,
-        records: Mapping[int, MessageTerms],
-        kept: Sequence[Remembered],
+        self, profile: Profile, raws: Raws, outline: Outline, question: Question, pool: Pool
     ) -> Recalled | None:
-        facts, places, base = outline.facts, outline.places, question.base
-        pool = list(kept)
-        for number, record in records.items():
-            fact = facts[places[number - 1]]
-            pool.append(Remembered(base + number, fact.role, max(0, fact.tokens - _FRAME_TOKENS), record))
+        base = question.base
         read = partial(_text, raws, outline, base, {each.number: each.text for each in question.kept})
-        latest = text_of(parse_message(bytes(raws[places[question.latest - 1]]), 0))
+        latest = text_of(parse_message(bytes(raws[outline.places[question.latest - 1]]), 0))
         newest = base + question.latest - 1
         before = read(newest) if newest else ""
         query = query_of(latest, before, question.names)
@@ -113,6 +112,13 @@ class RememberingRecaller:
     def _cost(self, profile: Profile, text: str) -> int:
         weight = weigh_message({"role": BRIEF_ROLE, "content": text}, profile)
         return weight.total([self._counter.count_here(profile, text) for text in weight.all_texts])
+
+
+def _pool_of(outline: Outline, records: Mapping[int, MessageTerms], kept: Sequence[Remembered], base: int) -> Pool:
+    facts = [outline.facts[outline.places[number - 1]] for number in records]
+    costs = [max(0, fact.tokens - _FRAME_TOKENS) for fact in facts]
+    numbers = [base + number for number in records]
+    return Pool([*kept, *map(Remembered, numbers, [fact.role for fact in facts], costs, records.values())])
 
 
 def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
@@ -144,6 +150,10 @@ def _text(raws: Raws, outline: Outline, base: int, kept: Mapping[int, str], numb
 
 def _size_of_terms(terms: MessageTerms) -> int:
     return terms.size_bytes
+
+
+def _size_of_pool(pool: Pool) -> int:
+    return pool.size_bytes
 
 
 def _size_of(recalled: Recalled) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -61,9 +62,12 @@ class Summarizer:
         options: how.
         upstream: the way there.
         counter: tokenizers.
+        tally: `calls`, `failures`, `prompt_tokens` and `completion_tokens` are added here; it may outlive this one.
     """
 
-    def __init__(self, options: SummarizerOptions, upstream: Upstream, counter: TextCounter) -> None:
+    def __init__(
+        self, options: SummarizerOptions, upstream: Upstream, counter: TextCounter, tally: Counter[str] | None = None
+    ) -> None:
         self._options = options
         self._upstream = upstream
         self._counter = counter
@@ -71,10 +75,7 @@ class Summarizer:
         self._failures_in_row = 0
         self._rests_until_s = 0.0
         self._is_off = False
-        self.calls = 0
-        self.failures = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
+        self.tally = Counter[str]() if tally is None else tally
 
     @property
     def is_off(self) -> bool:
@@ -127,7 +128,7 @@ class Summarizer:
 
     async def _ask(self, call: UpstreamCall) -> str | None:
         """One call; None if another may do better."""
-        self.calls += 1
+        self.tally["calls"] += 1
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 status, body = await self._exchange(call)
@@ -149,8 +150,8 @@ class Summarizer:
     def _read(self, body: bytes) -> str:
         usage = usage_of_answer(body)
         if usage is not None:
-            self.prompt_tokens += usage.prompt_tokens
-            self.completion_tokens += usage.completion_tokens
+            self.tally["prompt_tokens"] += usage.prompt_tokens
+            self.tally["completion_tokens"] += usage.completion_tokens
         written = read_summary(body)
         if written:
             self._failures_in_row = 0
@@ -174,7 +175,7 @@ class Summarizer:
 
     def _failed(self, what: str, reason: str, *, is_endpoints: bool = True) -> None:
         """A call came to nothing; what only the client's own key or request is to blame for trips no breaker."""
-        self.failures += 1
+        self.tally["failures"] += 1
         self._failures_in_row += is_endpoints
         if self._failures_in_row >= self._options.breaker_failures:
             self._failures_in_row = 0

@@ -38,12 +38,16 @@ class CompactionOptions:
         is_enabled: else requests that do not fit are refused (or forwarded, by `on_unfittable`).
         is_shadow: plan and record, and forward the client's own bytes.
         target_ratio: of the prompt's limit, what a fresh compaction aims at.
+        recalls: folded messages come back where a user's message needs them.
+        fills: what other shares leave is for that, too.
         fingerprint: of the settings that shape a brief's text.
     """
 
     is_enabled: bool
     is_shadow: bool
     target_ratio: float
+    recalls: bool
+    fills: bool
     fingerprint: bytes
 
 
@@ -121,7 +125,8 @@ class AssembleStage:
             recent=budget.recent_tokens,
             first_user=int(prompt * FIRST_USER_SHARE),
             target_ratio=self._options.target_ratio,
-            retrieved=budget.retrieved_tokens,
+            retrieved=budget.retrieved_tokens if self._options.recalls else 0,
+            fills=self._options.fills,
         )
 
 

@@ -112,7 +112,7 @@ async def test_what_may_pass_is_tried_again(
     summarizer = summarizer_at(None, upstream)
 
     assert await write(summarizer, route_of(base_url=server.base_url))
-    assert (summarizer.calls, summarizer.failures) == (calls, 1)
+    assert (summarizer.tally["calls"], summarizer.tally["failures"]) == (calls, 1)
 
 
 @pytest.mark.parametrize("answer", [fail(400), EMPTY, HTML, CUT_OFF, HUGE], ids=["400", "empty", "html", "cut", "huge"])
@@ -124,7 +124,7 @@ async def test_what_will_not_pass_is_not_tried_again(
     summarizer = summarizer_at(None, upstream)
 
     assert await write(summarizer, route_of(base_url=server.base_url)) == ""
-    assert summarizer.calls == 1
+    assert summarizer.tally["calls"] == 1
 
 
 async def test_an_endpoint_without_schemas_is_asked_without(server: FakeOpenAI, upstream: HttpUpstream) -> None:
@@ -136,7 +136,7 @@ async def test_an_endpoint_without_schemas_is_asked_without(server: FakeOpenAI, 
 
     assert all("db-7.internal" in text for text in texts)
     assert ["response_format" in asked.json() for asked in server.requests] == [True, False, False]
-    assert summarizer.failures == 0
+    assert summarizer.tally["failures"] == 0
 
 
 async def test_after_many_failures_nobody_is_asked_for_a_while(server: FakeOpenAI, upstream: HttpUpstream) -> None:
@@ -156,8 +156,8 @@ async def test_what_summaries_cost_is_counted(server: FakeOpenAI, upstream: Http
     summarizer = summarizer_at(None, upstream)
     await write(summarizer, route_of(base_url=server.base_url))
 
-    assert summarizer.prompt_tokens > 0
-    assert summarizer.completion_tokens > 0
+    assert summarizer.tally["prompt_tokens"] > 0
+    assert summarizer.tally["completion_tokens"] > 0
 
 
 async def test_it_gives_up_after_its_retries(server: FakeOpenAI, upstream: HttpUpstream) -> None:
@@ -165,7 +165,7 @@ async def test_it_gives_up_after_its_retries(server: FakeOpenAI, upstream: HttpU
     summarizer = summarizer_at(None, upstream)
 
     assert await write(summarizer, route_of(base_url=server.base_url)) == ""
-    assert summarizer.calls == 4
+    assert summarizer.tally["calls"] == 4
 
 
 async def test_a_call_that_hangs_is_timed_out_and_left(server: FakeOpenAI, upstream: HttpUpstream) -> None:
@@ -174,7 +174,7 @@ async def test_a_call_that_hangs_is_timed_out_and_left(server: FakeOpenAI, upstr
     summarizer = summarizer_at(None, upstream, timeout_s=0.2)
 
     assert await write(summarizer, route_of(base_url=server.base_url))
-    assert (summarizer.calls, summarizer.failures) == (3, 2)
+    assert (summarizer.tally["calls"], summarizer.tally["failures"]) == (3, 2)
     assert len(await server.wait_cancelled(2)) == 2
 
 
@@ -190,7 +190,7 @@ async def test_an_endpoint_that_is_not_there_is_off_until_reload(
 
     assert texts == ["", "", ""]
     assert summarizer.is_off
-    assert summarizer.calls == 1
+    assert summarizer.tally["calls"] == 1
     assert "summariser is off until reload" in caplog.text
 
 
@@ -209,7 +209,7 @@ async def test_with_no_room_nobody_is_asked(server: FakeOpenAI, upstream: HttpUp
     summarizer = summarizer_at(None, upstream)
 
     assert await summarizer.write(exchange_to(route_of(base_url=server.base_url)), PROFILE, JOB, 10) == ""
-    assert summarizer.calls == 0
+    assert summarizer.tally["calls"] == 0
 
 
 async def test_a_fold_with_a_hanging_endpoint_ends_in_time(server: FakeOpenAI, upstream: HttpUpstream) -> None:

@@ -56,6 +56,7 @@ class FoldLimits:
         first_user: a first user message above this is not pinned.
         target_ratio: of `prompt`, what a fresh compaction aims at, so that the next one is many turns away.
         retrieved: the share of what is recalled; 0 where nothing is.
+        fills: what is left beside the other shares is for recall, too.
     """
 
     prompt: int
@@ -64,6 +65,7 @@ class FoldLimits:
     first_user: int
     target_ratio: float
     retrieved: int = 0
+    fills: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from gateway.core.context.journal import Kept
-from gateway.core.context.recall_rank import Query, Remembered, rank_passages, speakers_in
+from gateway.core.context.recall_pool import Pool, Remembered
+from gateway.core.context.recall_rank import Query, rank_passages
 
 _OPEN = "<recalled>\n"
 _CLOSE = "\n</recalled>"
@@ -29,10 +30,6 @@ _PREFACE = (
 )
 FRAME_TOKENS = 60
 """About what the marks and the preface take, with the message around them."""
-_LINE_TOKENS = 4
-"""Number, role and line end of a passage."""
-_LABELLED_LINE_TOKENS = 2
-"""The same where the text itself names its speaker."""
 _HEADING_TOKENS = 14
 _MIN_ROOM_TOKENS = 12
 _ASK_MORE = 1.08
@@ -61,69 +58,44 @@ class Pick(NamedTuple):
     about_tokens: int
 
 
-def recall(query: Query, pool: Sequence[Remembered], room_tokens: int) -> list[Pick]:
+def recall(query: Query, pool: Pool, room_tokens: int) -> list[Pick]:
     """The passages worth their tokens, best first.
 
     Args:
         query: what is looked for.
-        pool: folded messages, oldest first.
+        pool: folded messages.
         room_tokens: what they may take together, about; `fit_recalled` makes sure.
     """
     ranking = rank_passages(query, pool)
     if ranking is None:
         return []
-    costs = _costs(pool)
+    costs = pool.costs
     worth = [score / math.sqrt(cost) for score, cost in zip(ranking.scores, costs, strict=True)]
     order = sorted(range(len(worth)), key=worth.__getitem__, reverse=True)
     least = _MIN_SHARE * worth[order[0]]
     left = int(room_tokens * _ASK_MORE) - FRAME_TOKENS
-    headings = _headings(pool)
+    headings = pool.headings
     headed = {""}
     told: set[tuple[int, ...]] = set()
     picks = []
     for place in order:
         if left < _MIN_ROOM_TOKENS or worth[place] < least:
             break
-        at, part = ranking.places[place]
+        at, _ = pool.places[place]
         cost = costs[place] + (0 if headings[at] in headed else _HEADING_TOKENS)
-        passage = pool[at].terms.passages[part]
+        passage = pool.passages[place]
         if cost > left or passage.terms in told:
             continue
         told.add(passage.terms)
         headed.add(headings[at])
         left -= cost
-        words = dict.fromkeys(query.words.get(term, "") for term in sorted(ranking.hits[place]))
+        words = dict.fromkeys(query.words.get(term, "") for term in sorted(ranking.hits.get(place, ())))
         why = tuple(word for word in words if word)
-        picks.append(Pick(pool[at].number, passage.start, passage.end, ranking.scores[place], why, cost))
+        picks.append(Pick(pool.messages[at].number, passage.start, passage.end, ranking.scores[place], why, cost))
     return picks
 
 
-def _costs(pool: Sequence[Remembered]) -> list[int]:
-    """About what each passage takes: its share of its message, and its line."""
-    costs: list[int] = []
-    speakers = speakers_in(pool)
-    for each in pool:
-        passages = each.terms.passages
-        line = _LABELLED_LINE_TOKENS if each.terms.speaker in speakers else _LINE_TOKENS
-        if len(passages) == 1:
-            costs.append(line + each.tokens)
-        elif passages:
-            rate = each.tokens / (passages[-1].end - passages[0].start)
-            costs += [line + math.ceil(rate * (passage.end - passage.start)) for passage in passages]
-    return costs
-
-
-def _headings(pool: Sequence[Remembered]) -> list[str]:
-    """The heading that each message stands under."""
-    current = ""
-    headings = []
-    for each in pool:
-        current = each.terms.heading or current
-        headings.append(current)
-    return headings
-
-
-def render_recalled(picks: Sequence[Pick], pool: Sequence[Remembered], text_of: Callable[[int], str]) -> str:
+def render_recalled(picks: Sequence[Pick], pool: Pool, text_of: Callable[[int], str]) -> str:
     """The text that holds the passages, in the conversation's order.
 
     Args:
@@ -132,8 +104,7 @@ def render_recalled(picks: Sequence[Pick], pool: Sequence[Remembered], text_of: 
         text_of: the text of a message, by its number, as it was when its record was learned.
     """
     lines = [_PREFACE]
-    headings = {each.number: (heading, each) for each, heading in zip(pool, _headings(pool), strict=True)}
-    speakers = speakers_in(pool)
+    headings = {each.number: (heading, each) for each, heading in zip(pool.messages, pool.headings, strict=True)}
     shown = ""
     ordered = sorted(picks, key=lambda pick: (pick.number, pick.start))
     for number, parts in groupby(ordered, key=lambda pick: pick.number):
@@ -142,7 +113,7 @@ def render_recalled(picks: Sequence[Pick], pool: Sequence[Remembered], text_of: 
             lines.append(f"[{heading}]")
             shown = heading
         text = text_of(number)
-        lines.append(_line(message, list(parts), text, speakers))
+        lines.append(_line(message, list(parts), text, pool.speakers))
     return _OPEN + "\n".join(lines).replace("</recalled", "<\\/recalled") + _CLOSE
 
 
@@ -170,6 +141,7 @@ class Question(NamedTuple):
 
     Attributes:
         key: names all the rest: equal keys, equal answers.
+        pool: names the messages that may be recalled, with all they say.
         numbers: of the messages that may be recalled, oldest first.
         latest: number of the user message that asks.
         names: beyond it, names that the newest steps of an agent use.
@@ -179,6 +151,7 @@ class Question(NamedTuple):
     """
 
     key: bytes
+    pool: bytes
     numbers: Sequence[int]
     latest: int
     names: Sequence[str]
@@ -201,7 +174,7 @@ class Recalled(NamedTuple):
 
 def fit_recalled(
     picks: Sequence[Pick],
-    pool: Sequence[Remembered],
+    pool: Pool,
     text_of: Callable[[int], str],
     room_tokens: int,
     count_message: Callable[[str], int],

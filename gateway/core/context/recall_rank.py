@@ -16,11 +16,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
 from typing import NamedTuple
 
-from gateway.core.context.recall_index import MessageTerms, Passage
+from gateway.core.context.recall_pool import Pool, Remembered
 from gateway.core.context.terms import hard_terms_of, terms_of, words_by_term
 
 _K1 = 1.2
@@ -42,7 +42,6 @@ _ONLY_ASKS_FACTOR = 0.8
 _HARD_FACTOR = 1.5
 _HEADING_WEIGHT = 0.3
 _RECENCY = 0.1
-_MIN_LABELS = 3
 _SHORT_QUERY_TERMS = 4
 _CONTEXT_WEIGHT = 0.3
 _STEP_WEIGHT = 0.5
@@ -60,15 +59,6 @@ _asks_assistant = re.compile(
     re.IGNORECASE,
 ).search
 _words = re.compile(r"[^\W_]+").findall
-
-
-class Remembered(NamedTuple):
-    """One folded message: its number, its role, what it costs in a prompt, and its record."""
-
-    number: int
-    role: str
-    tokens: int
-    terms: MessageTerms
 
 
 class Query(NamedTuple):
@@ -112,85 +102,81 @@ def query_of(latest: str, before: str = "", names: Sequence[str] = ()) -> Query:
     return Query(weights, words, named, bool(_asks_assistant(latest)))
 
 
+Hits = dict[int, list[int]]
+"""The terms that a passage holds, by its place; only passages that hold one."""
+
+
 class Ranking(NamedTuple):
-    """The passages of a pool, in its order: where each stands (message, part of it), its score, and what it matched."""
+    """What the passages of a pool are worth, in its order, and what each matched."""
 
-    places: Sequence[tuple[int, int]]
     scores: Sequence[float]
-    hits: Sequence[Set[int]]
+    hits: Hits
 
 
-def rank_passages(query: Query, pool: Sequence[Remembered]) -> Ranking | None:
+def rank_passages(query: Query, pool: Pool) -> Ranking | None:
     """What each passage of the pool is worth; None where none shares a term with the query.
 
     Args:
         query: what is looked for.
-        pool: folded messages, oldest first.
+        pool: folded messages.
     """
-    passages = [passage for each in pool for passage in each.terms.passages]
     speakers = _speakers_of(query, pool)
     weights = {**query.weights}
     for name in speakers.named_terms & weights.keys():
         weights[name] = _SPEAKER_NAME_WEIGHT
-    field = _Field(passages)
-    hits = field.find(weights.keys())
-    if not any(hits):
+    hits = _find(pool, weights)
+    if not hits:
         return None
-    scores = field.score(hits, weights, field.rarity(hits))
-    factors = _factors(query, pool, passages, speakers.named)
-    told = _with_feedback(field, scores, factors, weights)
-    scores = _with_neighbours(_with_headings(told, query, pool))
+    scores = _score(pool, hits, weights, _rarity(pool, weights))
+    factors = _factors(query, pool, speakers.named)
+    told = _with_feedback(pool, scores, factors, weights)
+    scores = _with_neighbours(_with_headings(told, query, pool.messages))
     floor = _FLOOR * sorted(scores)[-min(5, len(scores))]
-    full = 1.5 * field.mean_length
+    full = 1.5 * pool.mean_length
     rate = floor / full
-    step = _RECENCY / len(passages)
+    step = _RECENCY / len(scores)
     worth = [
         (score + (rate * passage.length if passage.length < full else floor)) * factor * (1 + step * place)
-        for place, (passage, score, factor) in enumerate(zip(passages, scores, factors, strict=True))
+        for place, (passage, score, factor) in enumerate(zip(pool.passages, scores, factors, strict=True))
     ]
-    return Ranking(
-        [(at, part) for at, each in enumerate(pool) for part in range(len(each.terms.passages))], worth, hits
-    )
+    return Ranking(worth, hits)
 
 
-class _Field:
-    """Passages and their statistics. Terms are plain numbers, so sets of them have one order in every process."""
+def _find(pool: Pool, terms: Iterable[int]) -> Hits:
+    """Which of the terms each passage holds."""
+    hits: Hits = {}
+    for term in terms:
+        for place in pool.postings.get(term, ()):
+            hits.setdefault(place, []).append(term)
+    return hits
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
-        self.passages = passages
-        self.mean_length = sum([passage.length for passage in passages]) / (len(passages) or 1) or 1.0
 
-    def find(self, terms: Set[int]) -> list[frozenset[int]]:
-        """Which of the terms each passage holds."""
-        meet = frozenset(terms).intersection
-        return [meet(passage.terms) for passage in self.passages]
+def _rarity(pool: Pool, terms: Iterable[int]) -> dict[int, float]:
+    """Inverse document frequency of each term that some passage holds."""
+    total = len(pool.passages)
+    holding = {term: len(pool.postings[term]) for term in terms if term in pool.postings}
+    return {term: math.log(1 + (total - n + 0.5) / (n + 0.5)) for term, n in holding.items()}
 
-    def rarity(self, hits: Sequence[Set[int]]) -> dict[int, float]:
-        """Inverse document frequency of each term that was found."""
-        total = len(self.passages)
-        holding = Counter(chain.from_iterable(hits))
-        return {term: math.log(1 + (total - n + 0.5) / (n + 0.5)) for term, n in holding.items()}
 
-    def score(self, hits: Sequence[Set[int]], weights: Mapping[int, float], rarity: Mapping[int, float]) -> list[float]:
-        """BM25 of each passage."""
-        worth = {term: rarity[term] * weight * (_K1 + 1) for term, weight in weights.items() if term in rarity}
-        worth_of = worth.__getitem__
-        flat, by_length = _K1 * (1 - _B), _K1 * _B / self.mean_length
-        scores = [0.0] * len(hits)
-        for place, found in enumerate(hits):
-            if found:
-                passage = self.passages[place]
-                norm = flat + by_length * passage.length
-                score = sum(map(worth_of, found)) / (1 + norm)
-                for term, times in passage.repeats:
-                    if term in found:
-                        score += worth[term] * (times / (times + norm) - 1 / (1 + norm))
-                scores[place] = score
-        return scores
+def _score(pool: Pool, hits: Hits, weights: Mapping[int, float], rarity: Mapping[int, float]) -> list[float]:
+    """BM25 of each passage."""
+    worth = {term: rare * weights[term] * (_K1 + 1) for term, rare in rarity.items()}
+    worth_of = worth.__getitem__
+    flat, by_length = _K1 * (1 - _B), _K1 * _B / pool.mean_length
+    scores = [0.0] * len(pool.passages)
+    for place, found in hits.items():
+        passage = pool.passages[place]
+        norm = flat + by_length * passage.length
+        score = sum(map(worth_of, found)) / (1 + norm)
+        for term, times in passage.repeats:
+            if term in found:
+                score += worth[term] * (times / (times + norm) - 1 / (1 + norm))
+        scores[place] = score
+    return scores
 
 
 def _with_feedback(
-    field: _Field, scores: Sequence[float], factors: Sequence[float], asked: Mapping[int, float]
+    pool: Pool, scores: Sequence[float], factors: Sequence[float], asked: Mapping[int, float]
 ) -> Sequence[float]:
     """The scores and what passages share with the best ones beyond the query itself."""
     worth = [score * factor for score, factor in zip(scores, factors, strict=True)]
@@ -200,18 +186,17 @@ def _with_feedback(
     shares: defaultdict[int, float] = defaultdict(float)
     for place in best:
         share = scores[place] / total
-        for term in field.passages[place].terms:
+        for term in pool.passages[place].terms:
             shares[term] += share
-    holding = Counter(chain.from_iterable(field.passages[place].terms for place in best))
-    hits = field.find({term for term in shares if holding[term] > 1 and term not in asked})
-    rarity = field.rarity(hits)
+    holding = Counter(chain.from_iterable(pool.passages[place].terms for place in best))
+    rarity = _rarity(pool, [term for term in shares if holding[term] > 1 and term not in asked])
     gains = {term: shares[term] * rare for term, rare in rarity.items()}
     chosen = sorted(gains, key=lambda term: (-gains[term], term))[:_FEEDBACK_TERMS]
     if not chosen:
         return scores
     scale = _FEEDBACK_WEIGHT / gains[chosen[0]]
-    weights = dict.fromkeys(gains, 0.0) | {term: scale * gains[term] for term in chosen}
-    more = field.score(hits, weights, rarity)
+    weights = {term: scale * gains[term] for term in chosen}
+    more = _score(pool, _find(pool, chosen), weights, {term: rarity[term] for term in chosen})
     return [score + extra for score, extra in zip(scores, more, strict=True)]
 
 
@@ -249,25 +234,17 @@ class _Speakers(NamedTuple):
     named_terms: frozenset[int]
 
 
-def speakers_in(pool: Sequence[Remembered]) -> frozenset[str]:
-    """The labels that come again and again."""
-    counted = Counter([each.terms.speaker for each in pool])
-    return frozenset(speaker for speaker, times in counted.items() if speaker and times >= _MIN_LABELS)
-
-
-def _speakers_of(query: Query, pool: Sequence[Remembered]) -> _Speakers:
-    speakers = speakers_in(pool)
+def _speakers_of(query: Query, pool: Pool) -> _Speakers:
+    speakers = pool.speakers
     named = frozenset(speaker for speaker in speakers if not query.named.isdisjoint(_words(speaker)))
     terms = frozenset(term for speaker in named for term in terms_of(speaker))
     return _Speakers(named if len(named) < len(speakers) else frozenset(), terms)
 
 
-def _factors(
-    query: Query, pool: Sequence[Remembered], passages: Sequence[Passage], speakers: Set[str]
-) -> Sequence[float]:
+def _factors(query: Query, pool: Pool, speakers: Set[str]) -> Sequence[float]:
     """What passages count by who says them and whether they say anything."""
     factors: list[float] = []
-    for each in pool:
+    for each in pool.messages:
         if speakers:
             factor = _SPEAKER_FACTOR if each.terms.speaker in speakers else 1.0
         elif query.asks_assistant:
@@ -277,5 +254,5 @@ def _factors(
         factors += [factor] * len(each.terms.passages)
     return [
         factor * _ONLY_ASKS_FACTOR if passage.only_asks else factor
-        for factor, passage in zip(factors, passages, strict=True)
+        for factor, passage in zip(factors, pool.passages, strict=True)
     ]

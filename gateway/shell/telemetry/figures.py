@@ -40,6 +40,16 @@ def calibration_metrics(calibrations: StoredCalibrations) -> list[Metric]:
     ]
 
 
+def summary_metrics(tally: Mapping[str, int]) -> list[Metric]:
+    """What the language model that writes briefs was asked, and what it spent."""
+    asked: dict[str, float] = {"ok": tally["calls"] - tally["failures"], "failed": tally["failures"]}
+    spent: dict[str, float] = {"prompt": tally["prompt_tokens"], "completion": tally["completion_tokens"]}
+    return [
+        counter_metric("summarizer_calls", "Calls for a brief, by result.", "result", asked),
+        counter_metric("summarizer_tokens", "Tokens that briefs were billed, by direction.", "direction", spent),
+    ]
+
+
 def state_metrics(store: ManagedStore, ignored: Mapping[str, int]) -> list[Metric]:
     """The state store's size, what it lost, and what it held that could not be used."""
     return [

@@ -36,6 +36,7 @@ _OVERHEAD_SECONDS = (
     2.5,
     5,
 )
+_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _RATIOS = (-0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 MAX_MODELS = 100
 OTHER = "other"
@@ -187,6 +188,33 @@ class Metrics:
         self.tokens_saved = Labelled(
             QuickCounter(
                 "compaction_tokens_saved", "Prompt tokens that compaction spared.", ["model"], registry=registry
+            )
+        )
+        self.fresh_compactions = Labelled(
+            QuickCounter(
+                "compactions_fresh",
+                "Requests for which something was decided anew, so that the upstream's prompt cache starts over.",
+                ["model"],
+                registry=registry,
+            )
+        )
+        self.brief_coverage = QuickHistogram(
+            "brief_coverage_ratio",
+            "Of the identifiers, numbers, dates and the like that a fold took away, the share that its brief holds.",
+            buckets=_SHARES,
+            registry=registry,
+        )
+        self.recalled_tokens = Labelled(
+            QuickCounter(
+                "recalled_tokens",
+                "Tokens of folded messages that came back.",
+                ["model"],
+                registry=registry,
+            )
+        )
+        self.shortened_messages = Labelled(
+            QuickCounter(
+                "shortened_messages", "Long messages forwarded shorter than they were.", ["model"], registry=registry
             )
         )
         self.estimate_error = Labelled(

@@ -83,6 +83,13 @@ class Recorder:
             return
         if receipt.is_new_brief and receipt.brief is not None:
             metrics.summarizations[(receipt.brief.level.value,)].inc()
+            metrics.brief_coverage.observe(receipt.brief.coverage)
+        if receipt.is_fresh:
+            metrics.fresh_compactions[(model,)].inc()
+        if receipt.recalled is not None:
+            metrics.recalled_tokens[(model,)].inc(receipt.recalled.tokens)
+        if receipt.shortened_messages:
+            metrics.shortened_messages[(model,)].inc(receipt.shortened_messages)
         if receipt.saved_tokens > 0:
             metrics.tokens_saved[(model,)].inc(receipt.saved_tokens)
 
