@@ -182,10 +182,22 @@ async def test_damaged_entries_are_as_good_as_absent(world: World) -> None:
     assert await process.texts() == ["two"]
     assert process.journal.ignored.total() == 1
 
-    await store.put(SPACE, MINE.key, b"no head")
-    await process.keep("three")
 
-    assert "three" in await process.texts()
+async def test_a_session_whose_head_is_lost_is_found_again(world: World) -> None:
+    """By the next message that is kept, behind all others; a head that cannot be read is as good as lost."""
+    store = await world.store()
+    process = Process(store)
+    texts = [f"message {number}" for number in range(20)]
+    for text in texts:
+        await process.keep(text)
+    await store.put(SPACE, MINE.key, b"no head")
+    await process.keep("newer")
+    damaged = await process.texts()
+    await store.delete(SPACE, MINE.key)
+    await process.keep("newest")
+
+    assert damaged == [*texts, "newer"]
+    assert await process.texts() == [*texts, "newer", "newest"]
 
 
 async def test_text_that_no_store_can_hold_is_left_out() -> None:

@@ -261,7 +261,7 @@ class StoredJournal:
             data = seal(_name(session, place), content)
             standing = await self._store.put_if_absent(SPACE, _name(session, place), data, self._ttl_s)
             self._take(session, known, place, standing)
-            if standing == data:
+            if standing == data or not await self._load(session, known, known.end, (), known.end):
                 return
             messages = [each for each in messages if each.canonical not in known.messages]
             if not messages:
