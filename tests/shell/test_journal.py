@@ -200,18 +200,6 @@ async def test_a_session_whose_head_is_lost_is_found_again(world: World) -> None
     assert await process.texts() == [*texts, "newer", "newest"]
 
 
-async def test_text_that_no_store_can_hold_is_left_out() -> None:
-    """Half of a surrogate pair is no Unicode; nothing fails."""
-    process = Process(MemoryStateStore(MAX_BYTES))
-    message = b'{"role": "user", "content": "broken \\ud800"}'
-    facts = [learn_facts({"role": "user", "content": "broken"}, Weight((), 0), 5)]
-    process.journal.keep(MINE, [message], facts)
-    await process.tasks.drain(5)
-    await process.keep("fine")
-
-    assert await process.texts() in (["fine"], ["broken \ud800", "fine"])
-
-
 async def test_what_is_held_in_memory_is_bounded() -> None:
     """The sessions used least go from memory, and are read again."""
     process = Process(MemoryStateStore(10**7), near=20_000)

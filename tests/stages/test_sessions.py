@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.core.context.brief import Level
+from gateway.core.context.facts import canonical_digest
+from gateway.core.context.journal import Kept, session_key
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles
 from gateway.core.wire.headers import Headers
@@ -21,7 +26,7 @@ from gateway.shell.state.key_value import MemoryStateStore
 from gateway.stages.forget_session import ForgetSessionStage
 from gateway.stages.settle import Settle
 from gateway.tasks import TaskGroup
-from tests.histories import Message, Sent, World, budget_of
+from tests.histories import Message, Sent, World, budget_of, lumpy, per_four_chars, sessions
 from tests.stages.test_settle import Silent
 
 SYSTEM: Message = {"role": "system", "content": "You are terse."}
@@ -42,6 +47,7 @@ class Sessions:
     """A world with a journal, in which an exchange is settled as in the gateway."""
 
     def __init__(self, **options: Any) -> None:
+        self.kept_before: Sequence[Kept] = ()
         self.tasks = TaskGroup()
         self.state = MemoryStateStore(10**7)
         self.journal = StoredJournal(self.state, self.tasks, 1000, 1000, 10**6, 10**6)
@@ -49,12 +55,19 @@ class Sessions:
         self._settle = Settle(self.world.counter, self.world.calibrations, Silent(), self.journal)
 
     async def send(self, *messages: Message, status: int = 200, session: str | None = "trip", **others: Any) -> Sent:
+        self.kept_before = await self._missing(messages, session, others.get("client", b"someone"))
         sent = await self.world.send([SYSTEM, *messages], session=session, **others)
         if sent.refusal is None:
             sent.exchange.outcome.attempts, sent.exchange.outcome.status = 1, status
         self._settle.finish(sent.exchange)
         await self.tasks.drain(5)
         return sent
+
+    async def _missing(self, messages: Sequence[Message], session: str | None, client: bytes) -> list[Kept]:
+        """What the session has kept beyond these messages."""
+        own = {canonical_digest(message) for message in messages}
+        kept = await self.journal.read(session_key(client, session or ""))
+        return [each for each in kept if each.canonical not in own]
 
     async def forget(self, name: str, client: bytes = b"someone", journal: Journal | None = None) -> Any:
         path = f"/api/v1/sessions/{name}"
@@ -276,3 +289,48 @@ async def test_sessions_share_no_briefs() -> None:
 
     assert [each.receipt.is_new_brief for each in sent] == [True, True, True, False]
     assert len({each.receipt.brief_id for each in sent}) == 3
+
+
+WINDOWS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(history=sessions(), windows=WINDOWS, limit=st.integers(150, 2500), rule=st.sampled_from([per_four_chars, lumpy]))
+def test_whatever_slice_of_its_history_a_client_sends(
+    history: list[list[Message]], windows: list[int], limit: int, rule: Callable[[str], int]
+) -> None:
+    """What is forwarded fits; beside a brief, only text that this session has kept and the request lacks is added.
+
+    The same requests without a name are forwarded as in a gateway that keeps nothing, and a session fails no request.
+    """
+    budget = replace(budget_of(limit), retrieved_tokens=limit // 2)
+    named, plain = Sessions(budget=budget, rule=rule), Sessions(budget=budget, rule=rule)
+    bare = Sessions(budget=budget, rule=rule, journal=None)
+
+    async def play() -> None:
+        for messages, window in zip(history, windows, strict=False):
+            part = messages[-window:]
+            sent = await named.send(*part, client=b"one")
+            other = await plain.send(*part, client=b"one", session=None)
+            assert other.forwarded == (await bare.send(*part, client=b"one", session=None)).forwarded
+            assert (sent.refusal is None) == (other.refusal is None)
+            if sent.refusal is None:
+                assert sent.receipt.prompt_tokens <= sent.limit
+                assert_adds_only_what_was_kept(sent, named)
+
+    asyncio.run(play())
+
+
+def assert_adds_only_what_was_kept(sent: Sent, sessions: Sessions) -> None:
+    recalled = sent.receipt.recalled
+    if recalled is None:
+        assert sent.receipt.brief is not None or sent.receipt.level is not Level.NONE or sent.forwarded == sent.body
+        return
+    kept = sessions.kept_before
+    base = kept[-1].number if kept else 0
+    own = [each.canonical for each in sent.exchange.count.facts] if sent.exchange.count else []
+    for pick in recalled.picks:
+        if pick.number <= base:
+            found = next(each for each in kept if each.number == pick.number)
+            assert found.canonical not in own
+            assert found.text[pick.start : pick.end] in recalled.text.replace("<\\/recalled", "</recalled")

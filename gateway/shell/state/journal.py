@@ -253,12 +253,7 @@ class StoredJournal:
         for _ in range(_TRIES):
             place, number = known.end, known.last_number
             numbered = tuple(msgspec.structs.replace(each, number=number + at) for at, each in enumerate(messages, 1))
-            try:
-                content = msgspec.msgpack.encode(_Segment(numbered))
-            except ValueError:  # text with half of a surrogate pair
-                self.ignored["unwritable"] += 1
-                return
-            data = seal(_name(session, place), content)
+            data = seal(_name(session, place), msgspec.msgpack.encode(_Segment(numbered)))
             standing = await self._store.put_if_absent(SPACE, _name(session, place), data, self._ttl_s)
             self._take(session, known, place, standing)
             if standing == data or not await self._load(session, known, known.end, (), known.end):
