@@ -291,11 +291,11 @@ async def test_sessions_share_no_briefs() -> None:
     assert len({each.receipt.brief_id for each in sent}) == 3
 
 
-WINDOWS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+WINDOWS = st.lists(st.integers(1, 4), min_size=3, max_size=8)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(history=sessions(), windows=WINDOWS, limit=st.integers(150, 2500), rule=st.sampled_from([per_four_chars, lumpy]))
+@given(history=sessions(), windows=WINDOWS, limit=st.integers(300, 4000), rule=st.sampled_from([per_four_chars, lumpy]))
 def test_whatever_slice_of_its_history_a_client_sends(
     history: list[list[Message]], windows: list[int], limit: int, rule: Callable[[str], int]
 ) -> None:
