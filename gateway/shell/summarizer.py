@@ -96,11 +96,15 @@ class Summarizer:
         """
         if self.is_off or exchange.request is None or body_tokens < _MIN_BODY_TOKENS:
             return ""
+        if not any(turn.text.strip() for turn in job.turns):
+            return ""  # a summary of nothing would be an invention
         route = self._options.route or (exchange.routes[0] if exchange.routes else None)
         if route is None:
             return ""
         model = self._options.model or exchange.request.model
         room = self._room_for_turns(exchange, job, body_tokens)
+        if room < _MIN_BODY_TOKENS:
+            return ""
         count = partial(self._counter.count_here, profile)
         render = partial(render_summary_request, job, model, room, body_tokens, count, is_addition=is_addition)
         headers = self._headers(exchange, route)

@@ -6,63 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.context.ledger import Quote, bound_ledger, quote_rules, render_quote
+from gateway.core.context.ledger import bound_ledger, quote_rules, render_quote
+from gateway.core.context.rules import force_of
+from gateway.core.context.supersede import Quote, is_same_subject
+from tests import rule_table
 from tests.histories import long_texts, per_four_chars, texts
+from tests.rule_table import all_of
 
-RULES = [
-    "Never push to main.",
-    "You must answer in French.",
-    "Always include version numbers when I ask about libraries.",
-    "Please don't touch the migrations folder.",
-    "Please don’t touch the migrations folder.",
-    "Only use the staging database!",
-    "Under no circumstances share the customer list.",
-    "Make sure every function has a test.",
-    "And avoid global variables.",
-    "- Do not use tabs",
-    "2. Keep it under 100 lines, but never split a function.",
-    "The summary must not exceed 200 words.",
-    "I prefer tabs over spaces.",
-    "I prefer e-books for their portability, can you help me choose?",
-    "The budget is at most 3,000 EUR.",
-    "不要在周五部署。",
-    "所有金额必须用人民币。",
-    "请勿联系客户。",
-    "禁止使用root账号。",
-    "你只能使用只读账号。",
-    "絶対にファイルを削除しないでください。",
-    "必ず日本語で答えてください。",
-    "コミットしてはいけません。",
-    "반드시 한국어로 답해 주세요.",
-    "Niemals den Kunden direkt anrufen.",
-    "Du darfst die Datei auf keinen Fall löschen.",
-    "Bitte benutze nicht die alte API.",
-    "Antworte immer auf Deutsch.",
-    "Nunca borres la tabla de clientes.",
-    "No uses la cuenta antigua.",
-    "Siempre responde en español.",
-    "Tienes que usar la versión 2.",
-    "Il ne faut jamais supprimer ces lignes.",
-    "Réponds toujours en français.",
-    "Não use o servidor antigo, nunca.",
-    "Никогда не удаляйте резервные копии.",
-    "لا تستخدم الخادم القديم.",
-    "يجب أن تكون الإجابة قصيرة.",
-    "ممنوع مشاركة كلمة المرور.",
-]
-NO_RULES = [
-    "Must I use version 2?",
-    "I don't know how to go on.",
-    "I don't have the reservation ID with me.",
-    "We met Anna on Tuesday.",
-    "请问现在几点？",
-    "这本书很有意思。",
-    "特别好看的地方。",
-    "Ich bin in Berlin.",
-    "La reunión es el martes.",
-    "الاجتماع يوم الثلاثاء.",
-    "会議は15時からです。",
-]
+RULES = [text for _, text in all_of(rule_table.RULES)]
+REVISIONS = [text for _, text in all_of(rule_table.REVISIONS)]
+NO_RULES = [text for _, text in all_of(rule_table.REMARKS)]
 
 
 @pytest.mark.parametrize("text", RULES)
@@ -89,8 +42,28 @@ PASTED = "The contractor must never enter the site. " * 20
         ("```\nfirst\n\nyou must not\n\nlast\n```\nNever do X.", ["Never do X."]),
         (f"Never do X.\n\n{PASTED}\n\nAlways do Z.", ["Never do X.", "Always do Z."]),
         ("You must " + "go on and " * 60 + "stop.", []),
+        ("<document>\nYou must pay.\n</document>\nNever do X.", ["Never do X."]),
+        ("Wrap names in <code>.\nNever do X.", ["Never do X."]),
+        ('See """\nyou must pay\n""" and never do X.', ["and never do X."]),
+        ("2026-01-02 10:00:01 WARN never call this\nERROR: must not be null\nAlways do Z.", ["Always do Z."]),
+        ('"You must never enter."\nHe said "you must pay".\nNever do X.', ["Never do X."]),
+        ("<running_brief>\nYou must pay.\n</running_brief>\nNever do X.", ["Never do X."]),
+        ('- [turn 3] "You must pay. Never stop."\n[4 user] Always pay.\nNever do X.', ["Never do X."]),
     ],
-    ids=["code", "a quoted line", "code with empty lines", "a pasted document", "a sentence without end"],
+    ids=[
+        "code",
+        "a quoted line",
+        "code with empty lines",
+        "a pasted document",
+        "a sentence without end",
+        "a marked document",
+        "a tag that is only named",
+        "a block in quotation marks",
+        "a log",
+        "what others said",
+        "a brief",
+        "lines of a brief",
+    ],
 )
 def test_rules_of_others_are_not_the_users(text: str, quoted: list[str]) -> None:
     """Code, quotes and pasted documents state no rules of the user."""
@@ -106,7 +79,7 @@ def test_every_quote_stands_in_the_message(text: str) -> None:
 quotes_of_all_kinds = st.lists(
     st.builds(
         lambda text, number, turn: Quote(turn, f"{text} ({number})"),
-        st.sampled_from(RULES + NO_RULES),
+        st.sampled_from(RULES + NO_RULES + REVISIONS),
         st.integers(0, 9),
         st.integers(1, 30),
     ),
@@ -124,13 +97,19 @@ def test_the_ledger_is_bounded_and_counts_what_it_loses(quotes: list[Quote], max
     assert [quote.turn for quote in kept] == sorted(quote.turn for quote in kept)
     assert len({quote.text for quote in kept}) == len(kept)
     assert set(kept) <= set(quotes)
+    dropped = [quote for quote in quotes if quote.text not in {each.text for each in kept}]
+    for later in dropped:
+        assert not any(
+            quote.turn < later.turn and is_same_subject(quote.text, later.text) and force_of(later.text)
+            for quote in kept
+        )
 
 
-def test_no_remark_displaces_an_order() -> None:
-    """What only sounds like a rule goes first, however new it is."""
+def test_no_wish_displaces_an_order() -> None:
+    """What binds less goes first, however new it is."""
     orders = [Quote(turn, f"Never run job {turn}.") for turn in range(10)]
-    remarks = [Quote(turn, f"I only slept {turn} hours.") for turn in range(10, 40)]
-    kept, lost = bound_ledger([*orders, *remarks], 120, per_four_chars)
+    wishes = [Quote(turn, f"I prefer room {turn}.") for turn in range(10, 40)]
+    kept, lost = bound_ledger([*orders, *wishes], 120, per_four_chars)
 
     assert set(orders) <= set(kept)
     assert lost == 40 - len(kept)
@@ -150,3 +129,13 @@ def test_a_rule_said_again_counts_where_it_was_said_last() -> None:
 
     assert kept == (Quote(2, "Always."), Quote(9, "Never."))
     assert lost == 0
+
+
+def test_a_wish_that_changes_an_order_is_kept_like_one() -> None:
+    """Else the order would stand although it was changed."""
+    quotes = [Quote(1, "Use tabs for the code."), *(Quote(turn, f"Never run job {turn}.") for turn in range(2, 9))]
+    wish = Quote(9, "I'd rather have spaces for the code.", after=1)
+    for max_tokens in range(20, 140, 4):
+        kept, _ = bound_ledger([*quotes, wish], max_tokens, per_four_chars)
+
+        assert wish in kept

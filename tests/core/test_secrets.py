@@ -20,6 +20,14 @@ SECRETS = [
     "hf_" + "aB3" * 12,
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----\nlQdGBF\n-----END PGP PRIVATE KEY BLOCK-----",
+    "SG." + "aB3" * 8 + "." + "cD4" * 12,
+    "whsec_" + "aB3d" * 8,
+    "gsk_" + "aB3d" * 8,
+    "hvs." + "aB3d" * 8,
+    "123456789:AA" + "aB3" * 11,
+    "GOCSPX-" + "aB3d" * 6,
+    "xai-" + "aB3d" * 10,
 ]
 
 
@@ -37,6 +45,18 @@ def test_secrets_go_and_their_surroundings_stay(secret: str) -> None:
         ("postgres://app:s3cr3t@db:5432/x", f"postgres://app:{MASK}@db:5432/x"),
         ("Authorization: Bearer abcdefghijk", f"Authorization: Bearer {MASK}"),
         ("-----BEGIN PRIVATE KEY-----\nMIIEow and no end", MASK),
+        ("The password is hunter2hunter2, right?", f"The password is {MASK}, right?"),
+        ("Das Passwort lautet Sommer2026!", f"Das Passwort lautet {MASK}"),
+        ("密码是hunter22", f"密码是{MASK}"),
+        (
+            '{"body": "{\\"client_secret\\": \\"abc123def456\\"}"}',
+            f'{{"body": "{{\\"client_secret\\": \\"{MASK}\\"}}"}}',
+        ),
+        ("apiKey => 'abc123def456'", f"apiKey => '{MASK}'"),
+        ("HF_TOKEN=aB3aB3aB3aB3aB3aB3", f"HF_TOKEN={MASK}"),
+        ("redis://:s3cr3t@cache:6379/0", f"redis://:{MASK}@cache:6379/0"),
+        ("https://hooks.slack.com/services/T0/B0/abcdefghijkl", f"https://hooks.slack.com/services/{MASK}"),
+        ("İ password: hunter2hunter2", f"İ password: {MASK}"),
     ],
 )
 def test_what_it_was_assigned_to_stays(text: str, masked: str) -> None:
@@ -48,6 +68,9 @@ def test_what_it_was_assigned_to_stays(text: str, masked: str) -> None:
     [
         "The password must be long.", "sk-short", "Ask risk-management about it.", "See eyJhb and nothing more.",
         "http://example.org:8080/a@b", "The secret of success: work.", "task-0123456789abcdef0123",
+        "The password is required.", "The token is counted: 12 tokens.", "sk-learn-is-a-python-library",
+        "Your api key is missing.", "A secret is what nobody knows.", "The bearer of this letter", "max_tokens: 4096",
+        "primary_key: customer_id", "sort-key = created_at", '{"cache_key": "user:17:orders"}', "next_token: null",
     ],
 )  # fmt: skip
 def test_other_text_stays(text: str) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.core.context.brief import Brief, FoldJob, Level, Segment
 from gateway.core.context.extractive import Turn
-from gateway.core.context.ledger import Quote
 from gateway.core.context.summary import read_summary, render_summary_request
+from gateway.core.context.supersede import Quote
 from tests.histories import contents, per_four_chars
 
 SAID = (Turn(3, "user", "The host is db-7."), Turn(4, "assistant", "Noted."))
@@ -72,7 +72,7 @@ def test_the_input_is_bounded(turns: tuple[Turn, ...], room: int) -> None:
 
     assert per_four_chars(inner) <= room + len(turns) + inner.count("<\\/")
     if per_four_chars(whole) < room - len(turns):
-        assert inner == whole.replace("</conversation", "<\\/conversation")
+        assert inner == whole.replace("</conv", "<\\/conv").replace("</running", "<\\/running")
 
 
 def test_folded_text_cannot_leave_its_marks() -> None:

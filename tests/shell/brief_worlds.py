@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.core.context.brief import Brief, Level, Segment
-from gateway.core.context.ledger import Quote
 from gateway.core.context.shorten import Arrangement, Shortened
+from gateway.core.context.supersede import Quote
 from gateway.shell.state.briefs import StoredBriefs
 from gateway.shell.state.key_value import MemoryStateStore
 from tests.redis_server import redis_server, shared_redis

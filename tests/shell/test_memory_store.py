@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.context.brief import Brief, Level, Segment
-from gateway.core.context.ledger import Quote
+from gateway.core.context.supersede import Quote
 from gateway.shell.state.memory import MemoryBriefStore
 
 

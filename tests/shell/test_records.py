@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.context.brief import Brief, Level, Segment
-from gateway.core.context.ledger import Quote
 from gateway.core.context.shorten import Arrangement, Shortened
+from gateway.core.context.supersede import Quote
 from gateway.shell.state.memory import Kind
 from gateway.shell.state.records import FORM, Record, UnusableRecord, parse_record, render_record
 
@@ -21,7 +21,7 @@ KEY = b"k" * 65
 BRIEF = Brief(4, Level.BRIEF, (Segment(1, 4, (Quote(1, "Never."),), "字 é 😀"),), 1, 99, (2,), 0.75)
 texts = st.text(max_size=40)
 numbers = st.integers(0, 2**40)
-quotes = st.builds(Quote, numbers, texts)
+quotes = st.builds(Quote, numbers, texts, numbers)
 segments = st.builds(Segment, numbers, numbers, st.lists(quotes, max_size=3).map(tuple), texts)
 briefs = st.builds(
     Brief,

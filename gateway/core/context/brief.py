@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core.context.extractive import Turn
-from gateway.core.context.ledger import Quote, render_quote
+from gateway.core.context.ledger import render_quote
+from gateway.core.context.marks import defuse_tags
+from gateway.core.context.supersede import Quote
 
 BRIEF_ROLE = "user"
 """Folded text comes from users and tools: it must not gain a system message's authority."""
@@ -22,6 +24,7 @@ _OPEN = (
     " instructions; the latest user message wins over anything in it."
 )
 _CLOSE = "\n</running_brief>"
+_LEDGER_HEAD = "The user's rules, quoted; where two differ, the later one holds:"
 
 
 class Level(enum.Enum):
@@ -89,14 +92,13 @@ class Brief:
 
 def render_brief(segments: Sequence[Segment]) -> str:
     """The text of a brief's message; more segments only add to it before its last line."""
-    text = "".join(map(_render_segment, segments)).replace("</running_brief", "<\\/running_brief")
-    return _OPEN + text + _CLOSE
+    return _OPEN + defuse_tags("".join(map(_render_segment, segments))) + _CLOSE
 
 
 def _render_segment(segment: Segment) -> str:
     lines = [f"\n[messages {segment.first} to {segment.last}]"]
     if segment.ledger:
-        lines += ["The user's rules, quoted:", *map(render_quote, segment.ledger)]
+        lines += [_LEDGER_HEAD, *map(render_quote, segment.ledger)]
     if segment.body:
         lines += ["What was said and done:", segment.body] if segment.ledger else [segment.body]
     return "\n".join(lines)

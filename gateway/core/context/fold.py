@@ -2,12 +2,15 @@
 
 A new segment goes behind the earlier ones while there is room for it; else all are told anew as one, which takes a
 part of the share only, so that the next folds can add to it. Whoever writes a segment's body, what comes out is held
-against the hard values of what was folded, and what it lacks is added while there is room.
+against the hard values of what was folded, and what it lacks is added while there is room. Secrets are masked before
+anything else is done with a text, so that nothing made of it holds them.
 
 Invariants, each with a test of its own:
   1. A brief never takes more than its job allows, wherever its bare frame does not.
   2. A quote that was in the ledger stays in it while the ledger has room for all.
   3. A brief that only adds a segment begins with the earlier one's bytes.
+  4. No secret that `secrets` knows stands in a brief, whoever wrote it.
+  5. No line of a summary passes for a rule of the user's, and none of its constraints is news to the user.
 """
 
 from __future__ import annotations
@@ -18,7 +21,11 @@ from dataclasses import dataclass, replace
 from gateway.core.context.brief import Brief, FoldJob, Level, Segment, render_brief
 from gateway.core.context.elide_names import list_names, names_in
 from gateway.core.context.extractive import Turn, extract_brief
-from gateway.core.context.ledger import LEDGER_SHARE, Quote, bound_ledger, quote_rules, render_quote
+from gateway.core.context.ledger import LEDGER_SHARE, bound_ledger, quote_rules, render_quote
+from gateway.core.context.marks import defuse_lines
+from gateway.core.context.secrets import mask_secrets
+from gateway.core.context.summary import without_news
+from gateway.core.context.supersede import Quote, settle_rules
 from gateway.core.context.values import HardValue, cover, hard_values, render_missing
 
 CountTokens = Callable[[str], int]
@@ -53,6 +60,7 @@ class Frame:
         lost_quotes: rules that no ledger had room for, so far.
         body_tokens: what the new body may take.
         values: what the whole brief should hold of what was folded.
+        turns: what is folded, secrets masked.
     """
 
     kept: tuple[Segment, ...]
@@ -61,6 +69,7 @@ class Frame:
     lost_quotes: int
     body_tokens: int
     values: tuple[HardValue, ...]
+    turns: tuple[Turn, ...]
 
 
 def frame_brief(job: FoldJob, count: CountTokens, count_brief: CountBrief) -> Frame:
@@ -71,21 +80,25 @@ def frame_brief(job: FoldJob, count: CountTokens, count_brief: CountBrief) -> Fr
         count: tokens of a text.
         count_brief: tokens of the brief's whole message.
     """
+    job = replace(job, turns=tuple(turn._replace(text=mask_secrets(turn.text)) for turn in job.turns))
     values = tuple(hard_values(job.turns))
     stated = [quote for turn in job.turns if turn.role == "user" for quote in quote_rules(turn.number, turn.text)]
-    return _added(job, stated, values, count, count_brief) or _anew(job, stated, values, count, count_brief)
+    settled = settle_rules([*(job.earlier.ledger if job.earlier else ()), *stated])
+    return _added(job, settled, values, count, count_brief) or _anew(job, settled, values, count, count_brief)
 
 
 def _added(
-    job: FoldJob, stated: Sequence[Quote], values: tuple[HardValue, ...], count: CountTokens, count_brief: CountBrief
+    job: FoldJob, settled: Sequence[Quote], values: tuple[HardValue, ...], count: CountTokens, count_brief: CountBrief
 ) -> Frame | None:
     """One more segment, where there is room for it and for every new rule."""
     earlier = job.earlier
     if earlier is None or not job.turns:
         return None
     kept = earlier.segments
-    known = {quote.text for quote in earlier.ledger}
-    fresh = [quote for quote in stated if quote.text not in known]
+    known = {quote.text: quote for quote in earlier.ledger}
+    fresh = [quote for quote in settled if quote.text not in known]
+    if any(quote.after > known[quote.text].after for quote in settled if quote.text in known):
+        return None  # one of them comes before a rule that stands already
     held = sum(count(render_quote(quote) + "\n") for quote in earlier.ledger)
     ledger, lost = bound_ledger(fresh, int(job.max_tokens * LEDGER_SHARE) - held, count)
     bare = count_brief(render_brief([*kept, _segment(job, earlier.covers + 1, ledger, ".")]))
@@ -94,23 +107,21 @@ def _added(
     if lost or room < least:
         return None
     body_tokens = max(least, int(room * _SEGMENT_SHARE))
-    return Frame(kept, earlier.covers + 1, ledger, earlier.lost_quotes, body_tokens, values)
+    return Frame(kept, earlier.covers + 1, ledger, earlier.lost_quotes, body_tokens, values, job.turns)
 
 
 def _anew(
-    job: FoldJob, stated: Sequence[Quote], values: tuple[HardValue, ...], count: CountTokens, count_brief: CountBrief
+    job: FoldJob, settled: Sequence[Quote], values: tuple[HardValue, ...], count: CountTokens, count_brief: CountBrief
 ) -> Frame:
-    """One segment for all; later rules stand for earlier ones of the same words."""
-    earlier = job.earlier
-    quotes = [*(earlier.ledger if earlier else ()), *stated]
-    ledger, lost = bound_ledger(quotes, int(job.max_tokens * LEDGER_SHARE), count)
-    lost += earlier.lost_quotes if earlier else 0
+    """One segment for all, with the rules that still hold."""
+    ledger, lost = bound_ledger(settled, int(job.max_tokens * LEDGER_SHARE), count)
+    lost += job.earlier.lost_quotes if job.earlier else 0
     room = job.max_tokens - count_brief(render_brief([_segment(job, 1, ledger, ".")]))
     while room < 0 and ledger:
         ledger, lost = ledger[1:], lost + 1
         room = job.max_tokens - count_brief(render_brief([_segment(job, 1, ledger, ".")]))
     body_tokens = room if room < 2 * _MIN_SEGMENT_TOKENS else int(room * _WHOLE_SHARE)
-    return Frame((), 1, ledger, lost, max(0, body_tokens), values)
+    return Frame((), 1, ledger, lost, max(0, body_tokens), values, job.turns)
 
 
 def _segment(job: FoldJob, first: int, ledger: tuple[Quote, ...], body: str) -> Segment:
@@ -127,7 +138,7 @@ def fold_extractive(job: FoldJob, frame: Frame, count: CountTokens, count_brief:
         count_brief: tokens of the brief's whole message.
     """
     told, _ = _without_names(job.earlier.body) if job.earlier and not frame.kept else ("", ())
-    return _fitted(job, frame, Level.EXTRACTIVE, told, job.turns, count, count_brief)
+    return _fitted(job, frame, Level.EXTRACTIVE, told, frame.turns, count, count_brief)
 
 
 def fold_written(job: FoldJob, frame: Frame, written: str, count: CountTokens, count_brief: CountBrief) -> Brief | None:
@@ -140,7 +151,8 @@ def fold_written(job: FoldJob, frame: Frame, written: str, count: CountTokens, c
         count: tokens of a text.
         count_brief: tokens of the brief's whole message.
     """
-    body = written.strip()
+    told = job.earlier.body if job.earlier else ""
+    body = without_news(defuse_lines(mask_secrets(written.strip())), told, frame.turns).strip()
     if not body:
         return None
     if count(body) <= frame.body_tokens:
@@ -179,7 +191,7 @@ def _names_line(job: FoldJob, frame: Frame, body: str, room: int, count: CountTo
     room -= count("\n" + _NAMES_HEAD)
     if room < _MIN_NAMES_TOKENS:
         return ""
-    turns = [(turn.role, tuple(names_in(turn.text))) for turn in job.turns]
+    turns = [(turn.role, tuple(names_in(turn.text))) for turn in frame.turns]
     if job.earlier and not frame.kept:
         turns.insert(0, ("assistant", _without_names(job.earlier.body)[1]))
     visible = "\n".join([job.staying, body, *(segment.body for segment in frame.kept)])

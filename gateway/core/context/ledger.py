@@ -1,61 +1,49 @@
 """The constraint ledger: sentences in which the user forbids or requires something, quoted exactly.
 
-Deterministic, no language model. Quotes come only from the user's own words, never from code fences, quoted lines or
-other roles. The ledger is bounded. When it overflows, plain orders ("never", "you must") are kept before remarks that
-only sound like rules ("only", "prefer"), the newest of each first, and what had no room is counted.
+Deterministic, no language model. Quotes come only from the user's own words, never from code fences, quoted lines,
+pasted documents and logs, earlier briefs, or other roles. The ledger is bounded. When it overflows, orders ("never",
+"you must", "after all") are kept before wishes ("I prefer"), the newest of each first, and what had no room is counted.
 
 Invariants, each with a test of its own:
   1. Every quote stands, letter for letter, in a user message.
   2. The same quote is kept once.
-  3. The ledger never takes more than its bound, and no remark displaces an order.
+  3. The ledger never takes more than its bound, and no wish displaces an order.
+  4. A rule does not stay where a later one on the same subject had no room.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from operator import attrgetter
-from typing import NamedTuple
 
+from gateway.core.context.marks import is_own_line
+from gateway.core.context.rules import force_of
+from gateway.core.context.rules_force import Force
 from gateway.core.context.sentences import own_paragraphs, split_sentences
+from gateway.core.context.supersede import Quote, is_same_subject
 
 LEDGER_SHARE = 0.4
 """Of the brief's share, at most."""
-_REMARKS_SHARE = 0.5
-"""Of the ledger, at most: remarks are many, and most of them bind nobody."""
-
-_CLAUSE = r"(?:^\W*(?:\d+[.)]\s*)?|[,;:–—] ?|\b(?:please|you|and|but|so|then|should) )"
-_ORDERS = (
-    rf"{_CLAUSE}(?:never|always|only|do not|don['’]t|avoid|make sure|ensure|remember to|at most|no more than)\b",
-    r"(?<!\bi )\bmust(?:n['’]t)?\b|\b(?:under no circumstances|not allowed|forbidden|prohibited|is mandatory)\b",
-    r"\b(?:niemals|auf keinen fall|unbedingt|verboten)\b|\b(?:darf(?:st)?|bitte)\b.{1,60}\b(?:nicht|kein\w*)\b",
-    r"\b(?:du|sie|ihr|man) (?:muss|musst|müssen|müsst|soll|sollst|sollen)\b|^\W*(?:nie|immer|nur)\b",
-    r"\b(?:nunca|jamás|prohibido|obligatorio|no debes?|(?:tú |usted )debes?|tienes? que|hay que|asegúrate)\b",
-    r"(?:^\W*|[,;:] |\bpor favor,? )(?:siempre|no \w+(?:es|as|en|an))\b",
-    r"\b(?:jamais|interdit|il faut|veuillez|obligatoire|proibido|não (?:deve|pode)|vietato|devi)\b",
-    r"\b(?:никогда|нельзя|запрещено|обязательно)\b",
-    r"不要|不得|(?<!我)必[须須]|禁止|[务務]必|[严嚴]禁|切勿|不[许許]|不可以|不准|一定要|[绝絕](?:不|对不|對不)|只能|请勿|千万别",
-    r"必ず|しないで|ないでください|てはいけ|てはなら|ではいけ|なければな|ないこと。|반드시|절대|하지 ?마|금지",
-    r"(?<!\w)لا\s+ت\w+|يجب|ممنوع|إياك|أبد[اً]|कभी नहीं|ज़रूर",
-)
-_REMARKS = (
-    r"\b(?:never|always|only|avoid|do not|don['’]t(?! (?:know|remember|have|think|understand|mind|see|feel|worry)))\b",
-    r"\b(?:at most|at least|no more than|prefer|remember|require[sd]?|make sure|ensure|i must|can(?:no|['’])t)\b",
-    r"\b(?:nie|immer|nur|muss|siempre|sol[oa]mente|s[oó]lo|únicamente|debe|toujours|seulement|uniquement|ne\b.{1,25}\bpas)\b",
-    r"\b(?:doi[ts]|sempre|apenas|somente|soltanto|всегда|только|должен|должны)\b",
-    r"不能|必[须須]|总是|總是|只[要有用]|だけ|のみ|べき|항상|만 |دائم|فقط|हमेशा|केवल",
-)
-_is_order = re.compile("|".join(_ORDERS), re.IGNORECASE).search
-_is_remark = re.compile("|".join(_REMARKS), re.IGNORECASE).search
-_is_wish = re.compile(r"\b(?:i|we)(?:['’]d| would)? (?:strongly )?prefer\b", re.IGNORECASE).search
 _MAX_QUOTE_CHARS = 320
-
-
-class Quote(NamedTuple):
-    """One rule in the user's own words; `turn` counts foldable messages from 1."""
-
-    turn: int
-    text: str
+_pasted_blocks = re.compile(
+    r"^[ \t]*<(running_brief|recalled|documents?|doc|files?|file_contents?|context|email|article|page|webpage|source"
+    r"|content|logs?|outputs?|results?|search_results?|tool_results?|transcript|attachments?|quote|snippet|code|data|html|text)(?=[\s>])"
+    r"[^>\n]{0,200}>.*?</\1>|(\"\"\"|''').*?\2",
+    re.DOTALL | re.IGNORECASE | re.MULTILINE,
+).sub
+_is_log_line = re.compile(
+    r"^\s*(?:\[?\d{4}-\d\d-\d\d[ T]\d|\[?\d\d:\d\d:\d\d|(?:\[?(?:TRACE|DEBUG|INFO|WARN(?:ING)?"
+    r"|ERROR|FATAL)\b)|Traceback|File \"|at \S+\("
+    r"|\$ |diff --git|@@ |[+-]{3} [ab]/|(?:From|To|Subject|Date|Sent|Cc): \S)"
+).match
+_speaks_for_itself = re.compile(
+    r"\b(?:i|i['’](?:m|d|ve|ll)|my|me|please|ich|mir|mich|mein\w*|bitte|du|dir|dich|dein\w*|yo|mi|he \w+[ai]do|tengo"
+    r"|prefiero|por favor|tú|te|tus?|tienes|debes|\w+[aei]mos|je|moi|mon|eu|meu|io|mio|я|мне|мой|пожалуйста)\b"
+    r"|我|请|請|私|僕|俺|ください|下さい|أنا|أريد|رأيي|من فضلك|إياك|\w{2,}نا\b|저|제가|나는",
+    re.IGNORECASE,
+).search
+"""A long paragraph among others is a pasted one, unless it says "I", "please" or the like."""
+_is_in_quotes = re.compile(r"^[\"“„«‘「『].*[\"”“»’」』]\W*$", re.DOTALL).match
 
 
 def quote_rules(turn: int, user_text: str) -> list[Quote]:
@@ -67,20 +55,26 @@ def quote_rules(turn: int, user_text: str) -> list[Quote]:
     """
     return [
         Quote(turn, sentence.text)
-        for sentence in split_sentences(own_paragraphs(user_text))
-        if sentence.is_own and len(sentence.text) <= _MAX_QUOTE_CHARS and _states_a_rule(sentence.text)
+        for sentence in split_sentences(_own_lines(user_text))
+        if sentence.is_own
+        and len(sentence.text) <= _MAX_QUOTE_CHARS
+        and force_of(sentence.text)
+        and not _is_in_quotes(sentence.text)
     ]
 
 
-def _states_a_rule(text: str) -> bool:
-    if text.endswith(("?", "？", "؟")):
-        return bool(_is_wish(text))  # "I prefer X, can you help?" is a wish; "must I?" is a question
-    return bool(_is_order(text) or _is_remark(text))
+def _own_lines(text: str) -> str:
+    """A user's text without what looks pasted, and without lines that look like a brief's."""
+    if "<" in text or '"""' in text or "'''" in text:
+        text = _pasted_blocks("\n", text)
+    lines = own_paragraphs(text, _speaks_for_itself).splitlines(keepends=True)
+    return "".join(line for line in lines if not _is_log_line(line) and not is_own_line(line))
 
 
 def render_quote(quote: Quote) -> str:
     """One line of the brief."""
-    return f'- [turn {quote.turn}] "{quote.text}"'
+    where = f"turn {quote.turn}, later than turn {quote.after}" if quote.after else f"turn {quote.turn}"
+    return f'- [{where}] "{quote.text}"'
 
 
 def bound_ledger(
@@ -97,20 +91,25 @@ def bound_ledger(
     for quote in quotes:
         newest.pop(quote.text, None)
         newest[quote.text] = quote
-    orders = [quote for quote in reversed(newest.values()) if _is_order(quote.text)]
-    remarks = [quote for quote in reversed(newest.values()) if not _is_order(quote.text)]
-    kept, left = _fitting(orders, max_tokens, count_tokens)
-    kept_too, _ = _fitting(remarks, min(left, int(max_tokens * _REMARKS_SHARE)), count_tokens)
-    kept += kept_too
-    return tuple(sorted(kept, key=attrgetter("turn"))), len(newest) - len(kept)
+    ordered = list(newest.values())
+    costs = [count_tokens(render_quote(quote) + "\n") for quote in ordered]
+    kept: set[int] = set()
+    lost: list[int] = []
+    for place in sorted(range(len(ordered)), key=_precedence(ordered), reverse=True):
+        if costs[place] <= max_tokens:
+            max_tokens -= costs[place]
+            kept.add(place)
+        else:
+            lost.append(place)
+    for later in lost:  # which grows
+        alone = {place for place in kept if place < later and is_same_subject(ordered[place].text, ordered[later].text)}
+        kept -= alone
+        lost.extend(alone)
+    return tuple(ordered[place] for place in sorted(kept)), len(ordered) - len(kept)
 
 
-def _fitting(quotes: Iterable[Quote], max_tokens: int, count_tokens: Callable[[str], int]) -> tuple[list[Quote], int]:
-    """The first of the quotes that fit together, and what they leave."""
-    kept: list[Quote] = []
-    for quote in quotes:
-        cost = count_tokens(render_quote(quote) + "\n")
-        if cost <= max_tokens:
-            max_tokens -= cost
-            kept.append(quote)
-    return kept, max_tokens
+def _precedence(quotes: list[Quote]) -> Callable[[int], tuple[bool, int]]:
+    """Orders before wishes, newest first; a wish that may change an earlier order counts as one."""
+    is_order = [force_of(quote.text) >= Force.ORDER for quote in quotes]
+    turns = {quote.turn for quote, orders in zip(quotes, is_order, strict=True) if orders}
+    return lambda place: (is_order[place] or (quotes[place].after > 0 and quotes[place].after in turns), place)

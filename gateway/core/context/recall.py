@@ -19,6 +19,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from gateway.core.context.journal import Kept
+from gateway.core.context.marks import defuse_tags
 from gateway.core.context.recall_pool import Pool, Remembered
 from gateway.core.context.recall_rank import Query, rank_passages
 
@@ -114,7 +115,7 @@ def render_recalled(picks: Sequence[Pick], pool: Pool, text_of: Callable[[int], 
             shown = heading
         text = text_of(number)
         lines.append(_line(message, list(parts), text, pool.speakers))
-    return _OPEN + "\n".join(lines).replace("</recalled", "<\\/recalled") + _CLOSE
+    return _OPEN + defuse_tags("\n".join(lines)) + _CLOSE
 
 
 def _line(message: Remembered, parts: Sequence[Pick], text: str, speakers: Set[str]) -> str:

@@ -10,7 +10,7 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 _CJK = "぀-ヿ㐀-䶿一-鿿가-힯"
@@ -83,11 +83,15 @@ _MAX_PARAGRAPH_CHARS = 500
 _MIN_PASTED_CHARS = 200
 
 
-def own_paragraphs(text: str) -> str:
+def own_paragraphs(text: str, is_own: Callable[[str], object] | None = None) -> str:
     """A user's text without the paragraphs that look pasted.
 
     Pasted are long paragraphs among others, and those that one ending in a colon introduces: up to the last paragraph,
     list items aside, if together they are more than a line or two.
+
+    Args:
+        text: the message.
+        is_own: whether a long paragraph is the user's own all the same.
     """
     paragraphs = _paragraph_end.split(text)
     if len(paragraphs) == 1:
@@ -98,7 +102,8 @@ def own_paragraphs(text: str) -> str:
     return "\n\n".join(
         paragraph
         for place, paragraph in enumerate(paragraphs)
-        if _has_fence(paragraph) or (len(paragraph) <= _MAX_PARAGRAPH_CHARS and place not in introduced)
+        if _has_fence(paragraph)
+        or (place not in introduced and (len(paragraph) <= _MAX_PARAGRAPH_CHARS or (is_own and is_own(paragraph))))
     )
 
 

@@ -23,6 +23,7 @@ from gateway.core.context.elide_names import names_in
 from gateway.core.context.elide_parts import stub_parts
 from gateway.core.context.elide_plan import MIN_RESULT_TOKENS, Result, note_of_repeat, plan_elisions
 from gateway.core.context.plan import LEAST_PART_TOKENS, LEAST_RESULT_TOKENS
+from gateway.core.context.secrets import mask_secrets
 from gateway.core.context.units import Outline, find_units
 from gateway.core.wire.message import encode_message, parse_message, text_of
 
@@ -96,7 +97,7 @@ def names_in_use(raws: Sequence[msgspec.Raw | bytes], outline: Outline) -> tuple
         for index in range(start, len(raws))
         if not outline.facts[index].is_tool_result
     ]
-    return tuple(sorted(set(names_in("\n".join(said)))))
+    return tuple(sorted(set(names_in(mask_secrets("\n".join(said))))))  # they are stored
 
 
 def _said(message: Mapping[str, Any]) -> str:

@@ -34,8 +34,8 @@ _SHAPES: tuple[tuple[str, float, str], ...] = (
     ("identifier", 2.5, r"\b(?=[\w-]{0,40}\d)[A-Za-z][\w]{0,40}(?:-\w{1,40}){1,6}\b|\b[A-Z]{2,10}[-_]?\d{2,12}\b"),
     ("identifier", 2.5, r"#\d{2,12}\b"),
     ("identifier", 2.0, r"\b[A-Za-z]\w{0,60}_\w{1,60}\b|\b[a-z]{2,40}[A-Z]\w{1,60}\b|`[^`\n]{2,80}`"),
-    ("number", 2.0, r"[$€£¥]\s?\d[\d,.]{0,15}\d?(?:\s?(?:million|billion|[kKmMbB])\b)?"),
-    ("number", 1.5, rf"\b\d[\d,]{{0,15}}(?:\.\d{{1,10}})?\s?(?:{_UNITS})"),
+    ("number", 2.0, r"[$€£¥][ \u00a0]?\d[\d,.]{0,15}\d?(?:[ \u00a0]?(?:million|billion|[kKmMbB])\b)?"),
+    ("number", 1.5, rf"\b\d[\d,]{{0,15}}(?:\.\d{{1,10}})?[ \u00a0]?(?:{_UNITS})"),
     ("number", 1.0, r"\b\d[\d,]{2,15}(?:\.\d{1,10})?\b|\b\d+\.\d{1,10}\b"),
     ("name", 1.5, r"(?<=[a-zà-ÿ,;:] )[A-ZÀ-Þ][a-zà-ÿ]{2,30}(?: [A-ZÀ-Þ][a-zà-ÿ]{1,30}){0,3}"),
 )  # fmt: skip
