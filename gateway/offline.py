@@ -130,7 +130,7 @@ def compact_file(
         print("\nthe running brief:\n")
         print(render_brief(receipt.brief.segments))
     if is_explained:
-        print("\nIt fits as it is: every message is forwarded as it came.")
+        print("\nNothing is changed: every message is forwarded as it came.")
     return 0
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.core.context.brief import Level
 from gateway.core.context.facts import canonical_digest
 from gateway.core.context.journal import Kept, session_key
+from gateway.core.context.marks import defuse_tags
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles
 from gateway.core.wire.headers import Headers
@@ -291,11 +292,11 @@ async def test_sessions_share_no_briefs() -> None:
     assert len({each.receipt.brief_id for each in sent}) == 3
 
 
-WINDOWS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+WINDOWS = st.lists(st.integers(1, 4), min_size=3, max_size=8)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(history=sessions(), windows=WINDOWS, limit=st.integers(150, 2500), rule=st.sampled_from([per_four_chars, lumpy]))
+@given(history=sessions(), windows=WINDOWS, limit=st.integers(300, 4000), rule=st.sampled_from([per_four_chars, lumpy]))
 def test_whatever_slice_of_its_history_a_client_sends(
     history: list[list[Message]], windows: list[int], limit: int, rule: Callable[[str], int]
 ) -> None:
@@ -333,4 +334,4 @@ def assert_adds_only_what_was_kept(sent: Sent, sessions: Sessions) -> None:
         if pick.number <= base:
             found = next(each for each in kept if each.number == pick.number)
             assert found.canonical not in own
-            assert found.text[pick.start : pick.end] in recalled.text.replace("<\\/recalled", "</recalled")
+            assert defuse_tags(found.text[pick.start : pick.end]) in recalled.text
