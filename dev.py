@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -24,6 +25,11 @@ PYTHON = VENV / _PYTHON_IN
 PEERS_VENV = Path(os.environ.get("DEV_PEERS_VENV", ROOT / ".venv-peers"))
 PEERS_LOCK = "benchmarks/requirements-peers.lock"
 """What the benchmarks compare with has an environment of its own: its pins are not ours."""
+CLIENTS_VENV = Path(os.environ.get("DEV_CLIENTS_VENV", ROOT / ".venv-clients"))
+CLIENTS_LOCK = "benchmarks/requirements-clients.lock"
+"""So have the client libraries that tests drive, whose pins are not each other's friends either: about 400 MB."""
+CLIENTS_NODE = CLIENTS_VENV / "node"
+NODE_FILES = ("package.json", "package-lock.json")
 LOCKS = {
     "runtime": ("requirements.lock", ["redis"]),
     "demo": ("requirements-demo.lock", ["demo", "build"]),
@@ -72,24 +78,53 @@ def ensure_environment(kind: str = "dev") -> None:
     (VENV / f".installed-{kind}").write_text(digest_of(kind))
 
 
-def ensure_peers() -> Path:
-    """Make or refresh the environment of the packages that benchmarks compare with; returns its interpreter.
+def ensure_others(folder: Path, lock: str) -> Path:
+    """Make or refresh an environment of packages that are not the project's; returns its interpreter.
 
     Raises:
         SystemExit: pip failed (its own message stands above).
     """
-    python, stamp = PEERS_VENV / _PYTHON_IN, PEERS_VENV / ".installed"
-    digest = hashlib.sha256((ROOT / PEERS_LOCK).read_bytes() + sys.version.encode()).hexdigest()
+    python, stamp = folder / _PYTHON_IN, folder / ".installed"
+    digest = hashlib.sha256((ROOT / lock).read_bytes() + sys.version.encode()).hexdigest()
     if python.exists() and stamp.exists() and stamp.read_text() == digest:
         return python
-    print(f"dev.py: installing {PEERS_LOCK} into {PEERS_VENV}", file=sys.stderr, flush=True)
-    venv.create(PEERS_VENV, with_pip=True)
+    print(f"dev.py: installing {lock} into {folder}", file=sys.stderr, flush=True)
+    venv.create(folder, with_pip=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    pip += ["--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / PEERS_LOCK)]
+    pip += ["--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / lock)]
     if subprocess.run(pip, cwd=ROOT, check=False).returncode != 0:
-        sys.exit("dev.py: pip could not install the peers; its message stands above")
+        sys.exit(f"dev.py: pip could not install {lock}; its message stands above")
     stamp.write_text(digest)
     return python
+
+
+def ensure_peers() -> Path:
+    """What the benchmarks compare with; returns its interpreter."""
+    return ensure_others(PEERS_VENV, PEERS_LOCK)
+
+
+def ensure_clients() -> None:
+    """The client libraries that tests drive; those for Node where there is Node, else it is said that there is none.
+
+    Raises:
+        SystemExit: pip or npm failed (its own message stands above).
+    """
+    ensure_others(CLIENTS_VENV, CLIENTS_LOCK)
+    if not (shutil.which("node") and shutil.which("npm")):
+        print("dev.py: no node and npm here; the tests that need them are skipped", file=sys.stderr, flush=True)
+        return
+    stamp = CLIENTS_NODE / ".installed"
+    sources = [ROOT / "tests" / "clients" / name for name in NODE_FILES]
+    digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    CLIENTS_NODE.mkdir(exist_ok=True)
+    for source in sources:
+        shutil.copy(source, CLIENTS_NODE)
+    npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
+    if subprocess.run(npm, cwd=CLIENTS_NODE, check=False).returncode != 0:
+        sys.exit("dev.py: npm could not install the clients; its message stands above")
+    stamp.write_text(digest)
 
 
 def run(*command: str, kind: str = "dev") -> int:
@@ -112,6 +147,12 @@ def task_demo(arguments: list[str]) -> int:
 def task_test(arguments: list[str]) -> int:
     """all tests (arguments go to pytest)"""
     return run("-m", "pytest", *arguments)
+
+
+def task_test_clients(arguments: list[str]) -> int:
+    """the real client libraries play a conversation (installs them apart: 400 MB)"""
+    ensure_clients()
+    return run("-m", "pytest", "tests/test_e2e_clients.py", *arguments)
 
 
 def task_lint(_: list[str]) -> int:
@@ -179,8 +220,14 @@ def task_lock(_: list[str]) -> int:
         code = subprocess.run([*base, *chosen, "-o", target], cwd=ROOT, check=False).returncode
         if code != 0:
             return code
-    peers = [PEERS_LOCK.replace(".lock", ".in") if word == "pyproject.toml" else word for word in base]
-    return subprocess.run([*peers, "-o", PEERS_LOCK], cwd=ROOT, check=False).returncode
+    for lock in (PEERS_LOCK, CLIENTS_LOCK):
+        others = [lock.replace(".lock", ".in") if word == "pyproject.toml" else word for word in base]
+        code = subprocess.run([*others, "-o", lock], cwd=ROOT, check=False).returncode
+        if code != 0:
+            return code
+    npm = ["npm", "update", "--package-lock-only", "--ignore-scripts", "--no-audit", "--no-fund"]
+    npm.append("--omit-lockfile-registry-resolved")
+    return subprocess.run(npm, cwd=ROOT / "tests" / "clients", check=False).returncode
 
 
 TASKS: dict[str, Callable[[list[str]], int]] = {

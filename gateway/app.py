@@ -27,6 +27,7 @@ from gateway.compose import (
     make_compaction,
     make_early_rule,
     make_encodings,
+    make_journal,
     make_prior,
     make_route,
     make_state_store,
@@ -63,6 +64,7 @@ from gateway.shell.upstream.demo_server import DemoUpstream
 from gateway.stages.answer_count import AnswerCountStage, answer_input_tokens
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.forget_session import ForgetSessionStage
 from gateway.stages.forward import ForwardStage
 from gateway.stages.identify import IdentifyStage
 from gateway.stages.route import RouteStage
@@ -97,6 +99,7 @@ class Gateway:
         self._summaries: Counter[str] = Counter()
         self.state = make_state_store(self.settings.state)
         self.briefs = make_brief_store(self.settings.state, self.state)
+        self.journal = make_journal(self.settings.state, self.state, self._tasks)
         self.calibrations = StoredCalibrations(self.state, make_prior)
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
         self._sent = RememberedPrompts()
@@ -229,13 +232,14 @@ class Gateway:
         soft_ratio = settings.compaction.soft_ratio
         early = make_early_rule(settings, self._sent)
         fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio, early)
-        assemble = AssembleStage(budgets, compaction, fitter, calibrations)
+        assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal)
         forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens}, self._sent)
         others: dict[Endpoint, tuple[Stage, ...]] = {
             Endpoint.TOKENS_COUNT: (identify, route, count, AnswerCountStage(calibrations, budgets)),
             Endpoint.INPUT_TOKENS: (identify, route, count, forward),
+            Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs)),
         }
-        settle = Settle(self.counter, calibrations, recorder)
+        settle = Settle(self.counter, calibrations, recorder, self.journal)
         return Pipeline((identify, route, count, assemble, forward), others, settle, recorder, self._tasks)
 
     def _collect(self) -> list[Metric]:
@@ -254,8 +258,17 @@ class Gateway:
                 "result",
                 {"hit": self.briefs.hits, "miss": self.briefs.misses},
             ),
-            counter_metric("context_storage", "Context stored, by kind.", "kind", {"brief": self.briefs.writes}),
-            gauge_metric("context_storage_bytes", "Size of all stored context.", self.briefs.held_bytes),
+            counter_metric(
+                "context_storage",
+                "Context stored, by kind.",
+                "kind",
+                {"brief": self.briefs.writes, "journal": self.journal.writes},
+            ),
+            gauge_metric(
+                "context_storage_bytes",
+                "Size of stored context in memory.",
+                self.briefs.held_bytes + self.journal.held_bytes,
+            ),
             gauge_metric("gateway_buffered_bytes", "Request bodies held at this moment.", self._pool.held_bytes),
             counter_metric(
                 "token_counter_fallbacks",
@@ -266,7 +279,7 @@ class Gateway:
             gauge_metric("recall_cache_bytes", "What recall remembers of messages.", self._recaller.held_bytes),
             *summary_metrics(self._summaries),
             *calibration_metrics(self.calibrations),
-            *state_metrics(self.state, self.briefs),
+            *state_metrics(self.state, self.briefs.ignored + self.journal.ignored),
         ]
 
 

@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--model", default=None, help="in place of the file's own")
         sub.add_argument("--json", action="store_true", help="print JSON")
+        if name == "compact":
+            sub.add_argument("--explain", action="store_true", help="show before and after, message by message")
     demo = command(
         "demo",
         run_demo,
@@ -133,7 +135,7 @@ def run_compact(options: argparse.Namespace) -> int:
     from gateway.offline import compact_file
 
     settings = load_settings(options.config, os.environ).settings
-    return compact_file(options.file, settings, options.model, as_json=options.json)
+    return compact_file(options.file, settings, options.model, as_json=options.json, is_explained=options.explain)
 
 
 def run_demo(options: argparse.Namespace) -> int:

@@ -22,12 +22,14 @@ from gateway.settings import DEMO_URL, Settings, State, SummarizerSettings, Toke
 from gateway.settings_check import Fault, is_redis, resolve_budget, share_tokens, sqlite_path
 from gateway.settings_load import InvalidSettings
 from gateway.shell.state.briefs import StoredBriefs
+from gateway.shell.state.journal import StoredJournal
 from gateway.shell.state.key_value import ManagedStore, MemoryStateStore
 from gateway.shell.state.memory import ManagedBriefStore, MemoryBriefStore
 from gateway.shell.state.sqlite import SqliteStateStore
 from gateway.shell.summarizer import SummarizerOptions
 from gateway.shell.tokens.counter import encoding_fault
 from gateway.stages.assemble import CompactionOptions
+from gateway.tasks import TaskGroup
 
 
 def make_route(options: UpstreamOptions) -> Route:
@@ -127,6 +129,18 @@ def make_brief_store(options: State, store: ManagedStore) -> ManagedBriefStore:
     if isinstance(store, MemoryStateStore):
         return MemoryBriefStore(options.max_bytes)
     return StoredBriefs(store, options.max_bytes, options.brief_ttl_seconds)
+
+
+def make_journal(options: State, store: ManagedStore, tasks: TaskGroup) -> StoredJournal:
+    """Where named sessions are kept; an eighth of the store's bound is held in memory before it."""
+    return StoredJournal(
+        store,
+        tasks,
+        options.journal_ttl_seconds,
+        options.journal_max_messages,
+        options.journal_max_bytes,
+        options.max_bytes // 8,
+    )
 
 
 def make_templates(options: TokenEstimator) -> dict[str, Template]:

@@ -83,6 +83,13 @@ class Client(msgspec.Struct, frozen=True):
     scope: bytes
 
 
+class Session(msgspec.Struct, frozen=True):
+    """A named conversation: what its journal is known by, and what the briefs that are made under it are."""
+
+    key: bytes
+    brief_scope: bytes
+
+
 class Count(msgspec.Struct, frozen=True):
     """The prompt's tokens before anything was done to it.
 
@@ -120,6 +127,8 @@ class Receipt(msgspec.Struct, frozen=True):
         brief_id: what names it on the admin port, "" for none.
         is_new_brief: it was made for this request.
         is_fresh: a compaction was made for this request; else it is arranged as an earlier one decided.
+        session_id: names the session, without its name; "" for none.
+        kept_messages: messages of the session that the request does not contain.
         is_shadow: the plan was recorded, and the client's own bytes forwarded.
         cause: of a fresh compaction.
     """
@@ -143,6 +152,8 @@ class Receipt(msgspec.Struct, frozen=True):
     brief_id: str = ""
     is_new_brief: bool = False
     is_fresh: bool = False
+    session_id: str = ""
+    kept_messages: int = 0
     is_shadow: bool = False
     cause: Cause = Cause.FORCED
 
@@ -178,6 +189,7 @@ class Receipt(msgspec.Struct, frozen=True):
             "sections": dict(self.sections),
             "folded_messages": self.folded_messages,
             "shortened_messages": self.shortened_messages,
+            "session": {"id": self.session_id, "kept_messages": self.kept_messages} if self.session_id else None,
             "recalled": self.recalled and _explained(self.recalled),
             "brief": brief
             and {
@@ -287,6 +299,7 @@ class Exchange(msgspec.Struct, eq=False):
     client: Client | None = None
     routes: Sequence[Route] = ()
     count: Count | None = None
+    session: Session | None = None
     receipt: Receipt | None = None
     prompt: bytes | None = None
     sent_mark: SentMark | None = None

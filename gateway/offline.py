@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +24,8 @@ from gateway.core.tokens.priors import EXACT, prior_of
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.request import kind_of_body
 from gateway.exchange import Count, Exchange, Receipt
-from gateway.fitting.fitter import ChatFitter
+from gateway.explain import WatchedFitter, explain
+from gateway.pipeline import Stage
 from gateway.settings import Settings
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.recaller import RememberingRecaller
@@ -82,7 +84,7 @@ def count_file(path: Path, settings: Settings, model: str | None, *, as_json: bo
     if exchange is None:
         return 2
     counter = TiktokenCounter(settings.token_estimator.tokens_per_word)
-    refusal = asyncio.run(_run(exchange, settings, counter, is_compacting=False))
+    refusal = asyncio.run(_run(exchange, settings, counter, fitter=None))
     if refusal is not None or exchange.count is None or exchange.request is None:
         return _say_refusal(refusal)
     count, model = exchange.count, exchange.request.model
@@ -102,13 +104,16 @@ def count_file(path: Path, settings: Settings, model: str | None, *, as_json: bo
     return 0
 
 
-def compact_file(path: Path, settings: Settings, model: str | None, *, as_json: bool) -> int:
+def compact_file(
+    path: Path, settings: Settings, model: str | None, *, as_json: bool, is_explained: bool = False
+) -> int:
     """Print what compaction makes of a file; returns an exit code."""
     exchange = _read(path, model)
     if exchange is None:
         return 2
     counter = TiktokenCounter(settings.token_estimator.tokens_per_word)
-    refusal = asyncio.run(_run(exchange, settings, counter, is_compacting=True))
+    fitter = _fitter_of(settings, counter)
+    refusal = asyncio.run(_run(exchange, settings, counter, fitter))
     receipt, count = exchange.receipt, exchange.count
     if refusal is not None or receipt is None or count is None or exchange.request is None:
         return _say_refusal(refusal)
@@ -117,6 +122,15 @@ def compact_file(path: Path, settings: Settings, model: str | None, *, as_json: 
         sys.stdout.buffer.write(body + b"\n")
         return 0
     _print_receipt(receipt, count, json.loads(body).get("messages", ()))
+    if is_explained and fitter.chat is not None and fitter.draft is not None:
+        print("\n" + explain(fitter.chat, fitter.draft, receipt, shutil.get_terminal_size().columns))
+        return 0
+    _print_sections(dict(receipt.sections), receipt.prompt_tokens)
+    if receipt.brief is not None:
+        print("\nthe running brief:\n")
+        print(render_brief(receipt.brief.segments))
+    if is_explained:
+        print("\nNothing is changed: every message is forwarded as it came.")
     return 0
 
 
@@ -141,11 +155,8 @@ def _read(path: Path, model: str | None) -> Exchange | None:
 
 
 async def _run(
-    exchange: Exchange, settings: Settings, counter: TiktokenCounter, *, is_compacting: bool
+    exchange: Exchange, settings: Settings, counter: TiktokenCounter, fitter: WatchedFitter | None
 ) -> Refusal | None:
-    tasks = TaskGroup()
-    store = MemoryBriefStore(settings.state.max_bytes)
-    maker = StoredBriefMaker(store, counter, None, 0.0, tasks)
     encodings = make_encodings(settings.token_estimator)
     caches = CountCaches(_CACHE_BYTES, message_digests)
     identify = IdentifyStage(caches.prefixes)
@@ -154,18 +165,26 @@ async def _run(
     route = RouteStage([make_route(upstream) for upstream in settings.upstreams])
     budgets = make_budget_table(settings.token_budget)
     calibrations = StoredCalibrations(MemoryStateStore(settings.state.max_bytes), make_prior)
-    recaller = RememberingRecaller(counter, message_digests, _CACHE_BYTES)
-    fitter = ChatFitter(store, maker, recaller, counter, soft_ratio=1.0)
-    assemble = AssembleStage(budgets, make_compaction(settings), fitter, calibrations)
+    stages: list[Stage] = [identify, count]
+    if fitter is not None:
+        assemble = AssembleStage(budgets, make_compaction(settings), fitter, calibrations)
+        stages = [identify, route, count, assemble]
     try:
-        for stage in (identify, route, count, assemble) if is_compacting else (identify, count):
+        for stage in stages:
             await stage(exchange)
     except Refusal as refusal:
         return refusal
     finally:
-        await tasks.drain(1.0)
         counter.close()
     return None
+
+
+def _fitter_of(settings: Settings, counter: TiktokenCounter) -> WatchedFitter:
+    """A fitter that extracts its briefs and begins with none."""
+    store = MemoryBriefStore(settings.state.max_bytes)
+    maker = StoredBriefMaker(store, counter, None, 0.0, TaskGroup())
+    recaller = RememberingRecaller(counter, message_digests, _CACHE_BYTES)
+    return WatchedFitter(store, maker, recaller, counter, soft_ratio=1.0)
 
 
 def _say_refusal(refusal: Refusal | None) -> int:
@@ -186,7 +205,3 @@ def _print_receipt(receipt: Receipt, count: Count, messages: list[dict[str, Any]
     print(f"before  {receipt.client_tokens:>9} tokens in {len(count.facts)} messages")
     print(f"after   {receipt.prompt_tokens:>9} tokens in {len(messages)} messages; the prompt may take {limit}")
     print(f"level   {receipt.level.value:>9}   saved {receipt.saved_tokens}, folded {receipt.folded_messages} messages")
-    _print_sections(dict(receipt.sections), receipt.prompt_tokens)
-    if receipt.brief is not None:
-        print("\nthe running brief:\n")
-        print(render_brief(receipt.brief.segments))

@@ -12,6 +12,8 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.context.brief import Brief, FoldJob
+from gateway.core.context.facts import MessageFacts
+from gateway.core.context.journal import Kept
 from gateway.core.context.recall import Question, Recalled
 from gateway.core.context.shorten import Arrangement
 from gateway.core.context.units import Outline
@@ -20,7 +22,7 @@ from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.usage import Usage
-from gateway.exchange import Exchange, SentMark
+from gateway.exchange import Exchange, SentMark, Session
 
 
 class UpstreamFault(Exception):  # noqa: N818 - named for what it is in logs and metrics
@@ -176,6 +178,32 @@ class BriefStore(Protocol):
 
     async def forget(self, scope: bytes) -> int:
         """Let everything of a scope go; returns how many records went."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What is gone with a session.
+
+    Attributes:
+        was_there: anything had been kept of it.
+        brief_scopes: the scopes of the briefs that were made under it.
+    """
+
+    was_there: bool
+    brief_scopes: Sequence[bytes]
+
+
+class Journal(Protocol):
+    """What named sessions have said. Trouble with what keeps it never raises."""
+
+    async def read(self, session: bytes) -> Sequence[Kept]:
+        """What is kept of a session, oldest first; nothing where that cannot be known now."""
+
+    def keep(self, session: Session, raws: Sequence[msgspec.Raw | bytes], facts: Sequence[MessageFacts]) -> None:
+        """Keep what is new of a request's messages, in the background."""
+
+    async def forget(self, session: bytes) -> Forgotten | None:
+        """Let a session go; None where the store could not be asked, and it may still be there."""
 
 
 class Recaller(Protocol):

@@ -260,6 +260,15 @@ class State(_Section, frozen=True):
     brief_ttl_seconds: Annotated[
         float, Meta(ge=60, description="In a file or Redis, how long a brief is kept that no request uses.")
     ] = 604_800.0
+    journal_ttl_seconds: Annotated[
+        float, Meta(ge=1, description="How long the messages of a named session are kept that no request names.")
+    ] = 604_800.0
+    journal_max_messages: Annotated[
+        int, Meta(ge=16, description="Bound of the messages kept of one session; the oldest go first.")
+    ] = 5_000
+    journal_max_bytes: Annotated[int, Meta(ge=16384, description="Bound of their text; the oldest go first.")] = (
+        4_194_304
+    )
     max_bytes: Annotated[
         int, Meta(ge=65536, description="Bound of the briefs in memory, and of a file; the least used go first.")
     ] = 67_108_864

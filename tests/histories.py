@@ -28,12 +28,13 @@ from gateway.core.tokens.frames import Surroundings, frame_of, frame_sections
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.tokens.sections import weigh_section
 from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weigh_placed
+from gateway.core.wire.overrides import Overrides
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
 from gateway.fitting.fitter import ChatFitter
 from gateway.fitting.gain import EarlyRule
-from gateway.ports import TextCounter
+from gateway.ports import Journal, TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.memory import MemoryBriefStore
@@ -208,6 +209,7 @@ class World:
     fills: bool = True
     model: str = "gpt-4o"
     early: EarlyRule | None = None
+    journal: Journal | None = None
     calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
     counter: TextCounter = field(init=False)
     store: MemoryBriefStore = field(init=False)
@@ -230,19 +232,24 @@ class World:
         fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio, self.early)
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES, message_digests), {}),
-            AssembleStage(BudgetTable(self.budget), options, fitter, self.calibrations),
+            AssembleStage(BudgetTable(self.budget), options, fitter, self.calibrations, self.journal),
         )
         return self
 
     def __repr__(self) -> str:
         return f"World({self.budget}, {self.roles}, {self.rule.__name__})"
 
-    async def send(self, messages: Sequence[Message], client: bytes = b"someone", **others: Any) -> Sent:
+    async def send(
+        self, messages: Sequence[Message], client: bytes = b"someone", session: str | None = None, **others: Any
+    ) -> Sent:
         """One request; a refusal is an answer too."""
-        return await self.send_body(body_of(messages, model=self.model, **others), messages, client)
+        return await self.send_body(body_of(messages, model=self.model, **others), messages, client, session)
 
-    async def send_body(self, body: bytes, messages: Sequence[Message], client: bytes = b"someone") -> Sent:
+    async def send_body(
+        self, body: bytes, messages: Sequence[Message], client: bytes = b"someone", session: str | None = None
+    ) -> Sent:
         exchange = exchange_of(body, client, self.roles)
+        exchange.overrides = Overrides(session=session)
         refusal = None
         try:
             for stage in self.stages:

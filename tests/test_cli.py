@@ -186,3 +186,52 @@ def test_check_loads_the_tokenizers_that_are_named(tmp_path: Path) -> None:
     assert seen[1].returncode == 2
     assert 'token_estimator.models["my-*"]' in seen[1].stderr
     assert "there is no such file" in seen[1].stderr
+
+
+LOG = "\n".join(f"line {number} of the log, 処理が終わりました \x1b[31mred\x1b[0m" for number in range(400))
+LOOK = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+def explained(messages: list[Any], path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    path.write_text(json.dumps({"messages": messages, "tools": CHAT["tools"]}))
+    assert compact_file(path, settings(), None, as_json=False, is_explained=True) == 0
+    return capsys.readouterr().out
+
+
+def test_explain_shows_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What became of each message, what stands in its place, which words brought passages back; 100 columns at most."""
+    messages = list(CHAT["messages"])  # type: ignore[call-overload]
+    messages[9] = {"role": "user", "content": "The gardener keeps the spare key under the third flowerpot."}
+    messages[-1] = {"role": "user", "content": "Where does the gardener keep the spare key?"}
+    shown = explained(messages, tmp_path / "x.json", capsys)
+    rows = {line[:5].strip(): line for line in shown.splitlines()}
+
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "kept" in rows["0"]
+    assert "kept beside the brief" in rows["1"]
+    assert "folded, recalled (1 passage)" in rows["9"]
+    assert "more messages" in rows["..."]
+    assert "the running brief" in rows["+"] or "what is recalled" in rows["+"]
+    assert "because of: " in shown
+    assert "gardener" in shown.split("because of: ")[1].splitlines()[0]
+    assert "<running_brief>" in shown
+    assert "tokens by section" in shown
+
+
+def test_explain_shows_what_was_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From how much to how much; escape sequences of a log never reach the terminal."""
+    call = {"role": "assistant", "content": None, "tool_calls": [LOOK]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": LOG}
+    shown = explained([{"role": "user", "content": "Read the log."}, call, result], tmp_path / "x.json", capsys)
+    row = next(line for line in shown.splitlines() if line.startswith("    2  tool"))
+    before, after = row.split()[2:4]
+
+    assert f"shortened {before} -> {after}" in row
+    assert int(after) < int(before)
+    assert "\x1b" not in shown
+
+
+def test_explain_says_when_nothing_was_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = explained([{"role": "user", "content": "Hi"}], tmp_path / "x.json", capsys)
+
+    assert "every message is forwarded as it came" in shown

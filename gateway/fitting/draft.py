@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.core.context.brief import Brief, FoldJob, Level, render_brief
 from gateway.core.context.economics import Cause
+from gateway.core.context.journal import Kept
 from gateway.core.context.plan import FoldLimits, FoldPlan, plan_around, plan_with_brief
 from gateway.core.context.recall import Recalled
 from gateway.core.context.render import Insert, array_of, join_texts, place_texts, turn_of
@@ -24,7 +25,11 @@ from gateway.receipts import sections_of
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A chat that is to fit. `keys` name what a brief covers, by how many foldable messages it does."""
+    """A chat that is to fit.
+
+    `keys` name what a brief covers, by how many foldable messages it does. `kept` are messages of its named session
+    that it does not contain.
+    """
 
     exchange: Exchange
     request: MeteredRequest
@@ -34,6 +39,7 @@ class Chat:
     receipt: Receipt
     scope: bytes
     keys: Sequence[bytes]
+    kept: Sequence[Kept] = ()
 
     @property
     def raws(self) -> Sequence[msgspec.Raw | bytes]:
@@ -126,6 +132,8 @@ class Draft:
 
     def level(self, outline: Outline) -> Level:
         """How far down the ladder that is."""
+        if not self.shorter and not self.plan.covers:
+            return Level.NONE
         is_newest_cut = any(found.how.number > outline.boundaries[-1] for found in self.shorter.values())
         if is_newest_cut or (self.plan.covers and self.brief is None):
             return Level.TRIMMED

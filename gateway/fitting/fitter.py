@@ -15,13 +15,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from gateway.core.context.brief import Brief
 from gateway.core.context.economics import Cause
 from gateway.core.context.facts import places_together
 from gateway.core.context.plan import FoldPlan, can_shorten, plan_fold
-from gateway.core.context.recall import Question
 from gateway.core.context.shorten import (
     Arrangement,
     CountMessage,
@@ -38,6 +35,7 @@ from gateway.core.tokens.weight import weigh_placed
 from gateway.fitting.draft import Chat, Draft
 from gateway.fitting.gain import LEAST_SHARE, EarlyRule, mark_of
 from gateway.fitting.lineage import Lineages
+from gateway.fitting.question import ChosenRecall, question_of
 from gateway.ports import BriefMaker, BriefStore, Recaller, TextCounter
 from gateway.receipts import refuse_unless_forwarded, what_lacks
 
@@ -45,7 +43,6 @@ _SQUEEZED_SHARE = 0.5
 """Of the retrieved share: where recent turns leave less than this, older ones are folded."""
 _MIN_GAIN = 0.1
 """Of the limit: what folding only for the sake of recall must free."""
-_MIN_RECALL_TOKENS = 96
 _SHORTER_BYTES = 8 * 1024 * 1024
 _SHORTER_ENTRY_BYTES = 300
 
@@ -79,6 +76,7 @@ class ChatFitter:
         self._early = early
         self._lineages = Lineages()
         self._shorter = TwoGenerationCache[bytes](_SHORTER_BYTES, _SHORTER_ENTRY_BYTES, len)
+        self._chosen = ChosenRecall()
 
     def may_need(self, client_tokens: int, limit_tokens: int, scope: bytes) -> bool:
         """Whether a chat of this scope is to be looked at: it is long, or something was done for one before."""
@@ -96,6 +94,13 @@ class ChatFitter:
         Raises:
             Refusal: it cannot be made to fit.
         """
+        draft = await self._fitted(chat)
+        if draft is None and chat.kept and not chat.receipt.has_overflowed:
+            draft = await self._with_recalled(chat, Draft(chat.plan_with(None), None))
+            return draft if draft.recalled and draft.tokens <= chat.limits.prompt else None
+        return draft
+
+    async def _fitted(self, chat: Chat) -> Draft | None:
         has_briefs = not self._store.is_empty(chat.scope)
         applied = await self._store.find(chat.scope, chat.keys_of(chat.outline.boundaries)) if has_briefs else None
         draft = await self._as_before(chat, applied) if has_briefs else None
@@ -151,11 +156,14 @@ class ChatFitter:
 
     async def _with_recalled(self, chat: Chat, draft: Draft) -> Draft:
         """The draft with what the latest user message needs of the folded messages."""
-        asked = _question_of(chat, draft)
+        asked = question_of(chat, draft)
         if asked is None:
             return draft
         question, before = asked
-        recalled = await self._recaller.recall(chat.count.profile, chat.raws, chat.outline, question)
+        recalled = self._chosen.find(chat, draft, question)
+        if recalled is None:
+            recalled = await self._recaller.recall(chat.count.profile, chat.raws, chat.outline, question)
+            self._chosen.put(chat, question, recalled)
         return replace(draft, recalled=recalled, recall_before=before) if recalled else draft
 
     # Ahead of need
@@ -322,36 +330,3 @@ class ChatFitter:
         if arrangement is not None and newest and (arrangement.shortened or arrangement.asked):
             await self._store.put_arrangement(chat.scope, chat.keys[newest], arrangement)
         return await self._with_recalled(chat, replace(draft, is_fresh=True))
-
-
-def _question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:
-    """What is looked for among the folded messages, and the place in the prompt where it is to stand."""
-    outline, plan, arrangement = chat.outline, draft.plan, draft.arrangement
-    latest = outline.last_user
-    if latest is None or not plan.covers or not chat.limits.retrieved:
-        return None
-    names: tuple[str, ...] = ()
-    if arrangement is not None and arrangement.asked == latest:
-        names, room, before = arrangement.names, arrangement.recall_tokens, plan.brief_before
-    elif latest > plan.covers:
-        room = _room_before(chat, draft, latest)
-        before = plan.kept.index(outline.places[latest - 1])
-    else:
-        return None
-    if room < _MIN_RECALL_TOKENS:
-        return None
-    numbers = tuple(number for number in range(1, plan.covers + 1) if number not in plan.pinned)
-    pool = hashlib.sha256(chat.keys[plan.covers] + repr(plan.pinned).encode()).digest()
-    named = (pool, chat.keys[max(latest, plan.covers)], latest, names, room)
-    key = hashlib.sha256(msgspec.msgpack.encode(named)).digest()
-    return Question(key, pool, numbers, latest, names, room), before
-
-
-def _room_before(chat: Chat, draft: Draft, latest: int) -> int:
-    """What was left when this user message came, whatever has been said since: what is recalled for it stays."""
-    stable = draft.stable_tokens - draft.tokens_after(chat.outline, latest)
-    sent = chat.receipt.client_tokens - chat.outline.tokens_after[latest]
-    room = min(chat.limits.prompt, sent - 1) - stable
-    if chat.limits.fills and not chat.receipt.has_tools:  # a tool loop needs room too
-        return room
-    return min(room, chat.limits.retrieved)

@@ -14,6 +14,7 @@ from functools import partial
 import msgspec
 
 from gateway.core.context.brief import BRIEF_ROLE
+from gateway.core.context.journal import Kept
 from gateway.core.context.recall import Question, Recalled, fit_recalled, recall
 from gateway.core.context.recall_index import MessageTerms, learn_terms
 from gateway.core.context.recall_pool import Pool, Remembered
@@ -66,7 +67,8 @@ class RememberingRecaller:
         pool = self._pools.get(question.pool)
         if pool is None:
             records = await self._records(raws, outline, question.numbers)
-            pool = await asyncio.to_thread(_pool_of, outline, records)
+            kept = await self._remember_kept(question.kept)
+            pool = await asyncio.to_thread(_pool_of, outline, records, kept, question.base)
             self._pools.put(question.pool, pool)
         return await asyncio.to_thread(self._answer, profile, raws, outline, question, pool)
 
@@ -83,12 +85,26 @@ class RememberingRecaller:
         known = {number: record for number, record in zip(numbers, found, strict=True) if record is not None}
         return dict(sorted((known | learned).items()))
 
+    async def _remember_kept(self, kept: Sequence[Kept]) -> list[Remembered]:
+        """What a session has kept, with its records."""
+        known = self._terms.get_many([each.canonical for each in kept])
+        missing = [each for each, record in zip(kept, known, strict=True) if record is None]
+        learned = await asyncio.to_thread(_learn_kept, missing) if missing else {}
+        for canonical, record in learned.items():
+            self._terms.put(canonical, record)
+        return [
+            Remembered(each.number, each.role, max(0, each.tokens - _FRAME_TOKENS), record or learned[each.canonical])
+            for each, record in zip(kept, known, strict=True)
+        ]
+
     def _answer(
         self, profile: Profile, raws: Raws, outline: Outline, question: Question, pool: Pool
     ) -> Recalled | None:
-        read = partial(_text, raws, outline)
+        base = question.base
+        read = partial(_text, raws, outline, base, {each.number: each.text for each in question.kept})
         latest = text_of(parse_message(bytes(raws[outline.places[question.latest - 1]]), 0))
-        before = read(question.latest - 1) if question.latest > 1 else ""
+        newest = base + question.latest - 1
+        before = read(newest) if newest else ""
         query = query_of(latest, before, question.names)
         picks = recall(query, pool, question.room_tokens)
         return fit_recalled(picks, pool, read, question.room_tokens, partial(self._cost, profile))
@@ -98,10 +114,11 @@ class RememberingRecaller:
         return weight.total([self._counter.count_here(profile, text) for text in weight.all_texts])
 
 
-def _pool_of(outline: Outline, records: Mapping[int, MessageTerms]) -> Pool:
+def _pool_of(outline: Outline, records: Mapping[int, MessageTerms], kept: Sequence[Remembered], base: int) -> Pool:
     facts = [outline.facts[outline.places[number - 1]] for number in records]
     costs = [max(0, fact.tokens - _FRAME_TOKENS) for fact in facts]
-    return Pool(list(map(Remembered, records, [fact.role for fact in facts], costs, records.values())))
+    numbers = [base + number for number in records]
+    return Pool([*kept, *map(Remembered, numbers, [fact.role for fact in facts], costs, records.values())])
 
 
 def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
@@ -115,8 +132,20 @@ def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, Me
     return records
 
 
-def _text(raws: Raws, outline: Outline, number: int) -> str:
-    return turn_of(number, parse_message(bytes(raws[outline.places[number - 1]]), 0)).text
+def _learn_kept(kept: Sequence[Kept]) -> dict[bytes, MessageTerms]:
+    records = {}
+    for place, each in enumerate(kept):
+        if place % _PAUSE_EVERY == 0:
+            time.sleep(_PAUSE_S)
+        records[each.canonical] = learn_terms(each.text, each.name)
+    return records
+
+
+def _text(raws: Raws, outline: Outline, base: int, kept: Mapping[int, str], number: int) -> str:
+    """The text of a message by its number in what is recalled."""
+    if number <= base:
+        return kept[number]
+    return turn_of(number, parse_message(bytes(raws[outline.places[number - base - 1]]), 0)).text
 
 
 def _size_of_terms(terms: MessageTerms) -> int:

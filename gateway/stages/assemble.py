@@ -1,25 +1,29 @@
 """Stage 5: does it fit the budget? If not, shorten what is long, fold the oldest turns, and recall what is asked for.
 
 What is forwarded fits `max_total` by our count, or the request is refused with numbers. A request that fits, and to
-which nothing was done before, keeps the client's own bytes.
+which nothing was done before, keeps the client's own bytes, unless it names a session that has kept what it lacks.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from gateway.core.context.budget import BudgetTable
 from gateway.core.context.facts import chain_digests
+from gateway.core.context.journal import Kept, session_key
 from gateway.core.context.plan import FoldLimits
 from gateway.core.context.units import outline_of
 from gateway.core.wire.overrides import Compacting
 from gateway.core.wire.request import Endpoint, MeteredRequest
-from gateway.exchange import Count, Exchange, Receipt
+from gateway.exchange import Count, Exchange, Receipt, Session
 from gateway.fitting.draft import Chat, body_of, receipt_of
 from gateway.fitting.fitter import ChatFitter
-from gateway.ports import Calibrations
+from gateway.ports import Calibrations, Journal
 from gateway.receipts import plan_receipt, refuse_unless_forwarded
 
 FIRST_USER_SHARE = 0.25
@@ -50,22 +54,29 @@ class CompactionOptions:
 
 
 class AssembleStage:
-    """Writes `receipt`, and `prompt` where the client's body is not forwarded as it is.
+    """Writes `receipt`, `session`, and `prompt` where the client's body is not forwarded as it is.
 
     Args:
         budgets: by model.
         options: of compaction.
         fitter: makes chats fit.
         calibrations: how upstreams bill what is counted.
+        journal: what named sessions have said; None where there are none.
     """
 
     def __init__(
-        self, budgets: BudgetTable, options: CompactionOptions, fitter: ChatFitter, calibrations: Calibrations
+        self,
+        budgets: BudgetTable,
+        options: CompactionOptions,
+        fitter: ChatFitter,
+        calibrations: Calibrations,
+        journal: Journal | None = None,
     ) -> None:
         self._budgets = budgets
         self._options = options
         self._fitter = fitter
         self._calibrations = calibrations
+        self._journal = journal
 
     async def __call__(self, exchange: Exchange) -> None:
         request, count = exchange.request, exchange.count
@@ -87,13 +98,20 @@ class AssembleStage:
 
     async def _fit_chat(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
         assert exchange.client is not None
-        scope = _scope_of(
-            exchange.client.scope, self._options.fingerprint, count.profile.encoding, count.profile.message_tokens
-        )
-        if not self._fitter.may_need(receipt.client_tokens, receipt.prompt_limit_tokens, scope):
+        owner, name = exchange.client.scope, exchange.overrides.session
+        owner = owner if name is None else session_key(owner, name)
+        scope = _scope_of(owner, self._options.fingerprint, count.profile.encoding, count.profile.message_tokens)
+        kept: Sequence[Kept] = ()
+        if name is not None and self._journal is not None:
+            exchange.session = Session(owner, scope)
+            contained = {fact.canonical for fact in count.facts}
+            kept = [each for each in await self._journal.read(owner) if each.canonical not in contained]
+            receipt = msgspec.structs.replace(receipt, session_id=owner[:8].hex(), kept_messages=len(kept))
+            exchange.receipt = receipt
+        if not kept and not self._fitter.may_need(receipt.client_tokens, receipt.prompt_limit_tokens, scope):
             return
-        keys = chain_digests(scope, count.facts)
-        chat = Chat(exchange, request, count, outline_of(count.facts), self._limits_of(receipt), receipt, scope, keys)
+        keys, outline = chain_digests(scope, count.facts), outline_of(count.facts)
+        chat = Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys, kept)
         draft = await self._fitter.fit(chat)
         self._fitter.note_sent(chat, draft)
         if draft is not None:
@@ -117,7 +135,10 @@ class AssembleStage:
 
 
 @lru_cache(maxsize=4096)
-def _scope_of(client: bytes, fingerprint: bytes, encoding: str, message_tokens: int) -> bytes:
-    """Within what briefs are shared; what they cost is part of them, so other tokenizers have other briefs."""
-    parts = (client, fingerprint, encoding.encode(), str(message_tokens).encode())
+def _scope_of(owner: bytes, fingerprint: bytes, encoding: str, message_tokens: int) -> bytes:
+    """Within what briefs are shared: a client, or one named session of it.
+
+    What they cost is part of them, so other tokenizers have other briefs.
+    """
+    parts = (owner, fingerprint, encoding.encode(), str(message_tokens).encode())
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()

@@ -280,7 +280,7 @@ def _own_headers(exchange: Exchange) -> Headers:
         prompt_tokens=prompt_tokens,
         remaining_tokens=receipt.remaining_tokens if receipt else None,
         level=receipt.forwarded_level.value if receipt else "",
-        saved_tokens=receipt.client_billed_tokens - receipt.billed_tokens if receipt else 0,
+        saved_tokens=max(0, receipt.client_billed_tokens - receipt.billed_tokens) if receipt else 0,
     )
     if receipt is not None and exchange.overrides.explains:
         headers.append(("x-gateway-receipt", receipt.explain()))

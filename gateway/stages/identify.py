@@ -33,7 +33,7 @@ class IdentifyStage:
         credentials = exchange.header("authorization") or exchange.header("api-key") or ""
         scope = hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest()
         exchange.client = Client(DEFAULT_CLIENT, scope)
-        if exchange.endpoint is Endpoint.PASSTHROUGH:
+        if exchange.endpoint in (Endpoint.PASSTHROUGH, Endpoint.SESSIONS):
             return
         exchange.overrides = read_overrides(exchange.headers)
         body = await exchange.inbound.read()

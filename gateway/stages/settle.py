@@ -22,7 +22,7 @@ from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.generated import Generated
 from gateway.core.wire.request import ASK_FOR_COUNTS, Endpoint, MeteredRequest, has_tools
 from gateway.exchange import Bill, Count, Exchange
-from gateway.ports import Calibrations, Telemetry, TextCounter
+from gateway.ports import Calibrations, Journal, Telemetry, TextCounter
 
 CLIENT_GONE = 499
 """The status in logs and metrics of a request whose client left before it saw one."""
@@ -31,18 +31,22 @@ _SERVER_SIDE = ("previous_response_id", "conversation", "prompt")
 
 
 class Settle:
-    """Writes `bill` and `duration_s`, and tells calibrations and telemetry.
+    """Writes `bill` and `duration_s`, and tells calibrations, telemetry, and the journal of a named session.
 
     Args:
         counter: tokenizers.
         calibrations: learn from complete answers.
         telemetry: metrics and logs.
+        journal: what named sessions have said; None where there are none.
     """
 
-    def __init__(self, counter: TextCounter, calibrations: Calibrations, telemetry: Telemetry) -> None:
+    def __init__(
+        self, counter: TextCounter, calibrations: Calibrations, telemetry: Telemetry, journal: Journal | None = None
+    ) -> None:
         self._counter = counter
         self._calibrations = calibrations
         self._telemetry = telemetry
+        self._journal = journal
 
     def needs_counting(self, exchange: Exchange) -> bool:
         """Whether the bill takes tokenising, and so an await."""
@@ -66,6 +70,7 @@ class Settle:
         exchange.duration_s = time.perf_counter() - exchange.started_s
         exchange.bill = self._bill(exchange, visible_tokens)
         self._learn(exchange)
+        self._keep(exchange)
         self._telemetry.settled(exchange)
 
     def _bill(self, exchange: Exchange, visible_tokens: int) -> Bill | None:
@@ -92,6 +97,14 @@ class Settle:
             return
         raw_tokens = _raw_tokens(exchange, count)
         self._calibrations.learn(outcome.upstream, request.model, raw_tokens, _has_tools(exchange), outcome.usage)
+
+    def _keep(self, exchange: Exchange) -> None:
+        """A session keeps what an upstream has accepted: nobody fills a store with requests that are turned away."""
+        session, request, count = exchange.session, exchange.request, exchange.count
+        if session is None or request is None or count is None or self._journal is None:
+            return
+        if exchange.outcome.attempts and 0 < exchange.outcome.status < 400:
+            self._journal.keep(session, request.messages, count.facts)
 
 
 async def count_generated(

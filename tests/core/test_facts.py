@@ -1,20 +1,19 @@
-"""Facts: what is known of a message, and the digests that name it and its prefix."""
+"""Facts: what is known of a message, and the digests that name its prefix."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.context.canonical import canonical_digest
 from gateway.core.context.facts import (
     BETWEEN,
     FIRST,
     LAST,
     MessageFacts,
-    canonical_digest,
     chain_digests,
     learn_facts,
     places_together,
@@ -88,58 +87,6 @@ def test_results_of_one_turn_have_places() -> None:
 )
 def test_system_and_developer_messages_are_never_folded(role: str, is_foldable: bool) -> None:
     assert facts_of({"role": role, "content": "x"}).is_foldable is is_foldable
-
-
-SAME = {
-    "key order": {"content": "hi", "role": "user"},
-    "a null field": {"role": "user", "content": "hi", "name": None},
-    "a lone text part": {"role": "user", "content": [{"type": "text", "text": "hi"}]},
-    "a cache mark": {"role": "user", "content": "hi", "cache_control": {"type": "ephemeral"}},
-    "a cache mark on the part": {
-        "role": "user",
-        "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}],
-    },
-    "an id of its own": {"role": "user", "content": "hi", "id": "msg_1"},
-    "an empty list of calls": {"role": "user", "content": "hi", "tool_calls": []},
-}
-OTHER = {
-    "another role": {"role": "assistant", "content": "hi"},
-    "another text": {"role": "user", "content": "hi "},
-    "a name": {"role": "user", "content": "hi", "name": "ann"},
-    "two parts": {"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]},
-    "another kind of part": {"role": "user", "content": [{"type": "refusal", "refusal": "hi"}]},
-    "a call": {"role": "user", "content": "hi", "tool_calls": [{"id": "a"}]},
-}
-
-
-@pytest.mark.parametrize("message", SAME.values(), ids=SAME.keys())
-def test_a_message_rewritten_is_the_same_message(message: Message) -> None:
-    """What clients change when they store and resend a history does not change its digest."""
-    assert canonical_digest(message) == canonical_digest({"role": "user", "content": "hi"})
-
-
-@pytest.mark.parametrize("message", OTHER.values(), ids=OTHER.keys())
-def test_another_message_is_another(message: Message) -> None:
-    """What the model would see differently has another digest."""
-    assert canonical_digest(message) != canonical_digest({"role": "user", "content": "hi"})
-
-
-def test_no_content_and_empty_content_are_the_same() -> None:
-    """Clients write `null`, an empty string or nothing where an assistant only calls tools."""
-    calls = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    contents: list[Message] = [{}, {"content": None}, {"content": ""}, {"content": []}]
-    digests = {canonical_digest({"role": "assistant", "tool_calls": calls, **content}) for content in contents}
-
-    assert len(digests) == 1
-
-
-@given(chat=chats)
-def test_a_digest_survives_json(chat: list[Message]) -> None:
-    """White space, escapes and key order of the JSON do not matter."""
-    for message in chat:
-        again = json.loads(json.dumps(dict(reversed(message.items())), indent=2, ensure_ascii=True))
-
-        assert canonical_digest(again) == canonical_digest(message)
 
 
 @given(chat=chats, scope=st.binary(max_size=8), end=st.integers(0, 30))

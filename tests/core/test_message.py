@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.context.facts import canonical_digest
+from gateway.core.context.canonical import canonical_digest
 from gateway.core.errors import Refusal
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message

@@ -22,6 +22,8 @@ from gateway.core.wire.overrides import NO_OVERRIDES, Compacting, Overrides, rea
         ([("x-gateway-compaction", "")], NO_OVERRIDES),
         ([("x-gateway-explain", "1"), ("x-gateway-budget", "1")], Overrides(1, Compacting.ON, explains=True)),
         ([("x-gateway-explain", "false")], NO_OVERRIDES),
+        ([("X-Gateway-Session", " trip to Lisbon/1 ")], Overrides(session="trip to Lisbon/1")),
+        ([("x-gateway-session", "x" * 128)], Overrides(session="x" * 128)),
     ],
 )
 def test_headers_become_overrides(headers: list[tuple[str, str]], overrides: Overrides) -> None:
@@ -39,6 +41,10 @@ def test_headers_become_overrides(headers: list[tuple[str, str]], overrides: Ove
         ("x-gateway-budget", ""),
         ("x-gateway-compaction", "maybe"),
         ("x-gateway-explain", "please"),
+        ("x-gateway-session", ""),
+        ("x-gateway-session", "x" * 129),
+        ("x-gateway-session", "Reise nach Köln"),
+        ("x-gateway-session", "tab\there"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(name: str, value: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.context.marks import defuse_tags
 from gateway.core.context.recall import Pick, Recalled, fit_recalled, recall, render_recalled
 from gateway.core.context.recall_index import learn_terms
 from gateway.core.context.recall_pool import Pool, Remembered
@@ -179,7 +180,7 @@ def test_it_fits_and_every_passage_is_verbatim(
         assert len(spans) == len(found.picks)
         at = 0
         for number, start, end in sorted(spans):
-            said = chat[number - 1][1][start:end].replace("</recalled", "<\\/recalled")
+            said = defuse_tags(chat[number - 1][1][start:end])
             assert said
             at = found.text.index(said, at)
 

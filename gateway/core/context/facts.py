@@ -1,8 +1,7 @@
 """What compaction needs to know of a message, learned once and kept by the digest of its bytes.
 
-Also the canonical digest: clients rewrite their own history between turns (key order, null fields, a lone text part
-in place of a string), and the same message must be recognised. The chain of canonical digests is what a brief is
-keyed by: `chain[i]` names exactly the first i foldable messages, in a scope.
+The chain of canonical digests is what a brief is keyed by: `chain[i]` names exactly the first i foldable messages, in
+a scope, however the client writes them.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.core.context.canonical import canonical_digest
 from gateway.core.tokens.weight import PINNED_ROLES, Weight
-
-_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 class MessageFacts(msgspec.Struct, frozen=True, gc=False):
@@ -96,24 +94,6 @@ def places_together(facts: Sequence[MessageFacts]) -> dict[int, int]:
             places[end - 1] = LAST
             places[caller + 1] = FIRST
     return places
-
-
-def canonical_digest(message: Mapping[str, Any]) -> bytes:
-    """SHA-256 of the message's canonical form.
-
-    Keys sorted; no nulls, empty contents or cache marks; a lone text part as a string.
-    """
-    return hashlib.sha256(_encode_sorted(_canonical(message))).digest()
-
-
-def _canonical(message: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in message.items() if value is not None and key not in ("cache_control", "id")}
-    content = kept.get("content")
-    if isinstance(content, list):
-        parts = [{key: value for key, value in part.items() if key != "cache_control"} for part in content]
-        is_text = len(parts) == 1 and parts[0].keys() == {"type", "text"} and parts[0]["type"] == "text"
-        kept["content"] = parts[0]["text"] if is_text else parts
-    return {key: value for key, value in kept.items() if value or key not in ("content", "tool_calls")}
 
 
 def chain_digests(scope: bytes, facts: Iterable[MessageFacts]) -> list[bytes]:

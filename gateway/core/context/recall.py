@@ -1,9 +1,9 @@
 """Folded messages come back, word for word, when the latest user message needs them.
 
-Pure: the caller brings the folded messages of the request itself (a request recalls only what it contains), their
-records, and a number of tokens. What comes back are passages with the reason for each; then one text that holds them.
-Messages that are visible anyway are not in the pool. Nothing is remembered between calls: the same request recalls the
-same text, byte for byte.
+Pure: the caller brings the folded messages of the request itself (a request recalls only what it contains, and what
+the session that it names has kept), their records, and a number of tokens. What comes back are passages with the reason
+for each; then one text that holds them. Messages that are visible anyway are not in the pool. Nothing is remembered
+between calls: the same request recalls the same text, byte for byte.
 
 Invariants, each with a test of its own:
   1. The text never takes more tokens than it was given.
@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence, Set
 from itertools import groupby
 from typing import NamedTuple
 
+from gateway.core.context.journal import Kept
+from gateway.core.context.marks import defuse_tags
 from gateway.core.context.recall_pool import Pool, Remembered
 from gateway.core.context.recall_rank import Query, rank_passages
 
@@ -113,7 +115,7 @@ def render_recalled(picks: Sequence[Pick], pool: Pool, text_of: Callable[[int], 
             shown = heading
         text = text_of(number)
         lines.append(_line(message, list(parts), text, pool.speakers))
-    return _OPEN + "\n".join(lines).replace("</recalled", "<\\/recalled") + _CLOSE
+    return _OPEN + defuse_tags("\n".join(lines)) + _CLOSE
 
 
 def _line(message: Remembered, parts: Sequence[Pick], text: str, speakers: Set[str]) -> str:
@@ -145,6 +147,8 @@ class Question(NamedTuple):
         latest: number of the user message that asks.
         names: beyond it, names that the newest steps of an agent use.
         room_tokens: what the message with what is recalled may take.
+        kept: messages of the named session that the request does not contain, oldest first. They are taken to have
+            come before all of its own, whose numbers continue theirs in what is recalled.
     """
 
     key: bytes
@@ -153,6 +157,12 @@ class Question(NamedTuple):
     latest: int
     names: Sequence[str]
     room_tokens: int
+    kept: Sequence[Kept] = ()
+
+    @property
+    def base(self) -> int:
+        """What the numbers of the request's own messages are raised by."""
+        return self.kept[-1].number if self.kept else 0
 
 
 class Recalled(NamedTuple):

@@ -73,7 +73,7 @@ def parse_message(raw: bytes, index: int) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         fault = f"{at} could not be parsed as JSON: {json_fault(error, raw)}."
         raise invalid_request(fault, param=at, code="invalid_json") from None
-    if raw.count(b"{") + raw.count(b"[") > MAX_NESTING and _is_deeper(message, MAX_NESTING):
+    if raw.count(b"{") + raw.count(b"[") > MAX_NESTING and is_deeper(message, MAX_NESTING):
         raise _too_deep(at)
     if shape.role not in ROLES:
         expected = ", ".join(f"'{role}'" for role in sorted(ROLES))
@@ -89,7 +89,8 @@ def _too_deep(at: str) -> Refusal:
     return invalid_request(f"{at} is nested more than {MAX_NESTING} levels deep.", param=at, code="invalid_json")
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether objects and arrays are nested more levels than that."""
     layer: list[Any] = [value]
     for _ in range(levels):
         layer = [inner for outer in layer for inner in _inside(outer)]

@@ -2,7 +2,8 @@
 
 `x-gateway-budget: N` lowers `max_total` for this request; `x-gateway-compaction: off | shadow` forwards the client's
 own messages (refused above the budget, or only planned and recorded); `x-gateway-explain: 1` returns the receipt in a
-header. A value that its header does not take is a 400: a setting that is silently ignored is worse than none.
+header; `x-gateway-session: NAME` names the conversation, within what is the client's own. A value that its header does
+not take is a 400: a setting that is silently ignored is worse than none.
 """
 
 from __future__ import annotations
@@ -34,15 +35,19 @@ class Overrides(msgspec.Struct, frozen=True):
         max_total_tokens: at most this in place of the budget's, or None.
         compacting: off and shadow in place of the configured mode.
         explains: the receipt is to be returned.
+        session: the name of the conversation, or None.
     """
 
     max_total_tokens: int | None = None
     compacting: Compacting = Compacting.ON
     explains: bool = False
+    session: str | None = None
 
 
 NO_OVERRIDES = Overrides()
 _BUDGET, _COMPACTION, _EXPLAIN = "x-gateway-budget", "x-gateway-compaction", "x-gateway-explain"
+_SESSION = "x-gateway-session"
+_MAX_SESSION_CHARS = 128
 
 
 class _Names(dict[str, str]):
@@ -73,6 +78,7 @@ def read_overrides(headers: Sequence[tuple[str, str]]) -> Overrides:
         max_total_tokens=_tokens(given.get(_BUDGET)),
         compacting=_compacting(given.get(_COMPACTION)),
         explains=_is_on(given.get(_EXPLAIN)),
+        session=_session(given.get(_SESSION)),
     )
 
 
@@ -95,6 +101,17 @@ def _is_on(value: str | None) -> bool:
     if value is not None and value.lower() not in ("0", "1", "true", "false"):
         raise _invalid(_EXPLAIN, value, "1 or 0")
     return value is not None and value.lower() in ("1", "true")
+
+
+def _session(value: str | None) -> str | None:
+    if value is not None and not is_session_name(value):
+        raise _invalid(_SESSION, value, f"a name of 1 to {_MAX_SESSION_CHARS} printable ASCII characters")
+    return value
+
+
+def is_session_name(name: str) -> bool:
+    """Whether a conversation may have this name."""
+    return 1 <= len(name) <= _MAX_SESSION_CHARS and name.isascii() and name.isprintable() and name == name.strip()
 
 
 def _invalid(name: str, value: str, expected: str) -> Refusal:

@@ -29,6 +29,7 @@ class Endpoint(enum.Enum):
     PASSTHROUGH = "passthrough"
     TOKENS_COUNT = "tokens_count"
     INPUT_TOKENS = "responses_input_tokens"
+    SESSIONS = "sessions"
 
 
 ASK_FOR_COUNTS = frozenset({Endpoint.TOKENS_COUNT, Endpoint.INPUT_TOKENS})
@@ -44,6 +45,20 @@ METERED_PATHS = {
 }
 LOCAL_PATHS = {"/api/v1/tokens/count": Endpoint.TOKENS_COUNT}
 """What the gateway answers by itself."""
+SESSIONS_PATH = "/api/v1/sessions/"
+"""And what is below that, with a session's name."""
+
+
+def local_method(path: str) -> str | None:
+    """The one method that a path of the gateway's own takes; None for a path that is not."""
+    if path in LOCAL_PATHS:
+        return "POST"
+    return "DELETE" if path.startswith(SESSIONS_PATH) and path != SESSIONS_PATH else None
+
+
+def session_name_of(path: str) -> str:
+    """The name of the session that a path below `SESSIONS_PATH` is about."""
+    return unquote(path.removeprefix(SESSIONS_PATH))
 
 
 def endpoint_of(method: str, path: str) -> Endpoint:
@@ -53,7 +68,8 @@ def endpoint_of(method: str, path: str) -> Endpoint:
     upstream may serve them: nothing goes uncounted by its spelling.
     """
     if method != "POST":
-        return Endpoint.PASSTHROUGH
+        is_session = method == "DELETE" and local_method(path) == method
+        return Endpoint.SESSIONS if is_session else Endpoint.PASSTHROUGH
     found = METERED_PATHS.get(path) or LOCAL_PATHS.get(path)
     if found is None:
         plain = _repeated_slashes.sub("/", unquote(path)).rstrip("/").lower()

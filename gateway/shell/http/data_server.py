@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from gateway.core.errors import Refusal
 from gateway.core.wire.origin import OriginRules, decide_origin
-from gateway.core.wire.request import LOCAL_PATHS, METERED_PATHS, Endpoint, endpoint_of
+from gateway.core.wire.request import METERED_PATHS, Endpoint, endpoint_of, local_method
 from gateway.exchange import Exchange
 from gateway.shell.http.cors import answer_preflight, is_preflight
 from gateway.shell.http.inbound import BufferPool, HttpInbound
@@ -70,8 +70,8 @@ class DataPort:
             started_s=time.perf_counter(),
         )
         refusal = refusal or decide_target(target, path) or decide_upgrade(request.headers.get(hdrs.UPGRADE))
-        if refusal is None and path in LOCAL_PATHS and exchange.endpoint is Endpoint.PASSTHROUGH:
-            refusal = Refusal(405, "method_not_allowed", f"{path} takes POST only.")
+        if refusal is None and exchange.endpoint is Endpoint.PASSTHROUGH and (method := local_method(path)):
+            refusal = Refusal(405, "method_not_allowed", f"{path[:200]} takes {method} only.")
         exchange.outcome.refusal = refusal
         try:
             await self._walk(exchange)
@@ -103,7 +103,7 @@ def decide_target(target: str, path: str) -> Refusal | None:
         target: as it stands in the request line.
         path: the target without its query.
     """
-    if target in METERED_PATHS or path in LOCAL_PATHS:
+    if target in METERED_PATHS or local_method(path):
         return None
     if not path.startswith("/v1/"):
         return Refusal(

@@ -52,11 +52,16 @@ def render_record(key: bytes, record: Record) -> bytes:
         content = msgspec.msgpack.encode(record)
     except (ValueError, OverflowError, TypeError):
         raise UnusableRecord("unwritable") from None
+    return seal(key, content)
+
+
+def seal(key: bytes, content: bytes) -> bytes:
+    """Content with its form and a checksum over it and the key that it is stored under."""
     return _HEAD.pack(FORM, zlib.crc32(content, zlib.crc32(key))) + content
 
 
-def parse_record(kind: Kind, key: bytes, data: bytes) -> Record:
-    """The record that was written so.
+def unseal(key: bytes, data: bytes) -> bytes:
+    """The content that was sealed so.
 
     Raises:
         UnusableRecord: with `form`, `checksum` or `unreadable`.
@@ -69,6 +74,16 @@ def parse_record(kind: Kind, key: bytes, data: bytes) -> Record:
     content = data[_HEAD.size :]
     if zlib.crc32(content, zlib.crc32(key)) != checksum:
         raise UnusableRecord("checksum")
+    return content
+
+
+def parse_record(kind: Kind, key: bytes, data: bytes) -> Record:
+    """The record that was written so.
+
+    Raises:
+        UnusableRecord: with `form`, `checksum` or `unreadable`.
+    """
+    content = unseal(key, data)
     try:
         return _DECODERS[kind].decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

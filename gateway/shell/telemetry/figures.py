@@ -10,7 +10,6 @@ from prometheus_client.core import Metric
 from gateway.core.tokens.calibration import MILLION
 from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.key_value import ManagedStore
-from gateway.shell.state.memory import ManagedBriefStore
 from gateway.shell.telemetry.metrics import MAX_MODELS, counter_metric, gauge_metric, labelled_gauge_metric
 
 _LABELS = ("upstream", "model")
@@ -51,7 +50,7 @@ def summary_metrics(tally: Mapping[str, int]) -> list[Metric]:
     ]
 
 
-def state_metrics(store: ManagedStore, briefs: ManagedBriefStore) -> list[Metric]:
+def state_metrics(store: ManagedStore, ignored: Mapping[str, int]) -> list[Metric]:
     """The state store's size, what it lost, and what it held that could not be used."""
     return [
         gauge_metric("state_store_bytes", "Size of what the state store holds.", store.held_bytes),
@@ -63,8 +62,8 @@ def state_metrics(store: ManagedStore, briefs: ManagedBriefStore) -> list[Metric
         ),
         counter_metric(
             "state_store_ignored",
-            "Stored briefs that could not be used, by reason; they are written over.",
+            "Stored entries that could not be used, by reason; they are as good as absent.",
             "reason",
-            dict(briefs.ignored),
+            dict(ignored),
         ),
     ]
