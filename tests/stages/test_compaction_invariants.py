@@ -211,6 +211,8 @@ def is_shorter(after: Message, before: Message) -> bool:
     if without_texts(after) != without_texts(before) or len(json.dumps(after)) >= len(json.dumps(before)):
         return False
     if before["role"] == "user":
+        if isinstance(before["content"], str):
+            return False
         texts = [part["text"] for part in before["content"] if part["type"] == "text"]
         return all(part["type"] == "text" for part in after["content"]) and set(texts) <= {
             part["text"] for part in after["content"]
