@@ -235,7 +235,10 @@ class World:
         return await self.send_body(body_of(messages, model=self.model, **others), messages, client)
 
     async def send_body(self, body: bytes, messages: Sequence[Message], client: bytes = b"someone") -> Sent:
-        exchange = exchange_of(body, client, self.roles)
+        return await self.walk(exchange_of(body, client, self.roles), body, messages)
+
+    async def walk(self, exchange: Exchange, body: bytes, messages: Sequence[Message]) -> Sent:
+        """Count and assemble."""
         refusal = None
         try:
             for stage in self.stages:
