@@ -160,7 +160,9 @@ def is_shorter(after: Item, before: Item) -> bool:
     if bare(after) != bare(before) or len(json.dumps(after)) >= len(json.dumps(before)):
         return False
     if before.get("role") == "user":
-        return all(isinstance(item["content"], list) for item in (before, after)) and texts_of(before) <= texts_of(after)
+        return all(isinstance(item["content"], list) for item in (before, after)) and texts_of(before) <= texts_of(
+            after
+        )
     return before.get("role") != "developer"
 
 

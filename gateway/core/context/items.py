@@ -29,7 +29,7 @@ from gateway.core.tokens.weight import PINNED_ROLES
 from gateway.core.wire.body import AmbiguousObject, object_spans
 from gateway.core.wire.message import encode_message, parse_message
 
-_ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
+_ROLES: Final = ("system", "developer", "user", "assistant")
 _HOSTED: Final = frozenset(
     {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call"}
 )
@@ -73,14 +73,15 @@ def learn_item(raw: bytes, counted: CountedItem) -> LearnedItem:
     """
     item = msgspec.json.decode(raw)
     message = show_item(item)
-    if message is None or not _is_sound(raw, message):
+    canonical = _read_again(raw, item, message) if message is not None else None
+    if message is None or canonical is None:
         return LearnedItem(counted, None)
     call = message.get("tool_calls")
     answers = message.get("tool_call_id")
     fact = MessageFacts(
         message["role"],
         counted.tokens,
-        canonical_item(item),
+        canonical,
         (call[0]["id"],) if call else (),
         answers,
         stands_out=message["role"] in PINNED_ROLES,
@@ -88,14 +89,14 @@ def learn_item(raw: bytes, counted: CountedItem) -> LearnedItem:
     return LearnedItem(counted, fact, kind_of(item) == "reasoning" or kind_of(item) in _HOSTED)
 
 
-def _is_sound(raw: bytes, message: Mapping[str, Any]) -> bool:
-    """Whether all parsers read the item alike, and the message can be read again."""
+def _read_again(raw: bytes, item: Mapping[str, Any], message: Mapping[str, Any]) -> bytes | None:
+    """The item's canonical digest; None where parsers may read it differently, or the message could not be read."""
     try:
         object_spans(raw)
-        parse_message(encode_message(message), 0)
+        parse_message(encode_message({**item, **message}), 0)  # the item's own fields must not be too deep either
+        return canonical_item(item)
     except (AmbiguousObject, Refusal, msgspec.MsgspecError, UnicodeError, RecursionError):
-        return False
-    return True
+        return None
 
 
 def show_item(item: Any) -> dict[str, Any] | None:
