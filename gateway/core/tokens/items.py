@@ -129,13 +129,14 @@ def settle_each(items: Sequence[CountedItem], profile: Profile, *, thinks: bool)
         thinks: whether the model reasons in this request.
     """
     last_user = max((place for place, item in enumerate(items) if item.kind is Kind.USER), default=-1)
+    is_quiet = profile.is_reasoning and not thinks
     settled = []
     for place, item in enumerate(items):
         tokens = item.tokens if item.kind is not Kind.REASONING or place > last_user else 0
         if item.kind in CALL_KINDS:
             neighbours = (*items[max(0, place - 1) : place], *items[place + 1 : place + 2])
             is_alone = not any(other.kind in CALL_KINDS for other in neighbours)
-            if profile.is_reasoning and not thinks:
+            if is_quiet:
                 tokens += _QUIET_ALONE_TOKENS if is_alone else _QUIET_TOGETHER_TOKENS
             elif item.kind is Kind.STORED_CALL and is_alone:
                 tokens += _STORED_TOKENS
