@@ -25,6 +25,7 @@ from gateway.compose import (
     make_brief_store,
     make_budget_table,
     make_compaction,
+    make_early_rule,
     make_encodings,
     make_journal,
     make_prior,
@@ -50,6 +51,7 @@ from gateway.shell.http.inbound import BufferPool
 from gateway.shell.http.protocol import HttpServer
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
+from gateway.shell.state.sent_prompts import RememberedPrompts
 from gateway.shell.summarizer import Summarizer
 from gateway.shell.telemetry.figures import calibration_metrics, state_metrics, summary_metrics
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
@@ -100,6 +102,7 @@ class Gateway:
         self.journal = make_journal(self.settings.state, self.state, self._tasks)
         self.calibrations = StoredCalibrations(self.state, make_prior)
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
+        self._sent = RememberedPrompts()
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
         self._upstream = HttpUpstream()
         self._pipeline: Pipeline | None = None
@@ -227,9 +230,10 @@ class Gateway:
         calibrations = self.calibrations if settings.token_estimator.calibrate else NoCalibrations()
         compaction = make_compaction(settings)
         soft_ratio = settings.compaction.soft_ratio
-        fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio)
+        early = make_early_rule(settings, self._sent)
+        fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio, early)
         assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal)
-        forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens})
+        forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens}, self._sent)
         others: dict[Endpoint, tuple[Stage, ...]] = {
             Endpoint.TOKENS_COUNT: (identify, route, count, AnswerCountStage(calibrations, budgets)),
             Endpoint.INPUT_TOKENS: (identify, route, count, forward),

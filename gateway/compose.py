@@ -10,10 +10,14 @@ import hashlib
 import msgspec
 
 from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
+from gateway.core.context.economics import Prices
+from gateway.core.context.prices import USUAL_CACHED_SHARE, USUAL_OUTPUT_TIMES, ModelPrices, PriceTable
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
 from gateway.core.tokens.calibration import Prior
 from gateway.core.tokens.priors import prior_of
 from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Template
+from gateway.fitting.gain import EarlyRule
+from gateway.ports import SentPrompts
 from gateway.settings import DEMO_URL, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator, UpstreamOptions
 from gateway.settings_check import Fault, is_redis, resolve_budget, share_tokens, sqlite_path
 from gateway.settings_load import InvalidSettings
@@ -47,6 +51,7 @@ def make_route(options: UpstreamOptions) -> Route:
             times.total_seconds,
         ),
         max_retries=options.retries.max,
+        cache_s=options.cache_seconds,
     )
 
 
@@ -82,7 +87,26 @@ def make_compaction(settings: Settings) -> CompactionOptions:
         recalls=settings.compaction.recall != "off",
         fills=settings.compaction.recall == "fill",
         fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
+        is_early=settings.compaction.early,
     )
+
+
+def make_price_table(settings: Settings) -> PriceTable:
+    """The prices of models that the configuration names."""
+    rows = []
+    for pattern, row in settings.prices.items():
+        read = row.cached_input if row.cached_input is not None else USUAL_CACHED_SHARE * row.input
+        write = row.cache_write if row.cache_write is not None else row.input
+        output = row.output if row.output is not None else USUAL_OUTPUT_TIMES * row.input
+        rows.append((pattern, ModelPrices(Prices(row.input, read, write), output)))
+    return PriceTable(rows)
+
+
+def make_early_rule(settings: Settings, sent: SentPrompts) -> EarlyRule | None:
+    """When chats that fit are compacted; None for never."""
+    if not settings.compaction.early:
+        return None
+    return EarlyRule(sent, make_price_table(settings), settings.compaction.keep_value)
 
 
 def make_encodings(options: TokenEstimator) -> dict[str, str]:

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.core.context.brief import Brief, Level
 from gateway.core.context.budget import Budget
+from gateway.core.context.economics import Cause
 from gateway.core.context.facts import MessageFacts
 from gateway.core.context.items import LearnedItem
 from gateway.core.context.recall import Recalled
@@ -132,6 +133,7 @@ class Receipt(msgspec.Struct, frozen=True):
         session_id: names the session, without its name; "" for none.
         kept_messages: messages of the session that the request does not contain.
         is_shadow: the plan was recorded, and the client's own bytes forwarded.
+        cause: of a fresh compaction.
     """
 
     level: Level
@@ -156,6 +158,7 @@ class Receipt(msgspec.Struct, frozen=True):
     session_id: str = ""
     kept_messages: int = 0
     is_shadow: bool = False
+    cause: Cause = Cause.FORCED
 
     @property
     def forwarded_tokens(self) -> int:
@@ -180,6 +183,7 @@ class Receipt(msgspec.Struct, frozen=True):
             "is_shadow": self.is_shadow,
             "has_overflowed": self.has_overflowed,
             "is_fresh": self.is_fresh,
+            "cause": self.cause.value if self.is_fresh else None,
             "client_tokens": self.client_tokens,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -218,6 +222,20 @@ class Receipt(msgspec.Struct, frozen=True):
     def remaining_tokens(self) -> int:
         """What the budget leaves beside the forwarded prompt as billed, never below 0."""
         return max(0, self.budget.max_total_tokens - self.billed_tokens)
+
+
+class SentMark(msgspec.Struct, frozen=True):
+    """By what a conversation that was forwarded is recognised when it comes again.
+
+    Attributes:
+        keys: names of its longest prefixes, that of the whole first.
+        tokens: of the forwarded prompt.
+        lasting_tokens: of its beginning that the next user's message will not change.
+    """
+
+    keys: tuple[bytes, ...]
+    tokens: int
+    lasting_tokens: int
 
 
 class Outcome(msgspec.Struct):
@@ -287,6 +305,7 @@ class Exchange(msgspec.Struct, eq=False):
     session: Session | None = None
     receipt: Receipt | None = None
     prompt: bytes | None = None
+    sent_mark: SentMark | None = None
     outcome: Outcome = msgspec.field(default_factory=Outcome)
     bill: Bill | None = None
     duration_s: float = 0.0

@@ -22,7 +22,7 @@ from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.usage import Usage
-from gateway.exchange import Exchange, Session
+from gateway.exchange import Exchange, SentMark, Session
 
 
 class UpstreamFault(Exception):  # noqa: N818 - named for what it is in logs and metrics
@@ -260,6 +260,33 @@ class BriefMaker(Protocol):
         Returns:
             False if it is still being made: the deadline was spent on it.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class SentPrompt:
+    """The latest request of a conversation that an upstream has accepted.
+
+    Attributes:
+        place: of its name among the keys that were asked for.
+        idle_s: how long ago that was.
+        tokens: of its prompt.
+        lasting_tokens: of its beginning that another user's message does not change.
+    """
+
+    place: int
+    idle_s: float
+    tokens: int
+    lasting_tokens: int
+
+
+class SentPrompts(Protocol):
+    """When each conversation was last forwarded to each upstream: whether that should still have it cached."""
+
+    def put(self, upstream: str, mark: SentMark) -> None:
+        """An upstream has accepted this now."""
+
+    def find(self, upstream: str, keys: Sequence[bytes]) -> SentPrompt | None:
+        """The latest that is known of a chain whose newest key comes first; None where nothing is."""
 
 
 class Telemetry(Protocol):

@@ -98,6 +98,13 @@ class UpstreamOptions(_Section, frozen=True):
         Literal["ask", "never"],
         Meta(description="Whether usage is asked for in streams whose client did not."),
     ] = "ask"
+    cache_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long it caches a prompt after its last use, for compaction.early; 0: it does not cache.",
+        ),
+    ] = 300.0
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     retries: Retries = Retries()
 
@@ -213,6 +220,31 @@ class Compaction(_Section, frozen=True):
             " its tokens and has room (fill), at most the share retrieved_context (share), or nothing (off)."
         ),
     ] = "fill"
+    early: Annotated[
+        bool,
+        Meta(
+            description="Compact a chat that fits, too, where that costs less than waiting: mostly after a pause in"
+            " which the upstream has forgotten its prompt (docs/prompt-cache.md)."
+        ),
+    ] = False
+    keep_value: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10,
+            description="Of early: what a token of history is worth that is forwarded as it is, in each request, as a"
+            " share of the input price. Higher compacts more seldom.",
+        ),
+    ] = 0.3
+
+
+class ModelPrices(_Section, frozen=True):
+    """Prices of a model's tokens, in USD per million."""
+
+    input: Annotated[float, Meta(gt=0, description="Of a prompt's token.")]
+    cached_input: Annotated[float | None, Meta(description="Read from the cache; null: a tenth of input.")] = None
+    cache_write: Annotated[float | None, Meta(description="Written to the cache; null: as input.")] = None
+    output: Annotated[float | None, Meta(description="Of an answer's token; null: four times input.")] = None
 
 
 class State(_Section, frozen=True):
@@ -267,6 +299,14 @@ class Settings(_Section, frozen=True):
     token_estimator: TokenEstimator = TokenEstimator()
     summarizer: SummarizerSettings = SummarizerSettings()
     compaction: Compaction = Compaction()
+    prices: Annotated[
+        dict[str, ModelPrices],
+        Meta(
+            description="What tokens cost in USD per million, by model pattern, for compaction.early, such as"
+            ' {"gpt-4o*": {input: 2.5, cached_input: 1.25, output: 10}}. Without a row cached tokens count a tenth of'
+            " the input price, and those written to the cache 1.25 times it."
+        ),
+    ] = msgspec.field(default_factory=dict)
     state: State = State()
     telemetry: Telemetry = Telemetry()
 
@@ -275,7 +315,6 @@ DEMO_URL = "builtin://demo"
 LATER = frozenset(
     {
         "fallbacks",
-        "prices",
         "clients",
         "rate_limits",
         "facts",

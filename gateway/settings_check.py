@@ -42,6 +42,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
     _check_exposure(settings, faults)
     _check_state(settings.state.url, faults, notes)
     _check_redis(settings.state.url, faults, notes)
+    _check_prices(settings, faults)
     return notes
 
 
@@ -124,6 +125,19 @@ def sqlite_path(url: str) -> Path | None:
     """The file that `sqlite:///path` names, absolute; None for any other URL."""
     found = _sqlite_url(url)
     return Path("/" + found[1]) if found else None
+
+
+def _check_prices(settings: Settings, faults: list[Fault]) -> None:
+    for pattern, row in settings.prices.items():
+        path = f'prices["{pattern}"]'
+        read = row.cached_input
+        if read is not None and not 0 <= read <= row.input:
+            faults.append(Fault(f"{path}.cached_input", str(read), f"a price from 0 to that of input, {row.input}"))
+        if row.cache_write is not None and not row.cache_write >= (read or 0):
+            expected = "a price that is not below that of cached_input"
+            faults.append(Fault(f"{path}.cache_write", str(row.cache_write), expected))
+        if row.output is not None and not row.output >= 0:
+            faults.append(Fault(f"{path}.output", str(row.output), "a price from 0"))
 
 
 _sqlite_url = re.compile(r"sqlite:///+(?!/)([^?#]+)").fullmatch

@@ -44,6 +44,9 @@ def render_reference() -> str:
         if field.name == "upstreams":
             lines += [*_comment(text, 0), "upstreams:", *_example_upstream(), ""]
             continue
+        if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
+            lines += [*_comment(text, 0), f"{field.name}: {json.dumps(field.default_factory())}", ""]
+            continue
         lines += _comment(" ".join((kind.__doc__ or "").split()), 0)
         lines += [f"{field.name}:", *_section(kind, kind(), 2), ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -33,6 +33,7 @@ from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
 from gateway.fitting.fitter import ChatFitter
+from gateway.fitting.gain import EarlyRule
 from gateway.ports import Journal, TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.recaller import RememberingRecaller
@@ -207,6 +208,7 @@ class World:
     recalls: bool = True
     fills: bool = True
     model: str = "gpt-4o"
+    early: EarlyRule | None = None
     journal: Journal | None = None
     calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
     counter: TextCounter = field(init=False)
@@ -225,8 +227,9 @@ class World:
         options = CompactionOptions(
             self.is_enabled, self.is_shadow, self.target_ratio, self.recalls, self.fills, b"fingerprint"
         )
+        options = replace(options, is_early=self.early is not None)
         recaller = RememberingRecaller(counter, message_digests, MAX_BYTES)
-        fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio)
+        fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio, self.early)
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES, message_digests), {}),
             AssembleStage(BudgetTable(self.budget), options, fitter, self.calibrations, self.journal),

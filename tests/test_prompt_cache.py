@@ -19,6 +19,7 @@ from benchmarks.prompt_cache.chats import Chat, piece_of, tokens_in
 from benchmarks.prompt_cache.gateway_prompts import gateway_prompts
 from benchmarks.prompt_cache.policies import Compact, Policy, SendAll, Truncate, new_tokens
 from benchmarks.prompt_cache.replay import Bill, Clock, bill_of, prompts_of
+from benchmarks.prompt_cache.timed_prompts import timed_prompts
 from benchmarks.retention.cases import load
 from benchmarks.retention.words import prompt_tokens
 from tests.shared_data import shared_data
@@ -238,6 +239,20 @@ def test_the_command_prices_what_a_real_gateway_forwards(tmp_path: Path, capsys:
     assert list(table) == [*BASELINES, "our gateway"]
     assert {row["requests"] for row in table.values()} == {50}
     assert cost["our gateway"] < cost["truncation"] < cost["re-summarise each turn"]
+
+
+def test_our_stages_use_a_break_where_they_may() -> None:
+    """With nothing recalled: compacted early they cost less, and without a break they forward the same."""
+    chat, steady, breaks = chat_of(50, 35), Clock(), Clock(break_every=10)
+    off, on = ({"compaction": {"recall": "off", "early": early}} for early in (False, True))
+    costs = []
+    for options in (off, on):
+        bill = Bill()
+        bill.add(timed_prompts(chat, 8000, 1000, breaks, options), RULES, breaks, 7000)
+        costs.append(bill.cost)
+
+    assert costs[1] < costs[0]
+    assert timed_prompts(chat, 8000, 1000, steady, on) == timed_prompts(chat, 8000, 1000, steady, off)
 
 
 def test_a_gateway_that_does_not_start_is_told() -> None:

@@ -13,12 +13,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.compose import make_state_store
+from gateway.compose import make_early_rule, make_price_table, make_route, make_state_store
+from gateway.core.context.economics import Prices
+from gateway.core.context.prices import ModelPrices
 from gateway.settings import LATER, Settings
 from gateway.settings_check import sqlite_path
 from gateway.settings_load import InvalidSettings, load_settings
 from gateway.settings_reference import render_reference, render_schema
 from gateway.shell.state.redis import RedisStateStore
+from gateway.shell.state.sent_prompts import RememberedPrompts
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -124,6 +127,13 @@ CONTRADICTIONS = {
         'token_budget.models["x*"]',
     ),
     "model's unknown key": ("token_budget: {models: {'x*': {max_totl: 1}}}", 'token_budget.models["x*"]'),
+    "a cached token that costs more": ("prices: {'x*': {input: 1, cached_input: 2}}", 'prices["x*"].cached_input'),
+    "a price below nothing": ("prices: {'x*': {input: 1, output: -1}}", 'prices["x*"].output'),
+    "a write cheaper than a read": (
+        "prices: {'x*': {input: 1, cached_input: 0.5, cache_write: 0.2}}",
+        'prices["x*"].cache_write',
+    ),
+    "a price that is not a number": ("prices: {'x*': {input: 1, cached_input: .nan}}", 'prices["x*"].cached_input'),
     "wrong word": ("upstreams: [{name: a, base_url: 'http://h/v1', roles: loose}]", "upstreams[0].roles"),
 }
 
@@ -141,6 +151,31 @@ def test_anonymous_use_of_a_key_must_be_allowed_by_name(tmp_path: Path) -> None:
     text = "server: {host: 0.0.0.0, allow_anonymous: true}\nupstreams: [{name: a, base_url: 'http://h/v1', api_key: k}]"
 
     assert settings_of(text, tmp_path).server.host == "0.0.0.0"
+
+
+def test_prices_that_are_left_out_follow_the_input_price(tmp_path: Path) -> None:
+    """Cached a tenth, written to the cache as any other, an answer four times; a model without a row: the ratios."""
+    text = "prices: {'a*': {input: 2}, 'b*': {input: 3, cached_input: 0.3, cache_write: 3.75, output: 15}}"
+    table = make_price_table(settings_of(text, tmp_path))
+
+    assert table.prices_of("a1") == ModelPrices(Prices(2.0, 0.2, 2.0), 8.0)
+    assert table.prices_of("b1") == ModelPrices(Prices(3.0, 0.3, 3.75), 15.0)
+    assert table.prices_of("c1") == ModelPrices(Prices(1.0, 0.1, 1.25), 4.0)
+
+
+def test_compacting_early_is_off_until_it_is_asked_for(tmp_path: Path) -> None:
+    """It changes requests that would fit."""
+    sent = RememberedPrompts()
+
+    assert make_early_rule(settings_of("{}", tmp_path), sent) is None
+    assert make_early_rule(settings_of("compaction: {early: true}", tmp_path), sent) is not None
+
+
+def test_how_long_an_upstream_caches_is_its_own(tmp_path: Path) -> None:
+    """Five minutes unless it says otherwise; never is 0."""
+    text = "upstreams: [{name: a, base_url: 'http://h/v1'}, {name: b, base_url: 'http://i/v1', cache_seconds: 0}]"
+
+    assert [make_route(each).cache_s for each in settings_of(text, tmp_path).upstreams] == [300.0, 0.0]
 
 
 STATE_URLS = {

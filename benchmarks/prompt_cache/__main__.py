@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from benchmarks.processes import ROOT
 from benchmarks.prompt_cache.cache import CacheRules
@@ -25,6 +26,7 @@ from benchmarks.prompt_cache.chats import Chat
 from benchmarks.prompt_cache.gateway_prompts import Prompts, gateway_prompts
 from benchmarks.prompt_cache.policies import Compact, Policy, SendAll, Truncate
 from benchmarks.prompt_cache.replay import Bill, Clock, bill_of
+from benchmarks.prompt_cache.timed_prompts import timed_prompts
 from benchmarks.retention.cases import load, set_of
 from gateway.core.context.economics import Prices
 
@@ -51,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     ap.add_argument("--break-seconds", type=float, default=900)
     ap.add_argument("--target", type=float, default=0.5, help="of the limit, where `compact on overflow` compacts to")
     ap.add_argument("--planner", action="store_true", help="other targets and early compaction too, simulated")
+    early = "our gateway's stages in this process, compacting early with these worths, beside the same without"
+    ap.add_argument("--early", nargs="+", type=float, metavar="WORTH", help=early)
     ap.add_argument("--no-gateway", action="store_true", help="leave the real gateway out")
     ap.add_argument("--summarizer", action="store_true", help="let the recording upstream write the gateway's briefs")
     ap.add_argument("--json", help="write the sums there")
@@ -118,6 +122,17 @@ def show(title: str, bills: dict[str, Bill]) -> None:
         )
 
 
+def _timed(chat: Chat, budget: int, clock: Clock, worth: float | None, args: argparse.Namespace) -> Prompts:
+    """What our stages make of a chat under this clock, with these prices."""
+    price, read, write = args.prices
+    options: dict[str, Any] = {
+        "upstream": {"cache_seconds": args.lifetime},
+        "prices": {"*": {"input": price, "cached_input": read, "cache_write": write}},
+        "compaction": {"early": worth is not None, "keep_value": worth or 0.0},
+    }
+    return timed_prompts(chat, budget, args.completion, clock, options)
+
+
 def bill_prompts(chats: Sequence[Chat], sent: dict[str, Prompts], rules: CacheRules, clock: Clock, limit: int) -> Bill:
     """What the gateway's prompts cost."""
     bill = Bill()
@@ -149,6 +164,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             bills = {each: bill_of(make, group, rules, clock, limit) for each, make in policies(args, limit).items()}
             if sent:
                 bills["our gateway"] = bill_prompts(group, sent, rules, clock, limit)
+            for worth in [None, *args.early] if args.early else []:
+                title = "our stages" if worth is None else f"  early, worth {worth}"
+                timed = {each.ident: _timed(each, budget, clock, worth, args) for each in group}
+                bills[title] = bill_prompts(group, timed, rules, clock, limit)
             title = f"{name}: {len(group)} chats, max_total {budget}, prompts up to {limit} tokens, {clock}"
             show(title, bills)
             sums[title] = {each: {name: getattr(bill, name) for name in SUMS} for each, bill in bills.items()}

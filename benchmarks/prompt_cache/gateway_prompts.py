@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.processes import STOP_S, free_port
@@ -91,8 +92,12 @@ def _ask(client: Client, chat: Chat, end: int) -> Prompt | None:
     got = client.ask(list(chat.messages[:end]), chat.tools, chat.ident)
     if got["why"] or got["body"] is None:
         return None
-    body = got["body"]
+    read = sum(call["tokens"] for call in got["calls"] if call["kind"] == "side")
+    return prompt_of(got["body"], read)
+
+
+def prompt_of(body: Any, read: int) -> Prompt:
+    """A forwarded body as the cache sees it; `read` is what a summariser read for it, in tokens."""
     briefs = [text_of(message) for message in body["messages"] if BRIEF_MARK in text_of(message)]
     pieces = [tools_piece(body.get("tools")), *map(piece_of, body["messages"]), ANSWER_START]
-    read = sum(call["tokens"] for call in got["calls"] if call["kind"] == "side")
     return Prompt(pieces, hash(tuple(briefs)) if briefs else None, read)

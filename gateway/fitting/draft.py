@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from gateway.core.context.brief import Brief, FoldJob, Level, render_brief
+from gateway.core.context.economics import Cause
 from gateway.core.context.journal import Kept
 from gateway.core.context.plan import FoldLimits, FoldPlan, plan_around, plan_with_brief
 from gateway.core.context.recall import Recalled
@@ -95,6 +96,7 @@ class Draft:
         recall_before: the place in `plan.kept` that it stands before.
         is_new_brief: the brief was made for this request.
         is_fresh: a compaction was made for it.
+        cause: of that compaction.
     """
 
     plan: FoldPlan
@@ -106,6 +108,7 @@ class Draft:
     recall_before: int = 0
     is_new_brief: bool = False
     is_fresh: bool = False
+    cause: Cause = Cause.FORCED
 
     @property
     def stable_tokens(self) -> int:
@@ -176,4 +179,5 @@ def receipt_of(chat: Chat, draft: Draft) -> Receipt:
         brief_id=(chat.scope + chat.keys[brief.covers]).hex() if brief else "",
         is_new_brief=draft.is_new_brief and brief is not None,
         is_fresh=draft.is_fresh,
+        cause=draft.cause,
     )

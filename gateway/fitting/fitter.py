@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from gateway.core.context.brief import Brief
+from gateway.core.context.economics import Cause
 from gateway.core.context.plan import FoldPlan, can_shorten, plan_fold
 from gateway.core.context.shorten import (
     Arrangement,
@@ -27,8 +28,10 @@ from gateway.core.context.shorten import (
     shorten_again,
     shorten_messages,
 )
+from gateway.core.errors import Refusal
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.fitting.draft import Chat, Draft
+from gateway.fitting.gain import LEAST_SHARE, EarlyRule, mark_of
 from gateway.fitting.lineage import Lineages
 from gateway.fitting.question import ChosenRecall, question_of
 from gateway.ports import BriefMaker, BriefStore, Recaller, TextCounter
@@ -51,23 +54,37 @@ class ChatFitter:
         recaller: of folded messages.
         counter: tokenizers.
         soft_ratio: of the prompt's limit, above which the next brief is made in the background; 1 for never.
+        early: compacts chats that fit, too, where that costs less; None for never.
     """
 
     def __init__(
-        self, store: BriefStore, maker: BriefMaker, recaller: Recaller, counter: TextCounter, soft_ratio: float
+        self,
+        store: BriefStore,
+        maker: BriefMaker,
+        recaller: Recaller,
+        counter: TextCounter,
+        soft_ratio: float,
+        early: EarlyRule | None = None,
     ) -> None:
         self._store = store
         self._maker = maker
         self._recaller = recaller
         self._counter = counter
         self._soft_ratio = soft_ratio
+        self._early = early
         self._lineages = Lineages()
         self._shorter = TwoGenerationCache[bytes](_SHORTER_BYTES, _SHORTER_ENTRY_BYTES, len)
         self._chosen = ChosenRecall()
 
     def may_need(self, client_tokens: int, limit_tokens: int, scope: bytes) -> bool:
         """Whether a chat of this scope is to be looked at: it is long, or something was done for one before."""
-        return client_tokens > limit_tokens * self._soft_ratio or not self._store.is_empty(scope)
+        share = self._soft_ratio if self._early is None else min(self._soft_ratio, LEAST_SHARE)
+        return client_tokens > limit_tokens * share or not self._store.is_empty(scope)
+
+    def note_sent(self, chat: Chat, draft: Draft | None) -> None:
+        """Let what is forwarded now be recognised when this chat comes again, where that is asked for."""
+        if self._early is not None:
+            chat.exchange.sent_mark = mark_of(chat, None if chat.receipt.is_shadow else draft)
 
     async def fit(self, chat: Chat) -> Draft | None:
         """What is to be forwarded; None for the client's own bytes.
@@ -91,6 +108,8 @@ class ChatFitter:
             return await self._compact(chat, applied)
         if draft is not None and self._is_squeezed(chat, draft):
             return await self._relieve(chat, applied, draft)
+        if early := await self._compacted_early(chat, applied, draft):
+            return early
         if self._is_nearly_full(chat, draft):
             await self._look_ahead(chat, applied if draft else None)
         return draft
@@ -193,7 +212,22 @@ class ChatFitter:
         gain = draft.stable_tokens - plan.goal_tokens
         if plan.covers <= covered or plan.lacking_tokens or gain < _MIN_GAIN * chat.limits.prompt:
             return draft
-        return await self._compact(chat, applied) or draft
+        relieved = await self._compact(chat, applied)
+        return replace(relieved, cause=Cause.RECALL) if relieved else draft
+
+    async def _compacted_early(self, chat: Chat, applied: Brief | None, draft: Draft | None) -> Draft | None:
+        """The chat, which fits, compacted all the same where that costs less; None where it does not."""
+        if self._early is None or (applied is not None and draft is None):
+            return None
+        if not self._early.gains(chat, applied, draft, pays_for_brief=self._maker.takes_time):
+            return None
+        try:
+            early = await self._compact(chat, applied)
+        except Refusal:  # what fits as it is must not be refused for this
+            return None
+        if early is None or early.tokens >= (draft.tokens if draft else chat.receipt.client_tokens):
+            return None
+        return replace(early, cause=Cause.GAIN)
 
     async def _compact(self, chat: Chat, applied: Brief | None) -> Draft | None:
         """Make it fit; None where even that does not do, and the client's own bytes are to be forwarded.

@@ -45,6 +45,7 @@ class CompactionOptions:
         recalls: folded messages come back where a user's message needs them.
         fills: what other shares leave is for that, too.
         fingerprint: of the settings that shape a brief's text.
+        is_early: chats that fit are compacted, too, where that costs less.
     """
 
     is_enabled: bool
@@ -53,6 +54,7 @@ class CompactionOptions:
     recalls: bool
     fills: bool
     fingerprint: bytes
+    is_early: bool = False
 
 
 class AssembleStage:
@@ -118,6 +120,7 @@ class AssembleStage:
         outline, form = _read(request, count)
         chat = Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys, form, kept)
         draft = await self._fitter.fit(chat)
+        self._fitter.note_sent(chat, draft)
         if draft is not None:
             exchange.receipt = receipt_of(chat, draft)
             if not receipt.is_shadow:
@@ -133,7 +136,8 @@ class AssembleStage:
             first_user=int(prompt * FIRST_USER_SHARE),
             target_ratio=self._options.target_ratio,
             retrieved=budget.retrieved_tokens if self._options.recalls else 0,
-            fills=self._options.fills,
+            # A prompt that was made shorter to be cheaper is not filled up again.
+            fills=self._options.fills and (receipt.has_overflowed or not self._options.is_early),
         )
 
 

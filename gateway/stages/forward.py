@@ -32,7 +32,7 @@ from gateway.core.wire.request import Endpoint
 from gateway.core.wire.stream import StreamObserver
 from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
-from gateway.ports import Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault
+from gateway.ports import SentPrompts, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault
 
 API_PREFIX = "/v1"
 _HELD_BYTES = 8 * 1024 * 1024
@@ -58,18 +58,25 @@ class ForwardStage:
     Args:
         upstream: the way to upstreams.
         instead: who answers for an endpoint that an upstream does not have.
+        sent: remembers which prompts upstreams have accepted; None where nobody asks.
     """
 
     def __init__(
-        self, upstream: Upstream, instead: Mapping[Endpoint, Callable[[Exchange], Awaitable[None]]] | None = None
+        self,
+        upstream: Upstream,
+        instead: Mapping[Endpoint, Callable[[Exchange], Awaitable[None]]] | None = None,
+        sent: SentPrompts | None = None,
     ) -> None:
         self._upstream = upstream
         self._instead = instead or {}
+        self._sent = sent
         self._refuses_usage: set[str] = set()
 
     async def __call__(self, exchange: Exchange) -> None:
         reply = await self._reply(exchange)
         exchange.outcome.upstream = reply.route.name
+        if self._sent is not None and exchange.sent_mark is not None and reply.answer.status < 400:
+            self._sent.put(reply.route.name, exchange.sent_mark)
         instead = self._instead.get(exchange.endpoint)
         try:
             if instead is not None and reply.answer.status in _NO_SUCH_ENDPOINT:

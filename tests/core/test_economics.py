@@ -38,6 +38,15 @@ OFFER = Offer(tokens=3500, unchanged_tokens=1500)
         ("warm, only money counts, small window", WARM, OFFER, CACHED, 0.0, Verdict.WAIT),
         ("paused for longer than the cache lives", COLD, OFFER, CACHED, 0.2, Verdict.GAINS),
         ("paused soon after a compaction", replace(COLD, prompt=3800), OFFER, CACHED, 0.2, Verdict.WAIT),
+        ("paused, but much is recalled", COLD, replace(OFFER, moving_tokens=1500), CACHED, 0.2, Verdict.WAIT),
+        (
+            "as much as before",
+            replace(COLD, moving=1500),
+            replace(OFFER, moving_tokens=1500),
+            CACHED,
+            0.2,
+            Verdict.GAINS,
+        ),
         ("paused, and history is worth much", replace(COLD, prompt=4500), OFFER, CACHED, 1.5, Verdict.WAIT),
         ("warm, large window", LARGE, Offer(20_000, 5000), CACHED, 0.0, Verdict.GAINS),
         ("the same, history is worth it", LARGE, Offer(20_000, 5000), CACHED, 0.2, Verdict.WAIT),
@@ -62,7 +71,9 @@ def chats(draw: st.DrawFn) -> tuple[Situation, Offer]:
     unchanged = draw(st.integers(0, tokens))
     growth = draw(st.integers(limit // 20, limit // 2))
     cached = draw(st.sampled_from([0, max(0, prompt - growth), prompt // 2]))
-    return Situation(prompt, cached, limit, growth), Offer(tokens, unchanged, draw(st.sampled_from([0.0, 800.0])))
+    moving = draw(st.sampled_from([0, prompt // 3])), draw(st.sampled_from([0, tokens // 2]))
+    fee = draw(st.sampled_from([0.0, 800.0]))
+    return Situation(prompt, cached, limit, growth, moving[0]), Offer(tokens, unchanged, fee, moving[1])
 
 
 worths = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.5, 1.2])
@@ -90,15 +101,18 @@ class Simulation:
         paid = self.prices.first_cost(self.offer.tokens, min(cached, self.offer.unchanged_tokens))
         return paid + self.offer.fee - self.worth * self.offer.tokens
 
-    def request(self, before: int) -> float:
-        """One that adds to a prompt of so many tokens, all cached."""
-        size = before + self.now.growth
-        return self.prices.cached_input * before + self.prices.cache_write * self.now.growth - self.worth * size
+    def request(self, before: int, moving: float) -> float:
+        """One that adds to a prompt of so many tokens, all cached but for those that moved."""
+        size, new = before + self.now.growth, self.now.growth + moving
+        return self.prices.cached_input * (size - new) + self.prices.cache_write * new - self.worth * size
 
     def cycle(self, length: int) -> list[float]:
         """A compaction and the requests until the next."""
         sizes = [self.offer.tokens + number * self.now.growth for number in range(length - 1)]
-        return [self.compaction(self.offer.unchanged_tokens), *map(self.request, sizes)]
+        return [
+            self.compaction(self.offer.unchanged_tokens),
+            *(self.request(size, self.offer.moving_tokens) for size in sizes),
+        ]
 
     def costs(self, waits: int, total: int) -> list[float]:
         """Of so many requests, the first of which go uncompacted."""
@@ -106,7 +120,7 @@ class Simulation:
         out = []
         if waits:
             out.append(self.prices.first_cost(now.prompt, now.cached) - self.worth * now.prompt)
-            out += [self.request(now.prompt + number * now.growth) for number in range(waits - 1)]
+            out += [self.request(now.prompt + number * now.growth, now.moving) for number in range(waits - 1)]
         else:
             out = [self.compaction(now.cached), *self.cycle(self.length)[1:]]
         while len(out) < total:
@@ -164,8 +178,8 @@ def test_a_larger_compacted_prompt_speaks_against_it(
 def test_dearer_writing_speaks_against_it_where_the_prefix_is_warm(
     chat: tuple[Situation, Offer], prices: Prices, worth: float, more: float
 ) -> None:
-    """The loss is what is written anew."""
-    situation, offer = chat
+    """The loss is what is written anew; nothing moves here, which would be written in both ways."""
+    situation, offer = replace(chat[0], moving=0), replace(chat[1], moving_tokens=0)
     prices = replace(prices, min_prefix_tokens=0)
     warm = replace(situation, cached=max(offer.unchanged_tokens, situation.prompt - situation.growth))
     offer = replace(offer, tokens=max(offer.tokens, offer.unchanged_tokens + situation.growth))

@@ -69,12 +69,14 @@ class Situation:
         cached: of it, what the upstream should still have cached; 0 where the conversation paused for longer.
         limit: what a prompt may take.
         growth: by how much each request is longer than the one before.
+        moving: of the prompt, what is another text in each request, such as what is recalled for it: never cached.
     """
 
     prompt: int
     cached: int
     limit: int
     growth: int
+    moving: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,13 @@ class Offer:
         unchanged_tokens: how many of its first are those of the prompt before: tools, system messages, pinned ones,
             and the segments of a brief that is only added to.
         fee: what making the brief costs beside, in the unit of the prices; 0 without a language model.
+        moving_tokens: of them, what is another text in each request after it, and never cached.
     """
 
     tokens: int
     unchanged_tokens: int
     fee: float = 0.0
+    moving_tokens: float = 0.0
 
 
 class Verdict(enum.Enum):
@@ -99,6 +103,14 @@ class Verdict(enum.Enum):
     FORCED = "forced"
     GAINS = "gains"
     WAIT = "wait"
+
+
+class Cause(enum.Enum):
+    """Why a request was compacted anew: it did not fit, what is to be recalled had no room, or it was cheaper."""
+
+    FORCED = "forced"
+    RECALL = "recall"
+    GAIN = "gain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,7 @@ def weigh(situation: Situation, offer: Offer, prices: Prices, keep_value: float)
     cycle = _cycle_of(offer, situation.limit, growth, prices, worth)
     mean = cycle.mean_cost(cycle.cheapest())
     later_base = cycle.base + (prices.cached_input - worth) * (situation.prompt - offer.tokens)
+    later_base += (prices.cache_write - prices.cached_input) * (situation.moving - offer.moving_tokens)
 
     def waiting(requests: int) -> float:
         """What the requests after this one cost beyond the mean, if so many wait, this one among them."""
@@ -254,7 +267,7 @@ def _cycle_of(offer: Offer, limit: int, growth: int, prices: Prices, worth: floa
     read = prices.cached_input - worth
     return _Cycle(
         first=prices.first_cost(offer.tokens, offer.unchanged_tokens) + offer.fee - worth * offer.tokens,
-        base=read * offer.tokens + (prices.cache_write - prices.cached_input) * growth,
+        base=read * offer.tokens + (prices.cache_write - prices.cached_input) * (growth + offer.moving_tokens),
         slope=read * growth,
         most=max(0, limit - offer.tokens) // growth + 1,
     )

@@ -46,6 +46,8 @@ class Route:
     stream_usage: StreamUsage
     timeouts: Timeouts
     max_retries: int
+    cache_s: float = 300.0
+    """How long it caches a prompt after its last use; 0 for not at all."""
 
 
 def routes_for(model: str | None, routes: Sequence[Route]) -> list[Route]:

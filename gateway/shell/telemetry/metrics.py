@@ -193,8 +193,9 @@ class Metrics:
         self.fresh_compactions = Labelled(
             QuickCounter(
                 "compactions_fresh",
-                "Requests for which something was decided anew, so that the upstream's prompt cache starts over.",
-                ["model"],
+                "Requests for which something was decided anew, so that the upstream's prompt cache starts over; why:"
+                " they did not fit (forced), recall had no room (recall), it was cheaper (gain).",
+                ["model", "why"],
                 registry=registry,
             )
         )

@@ -85,7 +85,7 @@ class Recorder:
             metrics.summarizations[(receipt.brief.level.value,)].inc()
             metrics.brief_coverage.observe(receipt.brief.coverage)
         if receipt.is_fresh:
-            metrics.fresh_compactions[(model,)].inc()
+            metrics.fresh_compactions[model, receipt.cause.value].inc()
         if receipt.recalled is not None:
             metrics.recalled_tokens[(model,)].inc(receipt.recalled.tokens)
         if receipt.shortened_messages:
