@@ -8,8 +8,10 @@ import sys
 import tracemalloc
 
 from gateway.core.context.facts import MessageFacts
+from gateway.core.context.items import LearnedItem
 from gateway.core.tokens.cache import TwoGenerationCache
-from gateway.stages.count import FACTS_ENTRY_BYTES, SECTION_ENTRY_BYTES
+from gateway.core.tokens.items import CountedItem, Kind
+from gateway.stages.count import FACTS_ENTRY_BYTES, ITEM_ENTRY_BYTES, SECTION_ENTRY_BYTES
 
 CACHE_BYTES = 16 * 2**20
 _MEASURED = """
@@ -31,6 +33,7 @@ def memory_rows() -> list[list[str]]:
     for name, entry_bytes, make in (
         ("facts of a text message", FACTS_ENTRY_BYTES, lambda number: facts(number, 0)),
         ("facts of a tool call", FACTS_ENTRY_BYTES, lambda number: facts(number, 1)),
+        ("a Responses item", ITEM_ENTRY_BYTES, item),
         ("a section's tokens", SECTION_ENTRY_BYTES, lambda number: 1000 + number),
     ):
         estimated, measured = fill(entry_bytes, make)
@@ -54,6 +57,11 @@ def facts(number: int, calls: int) -> MessageFacts:
     """As the count stage keeps them."""
     ids = tuple(f"call_{number:023d}{call}" for call in range(calls))
     return MessageFacts("assistant" if calls else "user", 1000 + number, os.urandom(32), ids)
+
+
+def item(number: int) -> LearnedItem:
+    """A call, as the count stage keeps it."""
+    return LearnedItem(CountedItem(1000 + number, Kind.CALL), facts(number, 1))
 
 
 def fill(entry_bytes: int, make: object) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from gateway.core.context.brief import Brief, Level
 from gateway.core.context.budget import Budget
 from gateway.core.context.economics import Cause
 from gateway.core.context.facts import MessageFacts
+from gateway.core.context.items import LearnedItem
 from gateway.core.context.recall import Recalled
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
@@ -93,7 +94,8 @@ class Session(msgspec.Struct, frozen=True):
 class Count(msgspec.Struct, frozen=True):
     """The prompt's tokens before anything was done to it.
 
-    `facts` are the chat's messages, empty elsewhere; `sections` are tokens by name and sum up to `prompt_tokens`.
+    `facts` are the chat's messages, or the items of a Responses input if all are known, and `items` more of those;
+    empty elsewhere. `sections` are tokens by name and sum up to `prompt_tokens`.
     """
 
     profile: Profile
@@ -101,6 +103,7 @@ class Count(msgspec.Struct, frozen=True):
     fixed_tokens: int
     facts: Sequence[MessageFacts] = ()
     sections: Mapping[str, int] = msgspec.field(default_factory=dict)
+    items: Sequence[LearnedItem] = ()
 
 
 class Receipt(msgspec.Struct, frozen=True):

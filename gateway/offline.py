@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -121,7 +120,9 @@ def compact_file(
     if as_json:
         sys.stdout.buffer.write(body + b"\n")
         return 0
-    _print_receipt(receipt, count, json.loads(body).get("messages", ()))
+    forwarded = json.loads(body)
+    messages = forwarded.get("messages", forwarded.get("input"))
+    _print_receipt(receipt, count, len(messages) if isinstance(messages, list) else 0)
     if is_explained and fitter.chat is not None and fitter.draft is not None:
         print("\n" + explain(fitter.chat, fitter.draft, receipt, shutil.get_terminal_size().columns))
         return 0
@@ -200,8 +201,8 @@ def _print_sections(sections: dict[str, int], total: int) -> None:
         print(f"  {name:{width}}  {tokens:>9}  {share:>6.1%}  {'█' * round(_BAR_CHARS * share)}")
 
 
-def _print_receipt(receipt: Receipt, count: Count, messages: list[dict[str, Any]]) -> None:
+def _print_receipt(receipt: Receipt, count: Count, messages: int) -> None:
     limit = receipt.budget.prompt_limit_tokens(receipt.completion_tokens)
     print(f"before  {receipt.client_tokens:>9} tokens in {len(count.facts)} messages")
-    print(f"after   {receipt.prompt_tokens:>9} tokens in {len(messages)} messages; the prompt may take {limit}")
+    print(f"after   {receipt.prompt_tokens:>9} tokens in {messages} messages; the prompt may take {limit}")
     print(f"level   {receipt.level.value:>9}   saved {receipt.saved_tokens}, folded {receipt.folded_messages} messages")

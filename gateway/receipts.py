@@ -75,15 +75,18 @@ def what_lacks(receipt: Receipt, least_tokens: int) -> str:
     )
 
 
-def sections_of(before: Mapping[str, int], brief_tokens: int, recalled_tokens: int, total: int) -> dict[str, int]:
+def sections_of(
+    before: Mapping[str, int], history: str, brief_tokens: int, recalled_tokens: int, total: int
+) -> dict[str, int]:
     """Tokens by name of a prompt that was compacted; they sum up to `total`.
 
     Args:
         before: the same of the client's own prompt.
+        history: the name of the section that was compacted.
         brief_tokens: of the brief's message.
         recalled_tokens: of the message with what was recalled.
         total: the whole prompt.
     """
-    others = {name: tokens for name, tokens in before.items() if name != "turns"}
+    others = {name: tokens for name, tokens in before.items() if name != history}
     added = {"brief": brief_tokens, "recalled": recalled_tokens}
-    return {**others, **added, "turns": total - sum(added.values()) - sum(others.values())}
+    return {**others, **added, history: total - sum(added.values()) - sum(others.values())}

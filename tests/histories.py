@@ -250,6 +250,10 @@ class World:
     ) -> Sent:
         exchange = exchange_of(body, client, self.roles)
         exchange.overrides = Overrides(session=session)
+        return await self.walk(exchange, body, messages)
+
+    async def walk(self, exchange: Exchange, body: bytes, messages: Sequence[Message]) -> Sent:
+        """Count and assemble."""
         refusal = None
         try:
             for stage in self.stages:

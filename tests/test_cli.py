@@ -149,6 +149,21 @@ def test_compact_shows_what_would_be_forwarded(chat_file: Path, capfdbinary: pyt
     assert "4711" in json.dumps(body)
 
 
+def test_compact_takes_a_responses_body(tmp_path: Path) -> None:
+    """Its items are folded like messages."""
+    turns = [
+        {"role": role, "content": f"{turn} " + "word " * 400} for turn in range(12) for role in ("user", "assistant")
+    ]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"model": "gpt-5", "input": turns, "instructions": "Be brief."}))
+
+    table = run("compact", str(path))
+
+    assert table.returncode == 0
+    assert "the running brief" in table.stdout
+    assert "tokens in 24 messages" in table.stdout
+
+
 def settings() -> Settings:
     """The defaults."""
     return load_settings(None, {}).settings

@@ -49,7 +49,8 @@ def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def kept_at(url: str, fake: FakeOpenAI) -> dict[str, Any]:
-    return config_for(fake, token_budget=BUDGET, state={"url": url})
+    """Briefs are made when they are needed, so that no request's summary depends on who was quicker."""
+    return config_for(fake, token_budget=BUDGET, state={"url": url}, compaction={"soft_ratio": 1.0})
 
 
 def client_of(gateway: GatewayProcess) -> Any:

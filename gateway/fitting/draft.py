@@ -20,6 +20,7 @@ from gateway.core.wire.body import Edit, splice
 from gateway.core.wire.message import parse_message
 from gateway.core.wire.request import MeteredRequest
 from gateway.exchange import Count, Exchange, Receipt
+from gateway.fitting.forms import Form, Raws
 from gateway.receipts import sections_of
 
 
@@ -39,12 +40,13 @@ class Chat:
     receipt: Receipt
     scope: bytes
     keys: Sequence[bytes]
+    form: Form
     kept: Sequence[Kept] = ()
 
     @property
-    def raws(self) -> Sequence[msgspec.Raw | bytes]:
-        """Its messages."""
-        return self.request.messages
+    def raws(self) -> Raws:
+        """Its messages, as a chat's."""
+        return self.form.shown
 
     @property
     def is_asking(self) -> bool:
@@ -142,16 +144,16 @@ class Draft:
 
 def body_of(chat: Chat, draft: Draft) -> bytes:
     """The request's body with these messages in place of its own."""
-    kept, brief = draft.plan.kept, draft.brief
-    messages = [draft.shorter[at].raw if at in draft.shorter else bytes(chat.raws[at]) for at in kept]
+    kept, brief, form = draft.plan.kept, draft.brief, chat.form
+    messages = [form.restored(at, draft.shorter[at].raw) if at in draft.shorter else form.raw(at) for at in kept]
     inserts = []
     if draft.plan.covers:
         inserts.append(Insert(draft.plan.brief_before, render_brief(brief.segments) if brief else None))
     if draft.recalled is not None:
         inserts.append(Insert(draft.recall_before, draft.recalled.text))
     is_strict = chat.exchange.routes[0].roles is Roles.STRICT
-    messages = (join_texts if is_strict else place_texts)(messages, inserts)
-    place = chat.request.spans["messages"]
+    messages = join_texts(messages, inserts, form.text_kind) if is_strict else place_texts(messages, inserts)
+    place = chat.request.spans[form.key]
     return splice(chat.request.body, [Edit(place.start, place.end, array_of(messages))])
 
 
@@ -164,7 +166,11 @@ def receipt_of(chat: Chat, draft: Draft) -> Receipt:
         prompt_tokens=total,
         billed_tokens=chat.receipt.billed_tokens if chat.receipt.is_shadow else chat.receipt.billed(total),
         sections=sections_of(
-            chat.count.sections, brief.tokens if brief else 0, recalled.tokens if recalled else 0, total
+            chat.count.sections,
+            chat.form.section,
+            brief.tokens if brief else 0,
+            recalled.tokens if recalled else 0,
+            total,
         ),
         folded_messages=len(chat.count.facts) - len(draft.plan.kept),
         brief=brief,

@@ -17,7 +17,6 @@ from typing import Any
 
 from gateway.core.context.brief import Brief
 from gateway.core.context.economics import Cause
-from gateway.core.context.facts import places_together
 from gateway.core.context.plan import FoldPlan, can_shorten, plan_fold
 from gateway.core.context.shorten import (
     Arrangement,
@@ -31,7 +30,6 @@ from gateway.core.context.shorten import (
 )
 from gateway.core.errors import Refusal
 from gateway.core.tokens.cache import TwoGenerationCache
-from gateway.core.tokens.weight import weigh_placed
 from gateway.fitting.draft import Chat, Draft
 from gateway.fitting.gain import LEAST_SHARE, EarlyRule, mark_of
 from gateway.fitting.lineage import Lineages
@@ -135,7 +133,10 @@ class ChatFitter:
         return await self._with_recalled(chat, draft)
 
     async def _shortened_as_before(self, chat: Chat, draft: Draft, arrangement: Arrangement) -> Draft:
-        wanted = arranged_messages(arrangement, chat.outline, draft.plan.kept)
+        wanted = {
+            index: how._replace(tokens=how.tokens + chat.form.extra_tokens(index))
+            for index, how in arranged_messages(arrangement, chat.outline, draft.plan.kept).items()
+        }
         names = hashlib.sha256("\n".join(arrangement.names).encode("utf-8", "surrogatepass")).digest()
         keys = {
             index: chat.count.facts[index].canonical + names + f"{how.bound}.{how.same_as}".encode()
@@ -308,19 +309,21 @@ class ChatFitter:
                 shorten_messages, chat.raws, outline, plan.kept, excess, names, count_message, count
             )
             draft = draft.with_shorter(outline, shorter)
-        hows = tuple(found.how for _, found in sorted(draft.shorter.items()))
+        hows = tuple(
+            found.how._replace(tokens=found.how.tokens - chat.form.extra_tokens(index))
+            for index, found in sorted(draft.shorter.items())
+        )
         left = plan.goal_tokens + plan.recall_tokens - draft.stable_tokens  # units are whole, so they leave some
         room = max(0, min(chat.limits.retrieved, left)) if plan.recall_tokens else 0
         return replace(draft, arrangement=Arrangement(plan.covers, hows, names, asked, room))
 
     def _counts(self, chat: Chat) -> tuple[CountMessage, CountTokens]:
-        profile = chat.count.profile
-        count = partial(self._counter.count_here, profile)
-        places = places_together(chat.count.facts)
+        count = partial(self._counter.count_here, chat.count.profile)
+        form = chat.form
 
         def count_message(index: int, message: Mapping[str, Any]) -> int:
-            weight = weigh_placed(message, profile, places.get(index))
-            return weight.total([count(text) for text in weight.all_texts])
+            weight = form.weigh(index, message)
+            return weight.total([count(text) for text in weight.all_texts]) + form.extra_tokens(index)
 
         return count_message, count
 

@@ -15,17 +15,21 @@ import msgspec
 
 from gateway.core.context.budget import BudgetTable
 from gateway.core.context.facts import chain_digests
+from gateway.core.context.items import ties_of
 from gateway.core.context.journal import Kept, session_key
 from gateway.core.context.plan import FoldLimits
-from gateway.core.context.units import outline_of
+from gateway.core.context.units import Outline, outline_of
 from gateway.core.wire.overrides import Compacting
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Count, Exchange, Receipt, Session
 from gateway.fitting.draft import Chat, body_of, receipt_of
 from gateway.fitting.fitter import ChatFitter
+from gateway.fitting.forms import Form, ItemsForm, MessagesForm
 from gateway.ports import Calibrations, Journal
 from gateway.receipts import plan_receipt, refuse_unless_forwarded
 
+SERVER_SIDE_KEYS = ("previous_response_id", "conversation")
+"""Of a Responses request: the provider holds what came before."""
 FIRST_USER_SHARE = 0.25
 """Of the prompt's limit: a first user message above this is folded like any other."""
 
@@ -91,16 +95,18 @@ class AssembleStage:
         correction = self._calibrations.correction_of(exchange.routes[0].name, request.model)
         receipt = plan_receipt(request, count, budget, correction, is_shadow=is_shadow)
         exchange.receipt = receipt
-        if request.endpoint is Endpoint.CHAT and is_enabled:
-            await self._fit_chat(exchange, request, count, receipt)
+        detail = _what_forbids(request, count) if is_enabled else "Compaction is off for this request; send less."
+        if not detail:
+            await self._fit(exchange, request, count, receipt)
         elif receipt.has_overflowed:
-            refuse_unless_forwarded(receipt, receipt.client_tokens, "Compaction is off for this request; send less.")
+            refuse_unless_forwarded(receipt, receipt.client_tokens, detail)
 
-    async def _fit_chat(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
+    async def _fit(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
         assert exchange.client is not None
         owner, name = exchange.client.scope, exchange.overrides.session
         owner = owner if name is None else session_key(owner, name)
-        scope = _scope_of(owner, self._options.fingerprint, count.profile.encoding, count.profile.message_tokens)
+        profile = count.profile
+        scope = _scope_of(owner, self._options.fingerprint, request.endpoint, profile.encoding, profile.message_tokens)
         kept: Sequence[Kept] = ()
         if name is not None and self._journal is not None:
             exchange.session = Session(owner, scope)
@@ -110,8 +116,9 @@ class AssembleStage:
             exchange.receipt = receipt
         if not kept and not self._fitter.may_need(receipt.client_tokens, receipt.prompt_limit_tokens, scope):
             return
-        keys, outline = chain_digests(scope, count.facts), outline_of(count.facts)
-        chat = Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys, kept)
+        keys = chain_digests(scope, count.facts)
+        outline, form = _read(request, count)
+        chat = Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys, form, kept)
         draft = await self._fitter.fit(chat)
         self._fitter.note_sent(chat, draft)
         if draft is not None:
@@ -134,11 +141,41 @@ class AssembleStage:
         )
 
 
+def _what_forbids(request: MeteredRequest, count: Count) -> str:
+    """Why this request is never rewritten, and what to do; "" if it may be."""
+    if request.endpoint is Endpoint.CHAT:
+        return ""
+    if request.endpoint is not Endpoint.RESPONSES:
+        return "Nothing of a plain prompt is folded; send less."
+    for key in SERVER_SIDE_KEYS:
+        span = request.spans.get(key)
+        if span is not None and request.body[span.start : span.end] != b"null":
+            return f"With `{key}` the provider holds the conversation, so it is not compacted here; send less."
+    if not request.messages:
+        return "An `input` that is one text, the user's latest message, is never folded; send less."
+    if not count.facts:
+        return (
+            "Its `input` holds items that are never rewritten (a provider's compaction, references, or types that are"
+            " not known), so it is not compacted; send less."
+        )
+    return ""
+
+
+def _read(request: MeteredRequest, count: Count) -> tuple[Outline, Form]:
+    facts, profile = count.facts, count.profile
+    if request.endpoint is Endpoint.CHAT:
+        return outline_of(facts), MessagesForm(request.messages, facts, profile)
+    items = count.items
+    return outline_of(facts, ties_of(items, facts)), ItemsForm(request.messages, items, facts, profile)
+
+
 @lru_cache(maxsize=4096)
-def _scope_of(owner: bytes, fingerprint: bytes, encoding: str, message_tokens: int) -> bytes:
+def _scope_of(owner: bytes, fingerprint: bytes, endpoint: Endpoint, encoding: str, message_tokens: int) -> bytes:
     """Within what briefs are shared: a client, or one named session of it.
 
     What they cost is part of them, so other tokenizers have other briefs.
     """
-    parts = (owner, fingerprint, encoding.encode(), str(message_tokens).encode())
+    parts = [owner, fingerprint, encoding.encode(), str(message_tokens).encode()]
+    if endpoint is not Endpoint.CHAT:
+        parts.append(endpoint.value.encode())
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.core.context.facts import MessageFacts, learn_facts, places_together
-from gateway.core.errors import invalid_request
+from gateway.core.context.items import LearnedItem, learn_item
+from gateway.core.tokens.asked import as_is, is_one_by_one, read_section, reasoning_of, thinks
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.frames import (
     FORMAT_KEYS,
@@ -28,33 +29,32 @@ from gateway.core.tokens.frames import (
     frame_of,
     frame_sections,
 )
-from gateway.core.tokens.items import CountedItem, Item, settle_items, weigh_item
+from gateway.core.tokens.items import CountedItem, Item, settle_each, weigh_item
 from gateway.core.tokens.profiles import NO_TEMPLATES, Profile, Template, profile_of
 from gateway.core.tokens.sections import Section, weigh_section
 from gateway.core.tokens.weight import PINNED_ROLES, Company, Weight, weigh_company, weigh_message
-from gateway.core.wire.body import json_fault
 from gateway.core.wire.message import parse_message
 from gateway.core.wire.prefix import MIN_BYTES, Digest, KnownMessages, PrefixMemo, places_of
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Count, Exchange
 from gateway.ports import TextCounter
 
-T = TypeVar("T")
 FACTS_ENTRY_BYTES = 460
+ITEM_ENTRY_BYTES = FACTS_ENTRY_BYTES + 180
 SECTION_ENTRY_BYTES = 200
 _PARSE_INLINE_BYTES = 65_536
 """New messages up to this many bytes are parsed on the event loop: about 0.3 ms."""
 _PAUSE_EVERY, _PAUSE_S = 64, 1e-5
 _MAX_PROFILES = 1000
 """Model names that are remembered; clients may make up any number."""
-_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Caches(NamedTuple):
     """What was counted once, as one profile sees it: digests with its salt are its own."""
 
     facts: TwoGenerationCache[MessageFacts]
-    sections: TwoGenerationCache[Counted | CountedItem]
+    items: TwoGenerationCache[LearnedItem]
+    sections: TwoGenerationCache[Counted]
     salt: int
 
 
@@ -63,6 +63,10 @@ def _ids_bytes(fact: MessageFacts) -> int:
     if not fact.calls and fact.answers is None:
         return 0
     return sum(64 + len(call) for call in fact.calls) + len(fact.answers or "")
+
+
+def _item_bytes(item: LearnedItem) -> int:
+    return _ids_bytes(item.fact) if item.fact is not None else 0
 
 
 class CountCaches:
@@ -74,8 +78,9 @@ class CountCaches:
     """
 
     def __init__(self, max_bytes: int, digest: Digest) -> None:
-        self.facts = TwoGenerationCache[MessageFacts](max_bytes * 5 // 8, FACTS_ENTRY_BYTES, _ids_bytes)
-        self.sections = TwoGenerationCache[Counted | CountedItem](max_bytes // 8, SECTION_ENTRY_BYTES)
+        self.facts = TwoGenerationCache[MessageFacts](max_bytes // 2, FACTS_ENTRY_BYTES, _ids_bytes)
+        self.items = TwoGenerationCache[LearnedItem](max_bytes * 3 // 16, ITEM_ENTRY_BYTES, _item_bytes)
+        self.sections = TwoGenerationCache[Counted](max_bytes // 16, SECTION_ENTRY_BYTES)
         self.digest = digest
         self.prefixes = PrefixMemo(digest, max_bytes // 4)
         self._by_profile: dict[Profile, Caches] = {}
@@ -84,13 +89,13 @@ class CountCaches:
         """The caches as one profile sees them; there are only as many profiles as rows of the table."""
         caches = self._by_profile.get(profile)
         if caches is None:
-            caches = self._by_profile[profile] = Caches(self.facts, self.sections, len(self._by_profile))
+            caches = self._by_profile[profile] = Caches(self.facts, self.items, self.sections, len(self._by_profile))
         return caches
 
     @property
     def held_bytes(self) -> int:
         """About what all of it takes."""
-        return self.facts.held_bytes + self.sections.held_bytes + self.prefixes.held_bytes
+        return self.facts.held_bytes + self.items.held_bytes + self.sections.held_bytes + self.prefixes.held_bytes
 
     def totals(self) -> tuple[int, int]:
         """Hits and misses of message look-ups so far."""
@@ -134,9 +139,9 @@ class CountStage:
             return
         counted = await self._count_sections(request, profile, caches)
         if request.endpoint is Endpoint.RESPONSES:
-            sections = await self._frame_responses(request, profile, counted)
-        else:
-            sections = {key: found.tokens for key, found in counted.items()}
+            exchange.count = await self._count_responses(request, profile, caches, counted)
+            return
+        sections = {key: found.tokens for key, found in counted.items()}
         total = sum(sections.values())
         exchange.count = Count(profile, total, total, sections=sections)
 
@@ -183,18 +188,35 @@ class CountStage:
             joint = facts[0].company[0] if facts[0].company else 0
         is_format = any(counted[key].is_text for key in FORMAT_KEYS if key in counted)
         answers = sum(fact.role == "assistant" and not fact.calls for fact in facts) if is_format else 0
-        return Surroundings(joint, answers, _is_one_by_one(request))
+        return Surroundings(joint, answers, is_one_by_one(request))
+
+    async def _count_responses(
+        self, request: MeteredRequest, profile: Profile, caches: Caches, counted: dict[str, Counted]
+    ) -> Count:
+        items: Sequence[LearnedItem] = ()
+        facts: list[MessageFacts] = []
+        if request.messages:
+            items = await self._learn_items(request.messages, profile, caches)
+            settled = settle_each([item.counted for item in items], profile, thinks=thinks(request, profile))
+            counted["input"] = Counted(sum(settled), is_text=False)
+            if all(item.fact is not None for item in items):
+                facts = [_settled(item, tokens) for item, tokens in zip(items, settled, strict=True) if item.fact]
+        sections = await self._frame_responses(request, profile, counted)
+        total = sum(sections.values())
+        return Count(
+            profile, total, total - sum(fact.tokens for fact in facts), facts, sections, items if facts else ()
+        )
 
     async def _frame_responses(
         self, request: MeteredRequest, profile: Profile, counted: Mapping[str, Counted]
     ) -> dict[str, int]:
         frame = frame_of(profile.family, Endpoint.RESPONSES, self._day)
-        around = Surroundings(is_one_by_one=_is_one_by_one(request))
+        around = Surroundings(is_one_by_one=is_one_by_one(request))
         sections = frame_sections(frame, counted, around)
         sections |= await self._count_choice(request, profile)
         if sections:
             sections["priming"] = profile.priming_tokens + frame.hidden_tokens
-        if _reasoning(request).get("mode") == "pro":
+        if reasoning_of(request).get("mode") == "pro":
             sections["mode"] = PRO_MODE_TOKENS
         return sections
 
@@ -206,7 +228,7 @@ class CountStage:
         for key, raw in request.options.items():
             if key not in ("tool_choice", "function_call") or raw == b'"auto"' or not has_tools:
                 continue
-            value = _read(key, raw, _as_is)
+            value = read_section(key, raw, as_is)
             section = weigh_section(key, value, request.endpoint, profile)
             found = section.counted(await self._counter.count(profile, section.all_texts))
             if tokens := choice_tokens(frame, value, found.name_tokens):
@@ -299,12 +321,11 @@ class CountStage:
     async def _count_sections(self, request: MeteredRequest, profile: Profile, caches: Caches) -> dict[str, Counted]:
         counted: dict[str, Counted] = {}
         for name, raw in request.sections.items():
-            if name == "input" and request.endpoint is Endpoint.RESPONSES and raw.startswith(b"["):
-                counted[name] = await self._count_items(request, raw, profile, caches)
-                continue
+            if name == "input" and request.messages:
+                continue  # item by item
             key = self._digest([raw], caches.salt)[0] + f"{request.endpoint.value}.{name}".encode()
             found = caches.sections.get(key)
-            if not isinstance(found, Counted):
+            if found is None:
                 section = await self._weigh_section(name, raw, request.endpoint, profile)
                 found = section.counted(await self._counter.count(profile, section.all_texts))
                 caches.sections.put(key, found)
@@ -313,62 +334,44 @@ class CountStage:
 
     async def _weigh_section(self, name: str, raw: bytes, endpoint: Endpoint, profile: Profile) -> Section:
         def weigh() -> Section:
-            return _read(name, raw, lambda value: weigh_section(name, value, endpoint, profile))
+            return read_section(name, raw, lambda value: weigh_section(name, value, endpoint, profile))
 
         return await asyncio.to_thread(weigh) if _is_work([raw]) else weigh()
 
-    async def _count_items(self, request: MeteredRequest, raw: bytes, profile: Profile, caches: Caches) -> Counted:
-        """The items of a Responses input, each counted once."""
-        raws = _decode_items(raw)
-        keys = [key + b"item" for key in self._digest(raws, caches.salt)]
-        found = caches.sections.get_many(keys)
-        missing = [index for index, item in enumerate(found) if item is None]
+    async def _learn_items(
+        self, raws: Sequence[msgspec.Raw | bytes], profile: Profile, caches: Caches
+    ) -> list[LearnedItem]:
+        """The items of a Responses input, each learned once."""
+        keys = self._digest(raws, caches.salt)
+        found = caches.items.get_many(keys)
+        missing = {index: bytes(raws[index]) for index, item in enumerate(found) if item is None}
 
         def weigh() -> list[Item]:
-            return [_read("input", bytes(raws[index]), lambda item: weigh_item(item, profile)) for index in missing]
+            return [read_section("input", raw, lambda item: weigh_item(item, profile)) for raw in missing.values()]
 
-        items = await asyncio.to_thread(weigh) if _is_work([bytes(raws[index]) for index in missing]) else weigh()
+        def learn(counted: Sequence[CountedItem]) -> list[LearnedItem]:
+            return [learn_item(raw, one) for raw, one in zip(missing.values(), counted, strict=True)]
+
+        is_work = _is_work(list(missing.values()))
+        items = await asyncio.to_thread(weigh) if is_work else weigh()
         totals = await self._count_weights([item.weight for item in items], profile)
-        for index, item, total in zip(missing, items, totals, strict=True):
-            found[index] = CountedItem(total, item.kind)
-            caches.sections.put(keys[index], CountedItem(total, item.kind))
-        known = [item for item in found if isinstance(item, CountedItem)]
-        return Counted(settle_items(known, profile, thinks=_thinks(request, profile)), is_text=False)
+        counted = [CountedItem(total, item.kind) for item, total in zip(items, totals, strict=True)]
+        learned = await asyncio.to_thread(learn, counted) if is_work else learn(counted)
+        for index, item in zip(missing, learned, strict=True):
+            found[index] = item
+            caches.items.put(keys[index], item)
+        return [item for item in found if item is not None]
+
+
+def _settled(item: LearnedItem, tokens: int) -> MessageFacts:
+    """The facts of an item where it stands."""
+    assert item.fact is not None
+    return item.fact if item.fact.tokens == tokens else msgspec.structs.replace(item.fact, tokens=tokens)
 
 
 def _is_work(raws: Sequence[bytes]) -> bool:
     """Whether reading these takes a while: they are large, or hold schemas whose references may multiply."""
     return sum(map(len, raws)) > _PARSE_INLINE_BYTES or any(b'"$ref"' in raw for raw in raws)
-
-
-def _is_one_by_one(request: MeteredRequest) -> bool:
-    return request.options.get("parallel_tool_calls") == b"false"
-
-
-def _thinks(request: MeteredRequest, profile: Profile) -> bool:
-    """Whether the model reasons in this request: as asked, else as it does by itself."""
-    effort = _reasoning(request).get("effort")
-    return profile.thinks if effort is None else effort != "none"
-
-
-def _reasoning(request: MeteredRequest) -> Mapping[str, Any]:
-    raw = request.options.get("reasoning")
-    asked = _read("reasoning", raw, _as_is) if raw else None
-    return asked if isinstance(asked, dict) else {}
-
-
-def _as_is(value: Any) -> Any:
-    return value
-
-
-def _read(name: str, raw: bytes, use: Callable[[Any], T]) -> T:
-    """What is made of a value's bytes; what cannot be parsed, or is nested too deeply to be weighed, is refused."""
-    try:
-        return use(msgspec.json.decode(raw))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid_request(
-            f"`{name}` could not be parsed as JSON: {json_fault(error, raw)}.", param=name, code="invalid_json"
-        ) from None
 
 
 def _is_big(raws: Sequence[tuple[int, msgspec.Raw | bytes]]) -> bool:

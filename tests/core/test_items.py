@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.tokens.items import CountedItem, Item, Kind, settle_items, weigh_item
+from gateway.core.tokens.items import CountedItem, Item, Kind, settle_each, settle_items, weigh_item
 from gateway.core.tokens.profiles import profile_of
 from gateway.core.tokens.weight import Weight
 from tests.json_texts import VALUES
@@ -98,6 +98,13 @@ ORDERS = {
 @pytest.mark.parametrize(("items", "profile", "thinks", "tokens"), ORDERS.values(), ids=ORDERS)
 def test_neighbours_change_little(items, profile, thinks, tokens):
     assert settle_items(items, profile, thinks=thinks) == tokens
+
+
+def test_each_item_is_settled_where_it_stands():
+    """Dropped thoughts cost nothing; a stored call that stands alone costs more."""
+    items = [THOUGHT, STORED, RESULT, USER, THOUGHT, STORED, STORED]
+
+    assert settle_each(items, CHAT, thinks=False) == [0, 13, 10, 10, 10, 10, 10]
 
 
 ITEM_KEYS = st.sampled_from(

@@ -96,7 +96,16 @@ def test_other_endpoints_are_read(endpoint, fields, sections):
 
     assert request.model == fields.get("model", "")
     assert request.sections == sections
-    assert request.messages == ()
+    assert list(request.messages) == []
+
+
+def test_the_items_of_a_responses_input_are_raw_slices():
+    """Each keeps its bytes; a text has none."""
+    body = b'{"model":"m","input": [ {"role":"user", "content":"a"},{"type":"reasoning"} ],"n":1}'
+
+    found = parse_metered(Endpoint.RESPONSES, body).messages
+    assert [bytes(raw) for raw in found] == [b'{"role":"user", "content":"a"}', b'{"type":"reasoning"}']
+    assert list(parse_metered(Endpoint.RESPONSES, b'{"model":"m","input":"[a]"}').messages) == []
 
 
 LIMITS = [

@@ -19,6 +19,7 @@ from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles
 from gateway.core.tokens.calibration import Correction
 from gateway.core.wire.request import Endpoint, parse_metered
+from tests import responses
 from tests.histories import (
     FakeSummarizer,
     FixedCorrection,
@@ -139,6 +140,79 @@ def test_other_endpoints_are_counted_and_never_rewritten(endpoint: Endpoint, bod
 
     assert refused == code
     assert exchange.prompt is None
+
+
+LONG_INPUT = [
+    item
+    for turn in range(8)
+    for item in ({"role": "user", "content": f"{turn} " + "x" * 400}, {"role": "assistant", "content": "y" * 400})
+]
+UNTOUCHED = {
+    "server-side state": ({"input": LONG_INPUT, "previous_response_id": "resp_1"}, "previous_response_id"),
+    "a stored conversation": ({"input": LONG_INPUT, "conversation": {"id": "conv_1"}}, "conversation"),
+    "a provider's compaction": (
+        {"input": [{"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA"}, *LONG_INPUT]},
+        "never rewritten",
+    ),
+    "a reference": ({"input": [{"type": "item_reference", "id": "msg_1"}, *LONG_INPUT]}, "never rewritten"),
+    "an unknown item": ({"input": [*LONG_INPUT, {"type": "hologram", "data": "x"}]}, "never rewritten"),
+    "an item that is none": ({"input": [*LONG_INPUT, 5]}, "never rewritten"),
+    "a text": ({"input": "x" * 9000}, "never folded"),
+}
+
+
+@pytest.mark.parametrize(("fields", "why"), UNTOUCHED.values(), ids=UNTOUCHED)
+@pytest.mark.parametrize("max_total", [800, 10_000])
+def test_what_only_the_provider_knows_is_never_rewritten(fields: Message, why: str, max_total: int) -> None:
+    """It is counted as far as it can be seen, refused above the budget with the reason, below it forwarded as it is."""
+    body = json.dumps({"model": "gpt-5", **fields}).encode()
+    sent = run(responses.send(World(budget_of(max_total)), body))
+
+    assert sent.forwarded == body
+    assert (sent.refusal is not None) == (max_total < sent.receipt.client_tokens)
+    if sent.refusal is not None:
+        assert sent.refusal.code == "context_length_exceeded"
+        assert why in sent.refusal.message
+
+
+def test_fields_that_are_null_are_none() -> None:
+    """Clients write nulls for what they do not ask for; so long an input is compacted all the same."""
+    fields = {"input": LONG_INPUT, "previous_response_id": None, "conversation": None, "store": True}
+    sent = run(responses.send(World(budget_of(800)), json.dumps({"model": "gpt-5", **fields}).encode()))
+
+    assert sent.refusal is None
+    assert sent.receipt.folded_messages > 0
+    assert sent.brief.covers > 0
+
+
+def test_long_inputs_of_custom_calls_are_shortened() -> None:
+    """A patch that was applied long ago keeps its beginning and its end; its call and name stay."""
+    patch = "*** Begin Patch\n" + "".join(f"+ line {number} of a new file\n" for number in range(300))
+    items = [
+        ask("Write it."),
+        {"type": "custom_tool_call", "call_id": "c", "name": "apply_patch", "input": patch},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "done"},
+    ]
+    sent = run(responses.send(World(budget_of(1200)), json.dumps({"model": "gpt-5", "input": items}).encode()))
+    forwarded = responses.items_of(sent.forwarded)
+
+    assert sent.refusal is None
+    assert sent.receipt.level is Level.TRIMMED
+    assert [forwarded[0], forwarded[2]] == [items[0], items[2]]
+    assert {**forwarded[1], "input": patch} == items[1]
+    assert forwarded[1]["input"].startswith("[shortened from ")
+    assert "*** Begin Patch" in forwarded[1]["input"]
+
+
+def test_chats_and_responses_share_no_briefs() -> None:
+    """The same words in the other form are another conversation."""
+    world = World(budget_of(800))
+    asked: list[Message] = [*LONG_INPUT, ask("And now?")]
+    chat = run(world.send(asked))
+    sent = run(responses.send(world, json.dumps({"model": "gpt-4o", "input": asked}).encode()))
+
+    assert chat.receipt.is_new_brief
+    assert sent.receipt.is_new_brief
 
 
 # What a request looks like after folding

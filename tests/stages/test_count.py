@@ -159,6 +159,25 @@ def test_items_of_an_input_are_tokenised_once() -> None:
     assert counter.calls == before + 1
 
 
+def test_known_items_have_facts_of_their_own() -> None:
+    """As messages have; together with what stands beside them they are the whole."""
+    items = [
+        {"role": "user", "content": "x" * 40},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "id": "fc", "status": "completed"},
+        {"type": "function_call_output", "call_id": "c", "output": "x" * 8},
+    ]
+    exchange = exchange_for(Endpoint.RESPONSES, {"model": "m", "input": items, "instructions": "x" * 4})
+    run(stage_of(FakeCounter(per_four_chars))(exchange))
+    count = exchange.count
+
+    assert count is not None
+    assert [(fact.role, fact.calls, fact.answers) for fact in count.facts] == [
+        ("user", (), None), ("assistant", ("c",), None), ("tool", (), "c"),
+    ]  # fmt: skip
+    assert [fact.tokens for fact in count.facts] == [14, 4 + 4 + 1 + 3 + 3, 3 + 2]
+    assert count.prompt_tokens == 5 + 3 + 14 + 15 + 5 == count.fixed_tokens + 34
+
+
 def test_thinking_changes_what_past_calls_cost() -> None:
     """By the request's own effort, else by what the model does by itself."""
     items = [{"role": "user", "content": "x"}, {"type": "function_call", "name": "f", "arguments": "{}"}]
@@ -255,7 +274,7 @@ def test_a_name_costs_what_its_family_says() -> None:
         (Endpoint.COMPLETIONS, {"prompt": [1, 2, 3]}, 3),
         (Endpoint.EMBEDDINGS, {"input": ["x" * 40, "x" * 8]}, 12),
         (Endpoint.RESPONSES, {"input": "x" * 40, "instructions": "x" * 8}, 3 + (4 + 10) + (4 + 2)),
-        (Endpoint.RESPONSES, {"input": [{"role": "user", "content": "x" * 40}]}, 3 + 4 + 10),
+        (Endpoint.RESPONSES, {"input": [{"type": "item_reference", "id": "x"}, "x" * 40]}, 3 + 10),
         (Endpoint.RESPONSES, {}, 0),
     ],
 )

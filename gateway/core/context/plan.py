@@ -183,8 +183,17 @@ def _plan_with_pins(
     brief_tokens = min(brief_tokens, replaced - 1)
     if brief_tokens < MIN_BRIEF_TOKENS:
         brief_tokens = 0
+        covers = next(
+            (place for place in places if place >= covers and _begins_with_user(outline, place, pins)), covers
+        )
     plan = _arrange(outline, fixed_tokens, covers, [pin for pin in pins if pin <= covers], brief_tokens)
     return _aimed(plan, outline, sizes, limits, target)
+
+
+def _begins_with_user(outline: Outline, covers: int, pins: Sequence[int]) -> bool:
+    """Whether a user's message comes first where nothing stands for what was folded: some templates want one."""
+    stays = outline.places[covers : covers + 1]
+    return any(pin <= covers for pin in pins) or any(outline.facts[index].role == "user" for index in stays)
 
 
 def _is_in_task(outline: Outline) -> bool:

@@ -61,7 +61,7 @@ def place_texts(messages: Sequence[bytes], inserts: Sequence[Insert]) -> list[by
     return [*placed, *messages[at:]]
 
 
-def join_texts(messages: Sequence[bytes], inserts: Sequence[Insert]) -> list[bytes]:
+def join_texts(messages: Sequence[bytes], inserts: Sequence[Insert], text_kind: str = "text") -> list[bytes]:
     """The messages with each text joined to its neighbours (`roles: strict`), so that no two user messages come in a
     row where the client's own did not.
 
@@ -71,6 +71,7 @@ def join_texts(messages: Sequence[bytes], inserts: Sequence[Insert]) -> list[byt
     Args:
         messages: what is forwarded.
         inserts: in order.
+        text_kind: the type of a text part.
     """
     texts: dict[int, list[str | None]] = {}
     for before, text in inserts:
@@ -82,13 +83,13 @@ def join_texts(messages: Sequence[bytes], inserts: Sequence[Insert]) -> list[byt
         if at < len(messages) and _role(messages[at]) == "user":
             run.append(messages[at])
             continue
-        joined += _merged(run)
+        joined += _merged(run, text_kind)
         run = []
         joined += messages[at : at + 1]
     return joined
 
 
-def _merged(run: Sequence[bytes | str | None]) -> list[bytes]:
+def _merged(run: Sequence[bytes | str | None], text_kind: str) -> list[bytes]:
     """User messages and texts in a row, as one message if there is a text or a gap among them."""
     raws = [item for item in run if isinstance(item, bytes)]
     if len(raws) == len(run) or (len(raws) < 2 and not any(isinstance(item, str) for item in run)):
@@ -96,15 +97,16 @@ def _merged(run: Sequence[bytes | str | None]) -> list[bytes]:
     neighbours = [msgspec.json.decode(raw) for raw in raws]
     left = iter(neighbours)
     contents = [next(left).get("content") if isinstance(item, bytes) else item for item in run if item is not None]
-    return [encode_message({**(neighbours[-1] if neighbours else {"role": BRIEF_ROLE}), "content": _joined(contents)})]
+    content = _joined(contents, text_kind)
+    return [encode_message({**(neighbours[-1] if neighbours else {"role": BRIEF_ROLE}), "content": content})]
 
 
-def _joined(contents: Sequence[Any]) -> str | list[Any]:
+def _joined(contents: Sequence[Any], text_kind: str) -> str | list[Any]:
     if all(isinstance(content, str) for content in contents):
         return "\n\n".join(contents)
     parts: list[Any] = []
     for content in contents:
-        parts += [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+        parts += [{"type": text_kind, "text": content}] if isinstance(content, str) else content or []
     return parts
 
 

@@ -5,7 +5,7 @@ same bytes; a message is shortened by a rule that looks at its text, its bound a
 
 Invariants, each with a test of its own:
   1. System, developer and user texts, and an assistant's open prefill, are never shortened.
-  2. A call keeps its id and its name, a result the id of its call; arguments stay a JSON object.
+  2. A call keeps its id and its name, a result the id of its call; a function's arguments stay a JSON object.
   3. The same message, bound and names give the same bytes.
 """
 
@@ -24,7 +24,7 @@ from gateway.core.context.elide_parts import stub_parts
 from gateway.core.context.elide_plan import MIN_RESULT_TOKENS, Result, note_of_repeat, plan_elisions
 from gateway.core.context.plan import LEAST_PART_TOKENS, LEAST_RESULT_TOKENS
 from gateway.core.context.secrets import mask_secrets
-from gateway.core.context.units import Outline, find_units
+from gateway.core.context.units import Outline
 from gateway.core.wire.message import encode_message, parse_message, text_of
 
 CountTokens = Callable[[str], int]
@@ -90,7 +90,7 @@ def names_in_use(raws: Sequence[msgspec.Raw | bytes], outline: Outline) -> tuple
         raws: all messages of the chat.
         outline: the chat.
     """
-    units = find_units(outline.facts)
+    units = outline.units
     start = units[-min(_WANTED_UNITS, len(units))].start
     said = [
         _said(parse_message(bytes(raws[index]), index))
@@ -101,12 +101,12 @@ def names_in_use(raws: Sequence[msgspec.Raw | bytes], outline: Outline) -> tuple
 
 
 def _said(message: Mapping[str, Any]) -> str:
-    arguments = [function.get("arguments", "") for function in _functions(message)]
+    arguments = [function.get("arguments", function.get("input", "")) for function in _functions(message)]
     return "\n".join([text_of(message), *(argument for argument in arguments if isinstance(argument, str))])
 
 
 def _functions(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    calls = [call.get("function") for call in message.get("tool_calls") or ()]
+    calls = [call.get("function") or call.get("custom") for call in message.get("tool_calls") or ()]
     return [function for function in (*calls, message.get("function_call")) if isinstance(function, Mapping)]
 
 
@@ -179,7 +179,7 @@ def _candidates(
     """By number, oldest first."""
     facts = outline.facts
     staying = set(kept)
-    units = find_units(facts)
+    units = outline.units
     ages = {index: len(units) - 1 - place for place, unit in enumerate(units) for index in range(unit.start, unit.end)}
     found = {}
     for number, index in enumerate(outline.places, 1):
@@ -221,7 +221,7 @@ def _bound(each: _Candidate, tokens: int) -> int:
 def _part_tokens(message: Mapping[str, Any], count: CountTokens) -> list[int]:
     """Tokens of what an assistant said, and of the arguments of each call."""
     content = message.get("content")
-    arguments = [function.get("arguments") for function in _functions(message)]
+    arguments = [function.get("arguments", function.get("input")) for function in _functions(message)]
     return [count(text) if isinstance(text, str) else 0 for text in (content, *arguments)]
 
 
@@ -251,7 +251,7 @@ def shorten_message(
         shorter["content"] = elide_text(message["content"], rooms[0], count, names, recall_id_of(how))
     left = iter(rooms[1:])
     if message.get("tool_calls"):
-        shorter["tool_calls"] = [_shorter_call(call, left, names, count) for call in message["tool_calls"]]
+        shorter["tool_calls"] = [_shorter_call(call, left, names, count, how) for call in message["tool_calls"]]
     legacy = message.get("function_call")
     if isinstance(legacy, Mapping):
         shorter["function_call"] = _shorter_function(legacy, next(left), names, count)
@@ -298,11 +298,16 @@ def recall_id_of(how: Shortened) -> str:
     return how.guard.hex()[:RECALL_ID_CHARS]
 
 
-def _shorter_call(call: Any, rooms: Any, names: Collection[str], count: CountTokens) -> Any:
-    function = call.get("function")
-    if not isinstance(function, Mapping):
+def _shorter_call(call: Any, rooms: Any, names: Collection[str], count: CountTokens, how: Shortened) -> Any:
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": _shorter_function(call["function"], next(rooms), names, count)}
+    custom = call.get("custom")
+    if not isinstance(custom, Mapping):
         return call
-    return {**call, "function": _shorter_function(function, next(rooms), names, count)}
+    room, text = next(rooms), custom.get("input")
+    if not isinstance(text, str):
+        return call
+    return {**call, "custom": {**custom, "input": elide_text(text, room, count, names, recall_id_of(how))}}
 
 
 def _shorter_function(

@@ -1,8 +1,9 @@
 """Units that are never split, and where a chat may be folded.
 
 A unit is a message, or an assistant message with tool calls together with all their results and whatever stands
-between. System and developer messages always stay. Foldable messages are numbered from 1; what an outline names,
-it names by that number, since system messages may come and go.
+between, or messages that are tied to each other, as reasoning is to what came of it. System and developer messages
+always stay. Foldable messages are numbered from 1; what an outline names, it names by that number, since system
+messages may come and go.
 
 Invariants, each with a test of its own:
   1. Units cover every message exactly once, in order.
@@ -14,9 +15,10 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
 from typing import NamedTuple
 
 from gateway.core.context.facts import MessageFacts
@@ -29,15 +31,23 @@ class Unit(NamedTuple):
     end: int
 
 
-def find_units(facts: Sequence[MessageFacts]) -> list[Unit]:
-    """Cut a chat into units."""
-    reach = list(range(len(facts)))  # the last message that must stay with this one
+NO_TIES: Mapping[int, int] = MappingProxyType({})
+
+
+def find_units(facts: Sequence[MessageFacts], ties: Mapping[int, int] = NO_TIES) -> list[Unit]:
+    """Cut a chat into units.
+
+    Args:
+        facts: its messages.
+        ties: which message must stay with which later one, by index, beside calls and their results.
+    """
+    reach = [ties.get(index, index) for index in range(len(facts))] if ties else list(range(len(facts)))
     caller: dict[str, int] = {}
     for index, fact in enumerate(facts):
         for ident in fact.calls:
             caller[ident] = index
         if fact.answers in caller:
-            reach[caller[fact.answers]] = index
+            reach[caller[fact.answers]] = max(index, reach[caller[fact.answers]])
     units: list[Unit] = []
     start = 0
     while start < len(reach):
@@ -56,6 +66,7 @@ class Outline:
 
     Attributes:
         facts: its messages.
+        units: they, cut into what is never split.
         places: the index of each foldable message; number n stands at `places[n - 1]`.
         tokens_after: tokens of the foldable messages numbered above n, by n.
         boundaries: how many foldable messages may be folded, ascending from 0.
@@ -64,6 +75,7 @@ class Outline:
     """
 
     facts: Sequence[MessageFacts]
+    units: Sequence[Unit]
     places: Sequence[int]
     tokens_after: Sequence[int]
     boundaries: Sequence[int]
@@ -79,25 +91,27 @@ class Outline:
         return self.facts[self.places[number - 1]].tokens
 
 
-def outline_of(facts: Sequence[MessageFacts]) -> Outline:
-    """The outline of a chat."""
+def outline_of(facts: Sequence[MessageFacts], ties: Mapping[int, int] = NO_TIES) -> Outline:
+    """The outline of a chat; `ties` as `find_units` takes them."""
+    units = find_units(facts, ties)
     places = [index for index, fact in enumerate(facts) if fact.is_foldable]
     users = [number for number, index in enumerate(places, 1) if facts[index].role == "user"]
     last_user = users[-1] if users else None
     from_the_end = accumulate((facts[index].tokens for index in reversed(places)), initial=0)
     return Outline(
         facts,
+        units,
         places,
         list(from_the_end)[::-1],
-        _boundaries(facts, last_user),
+        _boundaries(facts, units, last_user),
         users[0] if users else None,
         last_user,
     )
 
 
-def _boundaries(facts: Sequence[MessageFacts], last_user: int | None) -> list[int]:
+def _boundaries(facts: Sequence[MessageFacts], units: Sequence[Unit], last_user: int | None) -> list[int]:
     """How many foldable messages stand before each unit that may be the first to stay."""
     before = list(accumulate((fact.is_foldable for fact in facts), initial=0))
-    starts = (before[unit.start] for unit in find_units(facts) if before[unit.start] < before[unit.end])
+    starts = (before[unit.start] for unit in units if before[unit.start] < before[unit.end])
     # Folding up to the last user message itself gains nothing, since it stays.
     return [0, *(start for start in starts if start not in (0, last_user))]

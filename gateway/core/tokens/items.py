@@ -28,6 +28,9 @@ class Kind(enum.Enum):
     OTHER = "other"
 
 
+CALL_KINDS: Final = frozenset({Kind.CALL, Kind.STORED_CALL})
+
+
 class Item(NamedTuple):
     """An item, weighed."""
 
@@ -113,25 +116,29 @@ def _other(item: Mapping[str, Any]) -> Item:
 
 
 def settle_items(items: Sequence[CountedItem], profile: Profile, *, thinks: bool) -> int:
-    """Tokens of all items together.
+    """Tokens of all items together, as `settle_each` settles them."""
+    return sum(settle_each(items, profile, thinks=thinks))
+
+
+def settle_each(items: Sequence[CountedItem], profile: Profile, *, thinks: bool) -> list[int]:
+    """Tokens of each item where it stands.
 
     Args:
         items: in order.
         profile: of the model.
         thinks: whether the model reasons in this request.
     """
-    total = 0
     last_user = max((place for place, item in enumerate(items) if item.kind is Kind.USER), default=-1)
-    calls = (Kind.CALL, Kind.STORED_CALL)
+    is_quiet = profile.is_reasoning and not thinks
+    settled = []
     for place, item in enumerate(items):
-        if item.kind is not Kind.REASONING or place > last_user:
-            total += item.tokens
-        if item.kind not in calls:
-            continue
-        neighbours = (*items[max(0, place - 1) : place], *items[place + 1 : place + 2])
-        is_alone = not any(other.kind in calls for other in neighbours)
-        if profile.is_reasoning and not thinks:
-            total += _QUIET_ALONE_TOKENS if is_alone else _QUIET_TOGETHER_TOKENS
-        elif item.kind is Kind.STORED_CALL and is_alone:
-            total += _STORED_TOKENS
-    return total
+        tokens = item.tokens if item.kind is not Kind.REASONING or place > last_user else 0
+        if item.kind in CALL_KINDS:
+            neighbours = (*items[max(0, place - 1) : place], *items[place + 1 : place + 2])
+            is_alone = not any(other.kind in CALL_KINDS for other in neighbours)
+            if is_quiet:
+                tokens += _QUIET_ALONE_TOKENS if is_alone else _QUIET_TOGETHER_TOKENS
+            elif item.kind is Kind.STORED_CALL and is_alone:
+                tokens += _STORED_TOKENS
+        settled.append(tokens)
+    return settled

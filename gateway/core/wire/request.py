@@ -80,7 +80,8 @@ def endpoint_of(method: str, path: str) -> Endpoint:
 class MeteredRequest(msgspec.Struct, frozen=True):
     """What the gateway knows of a metered request's body.
 
-    `messages` are the raw slices of a chat's messages (empty elsewhere); the first `known` of them were read before, in
+    `messages` are the raw slices of a chat's messages, or of the items of a Responses `input` (empty elsewhere, also
+    where that is a text); of a chat's the first `known` of them were read before, in
     the body whose `beginning` this one shares. `completion_tokens` is the most that one
     choice may generate, as the request says it, or None. `sections` are raw values that cost prompt tokens beside the
     messages, by key; `options` are raw values that change what those cost.
@@ -152,6 +153,7 @@ _OPTION_KEYS = {
     Endpoint.CHAT: ("tool_choice", "function_call", "parallel_tool_calls"),
     Endpoint.RESPONSES: ("tool_choice", "parallel_tool_calls", "reasoning"),
 }
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MODEL_CHARS_MAX = 256
 _INTEGER_MAX = 2**31 - 1
 """Of token limits and `n`: what stores and counters downstream can multiply safely."""
@@ -205,6 +207,8 @@ def parse_metered(endpoint: Endpoint, body: bytes) -> MeteredRequest:
     if found.stream_options:
         _check_options(body, spans["stream_options"])
     messages: Sequence[msgspec.Raw] = found.messages if isinstance(found, _Chat) else ()
+    if endpoint is Endpoint.RESPONSES and (span := spans.get("input")) and body.startswith(b"[", span.start):
+        messages = _decode_items(body[span.start : span.end])
     if isinstance(found, _Chat) and not messages:
         raise invalid_request(
             "`messages` is empty; at least one message was expected.", param="messages", code="empty_array"
