@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.core.context.brief import Brief
 from gateway.core.context.economics import Cause
-from gateway.core.context.plan import FoldPlan, can_shorten, plan_fold
+from gateway.core.context.plan import FoldLimits, FoldPlan, can_shorten, plan_fold
 from gateway.core.context.shorten import (
     Arrangement,
     CountMessage,
@@ -245,19 +245,24 @@ class ChatFitter:
         if applied is None:
             may_wait = may_wait and not self._lineages.slides(chat.scope, chat.count.facts)
             self._lineages.missed(chat.scope, chat.count.facts)
-        folded = await self._apply_waiting(chat, covered) or await self._folded(chat, applied, may_wait)
+        folded = await self._apply_waiting(chat, covered) or await self._folded(chat, applied, may_wait, chat.limits)
         if folded is None:
             return None
         draft = await self._shortened(chat, folded)
+        if draft.stable_tokens > chat.limits.prompt:  # what was to be shortened could not be: fold all there is
+            applied = await self._store.find(chat.scope, chat.keys_of(chat.outline.boundaries))
+            deepest = replace(chat.limits, recent=0, target_ratio=0.0)
+            folded = await self._folded(chat, applied, may_wait=False, limits=deepest)
+            draft = await self._shortened(chat, folded) if folded else draft
         if draft.stable_tokens > chat.limits.prompt:
             refuse_unless_forwarded(chat.receipt, draft.stable_tokens, what_lacks(chat.receipt, draft.stable_tokens))
             return None
         return await self._settled(chat, draft)
 
-    async def _folded(self, chat: Chat, applied: Brief | None, may_wait: bool) -> Draft | None:
+    async def _folded(self, chat: Chat, applied: Brief | None, may_wait: bool, limits: FoldLimits) -> Draft | None:
         """The chat with more of it folded, before anything is shortened."""
         covered = applied.covers if applied else 0
-        plan = plan_fold(chat.outline, chat.count.fixed_tokens, chat.limits, covered)
+        plan = plan_fold(chat.outline, chat.count.fixed_tokens, limits, covered)
         if plan.lacking_tokens:
             least = chat.limits.prompt + plan.lacking_tokens
             refuse_unless_forwarded(chat.receipt, least, what_lacks(chat.receipt, least))

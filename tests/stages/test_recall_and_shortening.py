@@ -233,6 +233,19 @@ def sliding(world: World, history: list[Message], window: int, requests: int) ->
     ]
 
 
+def test_what_cannot_be_shortened_after_all_is_folded() -> None:
+    """Long answers in parts look as if they could lose much, and cannot: more is folded, nothing is refused."""
+    history = [SYSTEM, ask("Read the modules.")]
+    for number in range(5):
+        call, result = step(number, "ok")
+        parts = [{"type": "text", "text": long_result(number, 780)}, {"type": "text", "text": "That was it."}]
+        history += [{**call, "content": parts}, result]
+        sent = run(world_of(9000, target_ratio=0.95).send(history, tools=TOOLS))
+
+        assert sent.refusal is None
+        assert sent.receipt.prompt_tokens <= sent.limit
+
+
 @pytest.mark.parametrize("window", [81, 121], ids=["nearly full", "too long"])
 def test_a_client_that_slides_its_window_is_not_summarised_again_and_again(window: int) -> None:
     """No brief is ever its own, so after three from a language model no more are asked for."""
