@@ -6,6 +6,7 @@ needs other options, or looks at totals of metrics, starts a gateway of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +17,12 @@ import pytest_asyncio
 from tests.fakes.openai_rules import Rules
 from tests.fakes.openai_server import FakeOpenAI
 from tests.gateway_process import GatewayProcess, config_for
+
+# The same examples in every run, so that a run says something about the change and not about chance;
+# HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 KEY = "sk-test-0123456789abcdef"
 

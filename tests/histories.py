@@ -535,9 +535,18 @@ def newest_start(messages: Sequence[Message]) -> int:
         if (answers := answered(message)) in caller:
             pairs.append((caller[answers], index))
     starts = (
-        index for index in range(len(messages) - 1, -1, -1) if messages[index]["role"] not in ("system", "developer")
+        index
+        for index in range(len(messages) - 1, -1, -1)
+        if messages[index]["role"] not in ("system", "developer") and not stands_with_others(messages, index)
     )
     return next((start for start in starts if not any(call < start <= result for call, result in pairs)), 0)
+
+
+def stands_with_others(messages: Sequence[Message], index: int) -> bool:
+    """Whether a result comes right after another one or a call, whosever it is."""
+    if index == 0 or answered(messages[index]) is None:
+        return False
+    return answered(messages[index - 1]) is not None or bool(called(messages[index - 1]))
 
 
 def least_tokens(

@@ -157,7 +157,11 @@ def shorten_messages(
 
 
 class _Candidate(NamedTuple):
-    """A message that may be shortened; `result` is what there is to be shortened of it."""
+    """A message that may be shortened; `result` is what there is to be shortened of it.
+
+    A text may count more in its place than by itself (among other results it stands as JSON): `text_share` is what it
+    counts by itself, as a share of that.
+    """
 
     at: int
     message: dict[str, Any]
@@ -165,6 +169,7 @@ class _Candidate(NamedTuple):
     guard: bytes
     is_stubbed: bool
     frame_tokens: int
+    text_share: float
     result: Result
 
 
@@ -206,16 +211,17 @@ def _candidates(
             hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() if fact.is_tool_result else fact.canonical
         )
         result = Result(number, elidable, ages[index], digest, is_related)
+        share = min(1.0, count(text) / elidable) if fact.is_tool_result and text else 1.0
         guard = fact.canonical[:_GUARD_BYTES]
-        found[number] = _Candidate(index, message, fact.tokens, guard, is_media, frame, result)
+        found[number] = _Candidate(index, message, fact.tokens, guard, is_media, frame, share, result)
     return found
 
 
 def _bound(each: _Candidate, tokens: int) -> int:
     """What the message's texts may take; a result with a large frame may keep less than others."""
-    if each.message["role"] == "assistant" or tokens > MIN_RESULT_TOKENS:
-        return max(1, tokens)
-    return max(1, min(tokens, LEAST_RESULT_TOKENS - each.frame_tokens))
+    if each.message["role"] != "assistant" and tokens <= MIN_RESULT_TOKENS:
+        tokens = min(tokens, LEAST_RESULT_TOKENS - each.frame_tokens)
+    return max(1, int(tokens * each.text_share))
 
 
 def _part_tokens(message: Mapping[str, Any], count: CountTokens) -> list[int]:

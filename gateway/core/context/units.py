@@ -52,12 +52,17 @@ def find_units(facts: Sequence[MessageFacts], ties: Mapping[int, int] = NO_TIES)
     start = 0
     while start < len(reach):
         last, end = reach[start], start + 1
-        while end <= last:
+        while end <= last or (end < len(reach) and _stands_with(facts[end], facts[end - 1])):
             last = max(last, reach[end])
             end += 1
         units.append(Unit(start, end))
         start = end
     return units
+
+
+def _stands_with(fact: MessageFacts, before: MessageFacts) -> bool:
+    """Whether a result stands among others, whosever it is: what it costs depends on them."""
+    return fact.is_tool_result and (before.is_tool_result or bool(before.calls))
 
 
 @dataclass(frozen=True, slots=True)
