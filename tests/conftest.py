@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import openai
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.fakes.openai_rules import Rules
 from tests.fakes.openai_server import FakeOpenAI
