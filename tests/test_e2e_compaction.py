@@ -18,38 +18,25 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import read_passages
-from gateway.shell.tokens.rank_files import load_encoding
 from tests.conftest import KEY, forget
 from tests.fakes.openai_server import Behaviour, FakeOpenAI, Recorded, fail, stall
 from tests.gateway_process import GatewayProcess, Samples, config_for, upstream_for
+from tests.small_window import ANSWER_TOKENS, BUDGET, WINDOW, count, is_summary_request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 Json = dict[str, Any]
-WINDOW = 4000
-ANSWER_TOKENS = 200
 TURNS = 60
 SYSTEM = {"role": "system", "content": "You are a patient reading companion. Answer briefly."}
 FIRST = "Good evening, my name is Margit Oyelaran. Never spoil the ending. The code of my locker is 7T-4093."
 SUMMARY = "goal: read a book together; facts: Margit Oyelaran reads, her locker has the code 7T-4093."
 TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
-ENCODING = load_encoding("o200k_base")
-BUDGET: Json = {"max_total": WINDOW, "running_brief": 600, "recent_turns": 300, "retrieved_context": 0}
-BUDGET |= {"completion": ANSWER_TOKENS}
-
-
-def count(text: str) -> int:
-    return len(ENCODING.encode_ordinary(text))
 
 
 def answer(body: Json) -> str:
     """Something to say that differs from turn to turn."""
     words = body["messages"][-1]["content"] or "nothing"
     return "I see. " + " ".join(str(words).split()[-25:])
-
-
-def is_summary_request(seen: Recorded) -> bool:
-    return b"running brief of a conversation" in seen.body
 
 
 def prepare(fake: FakeOpenAI) -> FakeOpenAI:

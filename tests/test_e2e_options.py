@@ -15,26 +15,17 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import read_passages
-from gateway.shell.tokens.rank_files import load_encoding
 from tests.conftest import KEY, forget
 from tests.fakes.openai_rules import error_body
 from tests.fakes.openai_server import Behaviour, FakeOpenAI, fail
 from tests.gateway_process import GatewayProcess, config_for, upstream_for
 from tests.histories import Message, is_valid
+from tests.small_window import BUDGET, WINDOW, count
 from tests.strict_templates import mistral
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 Json = dict[str, Any]
-WINDOW = 4000
-BUDGET: Json = {
-    "max_total": WINDOW,
-    "completion": 200,
-    "running_brief": 600,
-    "recent_turns": 300,
-    "retrieved_context": 0,
-}
-ENCODING = load_encoding("o200k_base")
 NAMES = ("look_up", "remember")
 TOOLS: list[Json] = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
@@ -42,10 +33,6 @@ TOOLS: list[Json] = [
 ]
 CALLED_EARLY = "look_up"
 """All its calls are among the oldest messages."""
-
-
-def count(text: str) -> int:
-    return len(ENCODING.encode_ordinary(text))
 
 
 def history() -> list[Message]:

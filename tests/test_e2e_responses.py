@@ -14,28 +14,19 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import read_passages
-from gateway.shell.tokens.rank_files import load_encoding
 from tests.conftest import KEY, forget
 from tests.fakes.openai_server import FakeOpenAI
 from tests.gateway_process import GatewayProcess, config_for, upstream_for
+from tests.small_window import ANSWER_TOKENS, BUDGET, WINDOW, count
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 Json = dict[str, Any]
-WINDOW = 4000
-ANSWER_TOKENS = 200
 INSTRUCTIONS = "You are a patient reading companion. Answer briefly."
 FIRST = "Good evening, my name is Margit Oyelaran. Never spoil the ending. The code of my locker is 7T-4093."
 TOOLS: list[Any] = [
     {"type": "function", "name": "look_up", "description": "Find a word.", "parameters": {}, "strict": False}
 ]
-ENCODING = load_encoding("o200k_base")
-BUDGET: Json = {"max_total": WINDOW, "running_brief": 600, "recent_turns": 300, "retrieved_context": 0}
-BUDGET |= {"completion": ANSWER_TOKENS}
-
-
-def count(text: str) -> int:
-    return len(ENCODING.encode_ordinary(text))
 
 
 def answer(body: Json) -> str:

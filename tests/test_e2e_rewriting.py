@@ -19,35 +19,18 @@ import pytest_asyncio
 
 from gateway.core.context.canonical import canonical_digest
 from gateway.demo import read_passages
-from gateway.shell.tokens.rank_files import load_encoding
-from tests.fakes.openai_server import FakeOpenAI, Recorded
+from tests.fakes.openai_server import FakeOpenAI
 from tests.gateway_process import GatewayProcess, config_for, upstream_for
 from tests.histories import raw_messages
 from tests.rewritings import SAME_SIZE, Message, Rewriting, rewritten
+from tests.small_window import BUDGET, count, is_summary_request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 Json = dict[str, Any]
-WINDOW = 4000
-BUDGET: Json = {
-    "max_total": WINDOW,
-    "completion": 200,
-    "running_brief": 600,
-    "recent_turns": 300,
-    "retrieved_context": 0,
-}
-ENCODING = load_encoding("o200k_base")
 SYSTEM: Message = {"role": "system", "content": "You are a patient reading companion."}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}}
 TURNS = 24
-
-
-def count(text: str) -> int:
-    return len(ENCODING.encode_ordinary(text))
-
-
-def is_summary_request(seen: Recorded) -> bool:
-    return b"running brief of a conversation" in seen.body
 
 
 def turn_of(number: int, passage: str) -> list[Message]:

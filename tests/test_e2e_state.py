@@ -20,7 +20,8 @@ from tests.conftest import KEY
 from tests.fakes.openai_server import FakeOpenAI, Recorded
 from tests.gateway_process import GatewayProcess, config_for
 from tests.redis_server import RedisServer, StallingWire
-from tests.test_e2e_compaction import BUDGET, Chat, brief_of, is_summary_request, prepare, read_on
+from tests.small_window import BUDGET, is_summary_request
+from tests.test_e2e_compaction import Chat, brief_of, prepare, read_on
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

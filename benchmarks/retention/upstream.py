@@ -172,30 +172,7 @@ class Upstream:
             self.calls.append(
                 {"kind": "real" if real else "side", "body": body, "tokens": tokens, "n": n, "at": time.time()}
             )
-        call = None
-        if real:
-            text = f"Noted. [[reply-{n}]]"
-        else:
-            limit = int(body.get("max_completion_tokens") or body.get("max_tokens") or 800)
-            text = extract_summary(
-                "\n".join(text_of(m) for m in messages if m.get("role") != "system") or text_of(messages[0])
-                if messages
-                else "",
-                max(32, int(limit * 0.9)),
-            )
-            fmt, choice = body.get("response_format") or {}, body.get("tool_choice")
-            if fmt.get("type") == "json_schema":
-                text = json.dumps(fill_schema(fmt["json_schema"].get("schema") or {}, text))
-            elif fmt.get("type") == "json_object":
-                text = json.dumps({"summary": text, "facts": text.splitlines()[:12]})
-            elif body.get("tools") and (isinstance(choice, dict) or choice == "required"):
-                want = choice["function"]["name"] if isinstance(choice, dict) else body["tools"][0]["function"]["name"]
-                f = next(t["function"] for t in body["tools"] if t["function"]["name"] == want)
-                call = {
-                    "id": f"call_{n}",
-                    "type": "function",
-                    "function": {"name": want, "arguments": json.dumps(fill_schema(f.get("parameters") or {}, text))},
-                }
+        text, call = (f"Noted. [[reply-{n}]]", None) if real else side_answer(n, body)
         base = {"id": f"chatcmpl-{n}", "created": int(time.time()), "model": body.get("model", "mock")}
         usage = {"prompt_tokens": tokens, "completion_tokens": ntok(text), "total_tokens": tokens + ntok(text)}
         message = {"role": "assistant", "content": None if call else text, **({"tool_calls": [call]} if call else {})}
@@ -209,19 +186,41 @@ class Upstream:
                     "choices": [{"index": 0, "message": message, "finish_reason": end, "logprobs": None}],
                 }
             )
-        handler.send_response(200)
-        handler.send_header("Content-Type", "text/event-stream")
-        handler.send_header("Connection", "close")
-        handler.end_headers()
         events = [
             {"choices": [{"index": 0, "delta": message, "finish_reason": None}]},
             {"choices": [{"index": 0, "delta": {}, "finish_reason": end}]},
         ]
         if (body.get("stream_options") or {}).get("include_usage"):
             events.append({"choices": [], "usage": usage})
-        for e in events:
-            chunk = json.dumps({**base, "object": "chat.completion.chunk", **e})
-            handler.wfile.write(b"data: " + chunk.encode() + b"\n\n")
-        handler.wfile.write(b"data: [DONE]\n\n")
-        handler.close_connection = True
-        return None
+        return stream(handler, [{**base, "object": "chat.completion.chunk", **event} for event in events])
+
+
+def side_answer(n, body):
+    """(text, tool call or None) for a question that a gateway asks on its own account: an extract of what it shows."""
+    messages = body.get("messages") or []
+    limit = int(body.get("max_completion_tokens") or body.get("max_tokens") or 800)
+    told = "\n".join(text_of(m) for m in messages if m.get("role") != "system")
+    text = extract_summary(told or (text_of(messages[0]) if messages else ""), max(32, int(limit * 0.9)))
+    fmt, choice = body.get("response_format") or {}, body.get("tool_choice")
+    if fmt.get("type") == "json_schema":
+        return json.dumps(fill_schema(fmt["json_schema"].get("schema") or {}, text)), None
+    if fmt.get("type") == "json_object":
+        return json.dumps({"summary": text, "facts": text.splitlines()[:12]}), None
+    if not body.get("tools") or not (isinstance(choice, dict) or choice == "required"):
+        return text, None
+    want = choice["function"]["name"] if isinstance(choice, dict) else body["tools"][0]["function"]["name"]
+    f = next(t["function"] for t in body["tools"] if t["function"]["name"] == want)
+    arguments = json.dumps(fill_schema(f.get("parameters") or {}, text))
+    return text, {"id": f"call_{n}", "type": "function", "function": {"name": want, "arguments": arguments}}
+
+
+def stream(handler, chunks):
+    """Answer with these chunks as server-sent events."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/event-stream")
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    for chunk in chunks:
+        handler.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    handler.wfile.write(b"data: [DONE]\n\n")
+    handler.close_connection = True

@@ -54,6 +54,7 @@ class Metrics:
         self._make_gateway_family(registry)
         self._make_billing_family(registry)
         self._make_budget_family(registry)
+        self._make_compaction_family(registry)
         self._make_runtime_family(registry)
 
     def _make_gateway_family(self, registry: CollectorRegistry) -> None:
@@ -167,6 +168,17 @@ class Metrics:
                 registry=registry,
             )
         )
+        self.estimate_error = Labelled(
+            QuickHistogram(
+                "token_estimate_error_ratio",
+                "Our count of a forwarded prompt against the upstream's, as (ours - theirs) / theirs.",
+                ["upstream"],
+                buckets=_RATIOS,
+                registry=registry,
+            )
+        )
+
+    def _make_compaction_family(self, registry: CollectorRegistry) -> None:
         self.summarizations = Labelled(
             QuickCounter(
                 "token_budget_summarizations",
@@ -216,15 +228,6 @@ class Metrics:
         self.shortened_messages = Labelled(
             QuickCounter(
                 "shortened_messages", "Long messages forwarded shorter than they were.", ["model"], registry=registry
-            )
-        )
-        self.estimate_error = Labelled(
-            QuickHistogram(
-                "token_estimate_error_ratio",
-                "Our count of a forwarded prompt against the upstream's, as (ours - theirs) / theirs.",
-                ["upstream"],
-                buckets=_RATIOS,
-                registry=registry,
             )
         )
 
