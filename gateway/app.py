@@ -10,14 +10,13 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
-import msgspec
-from aiohttp import web
 from prometheus_client.core import Metric
 
 from gateway.compose import (
@@ -40,15 +39,16 @@ from gateway.core.wire.origin import OriginRules
 from gateway.core.wire.request import Endpoint
 from gateway.exchange import Exchange
 from gateway.fitting.fitter import ChatFitter
+from gateway.listening import changed_for_restart, keeping, listen, log_listening, log_refused
 from gateway.pipeline import Pipeline, Stage
-from gateway.settings import DEMO_URL, RESTART_ONLY, Settings
+from gateway.settings import DEMO_URL, Settings
 from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
 from gateway.shell.brief_maker import StoredBriefMaker
+from gateway.shell.config_watch import watch_files
 from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
-from gateway.shell.http.protocol import HttpServer
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.sent_prompts import RememberedPrompts
@@ -86,10 +86,18 @@ class Gateway:
     Args:
         loaded: a valid configuration.
         reload: reads the configuration again; None where there is nothing to read.
+        listener: a socket that listens already, for one of several workers: the admin port is then another's.
     """
 
-    def __init__(self, loaded: Loaded, reload: Callable[[], Loaded] | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        reload: Callable[[], Loaded] | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         self.settings = loaded.settings
+        self._files = loaded.files
+        self._listener = listener
         self._reload = reload
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup()
@@ -134,23 +142,14 @@ class Gateway:
         limits = DataPortLimits(server.max_body_bytes, server.body_idle_seconds)
         origins = OriginRules(frozenset(server.allowed_origins), is_loopback(server.host))
         data = DataPort(self._walk, self._pool, limits, origins)
-        views = AdminViews(self.metrics.render, lambda: self._why_unready, self.briefs.find, server.admin_token)
-        admin = AdminPort(views)
-        self._admin_runner, self.admin_port = await _listen(admin, server.admin_host, server.admin_port, 5.0, 0.0)
-        self._stack.push_async_callback(self._admin_runner.cleanup)
-        self._data_runner, self.data_port = await _listen(
-            data, server.host, server.port, server.keepalive_seconds, server.drain_seconds
-        )
+        if self._listener is None:
+            await self._open_admin_port()
+        door = self._listener or (server.host, server.port)
+        self._data_runner, self.data_port = await listen(data, door, server.keepalive_seconds, server.drain_seconds)
         self._lag_task = asyncio.create_task(watch_loop_lag(self.metrics.loop_lag))
         self._why_unready = None
-        _log.info(
-            "listening",
-            extra={
-                "data": f"http://{_shown(server.host)}:{self.data_port}/v1",
-                "admin": f"http://{_shown(server.admin_host)}:{self.admin_port}",
-                "upstreams": [f"{upstream.name}={upstream.base_url}" for upstream in self.settings.upstreams],
-            },
-        )
+        if self._listener is None:
+            log_listening(self.settings, self.data_port, self.admin_port)
 
     async def stop(self) -> None:
         """Drain: not ready at once, still accepting for `lame_duck_seconds`, then finish what runs and let go."""
@@ -172,25 +171,43 @@ class Gateway:
             return
         try:
             loaded = self._reload()
-            pipeline = self._make_pipeline(loaded.settings)
+            needs_restart = self.apply(loaded)
         except InvalidSettings as invalid:
-            self.metrics.reloads[("refused",)].inc()
-            self.metrics.config_valid.set(0)
-            _log.error(
-                "configuration refused, the present one stays",
-                extra={"faults": [str(f) for f in invalid.faults]},
-            )
+            self.metrics.count_reload(is_applied=False)
+            log_refused(invalid)
             return
-        fixed = [name for name in RESTART_ONLY if getattr(loaded.settings, name) != getattr(self.settings, name)]
-        self._pipeline, self.settings = pipeline, _keeping(loaded.settings, self.settings)
-        self.metrics.reloads[("applied",)].inc()
-        self.metrics.config_valid.set(1)
-        _log.info("configuration applied", extra={"needs_restart": fixed})
+        self.metrics.count_reload(is_applied=True)
+        _log.info("configuration applied", extra={"needs_restart": needs_restart})
+
+    def apply(self, loaded: Loaded) -> list[str]:
+        """Go on with another configuration; returns the changed sections that only a restart takes up.
+
+        Raises:
+            InvalidSettings: something that it names cannot be used; the present one stays.
+        """
+        pipeline = self._make_pipeline(loaded.settings)
+        needs_restart = changed_for_restart(self.settings, loaded.settings)
+        self._pipeline, self._files = pipeline, loaded.files
+        self.settings = keeping(loaded.settings, self.settings)
+        return needs_restart
+
+    async def watch(self) -> None:
+        """Reload after each change of the configuration's files, for ever."""
+        await watch_files(lambda: self._files, self.settings.server.watch_seconds, self.reload)
 
     def newest_brief(self) -> str | None:
         """The text of the brief that was made last, for the demo."""
         brief: Brief | None = self.briefs.newest
         return render_brief(brief.segments) if brief else None
+
+    async def _open_admin_port(self) -> None:
+        server = self.settings.server
+        views = AdminViews(self._render_metrics, lambda: self._why_unready, self.briefs.find, server.admin_token)
+        runner, self.admin_port = await listen(AdminPort(views), (server.admin_host, server.admin_port), 5.0, 0.0)
+        self._stack.push_async_callback(runner.cleanup)
+
+    async def _render_metrics(self) -> tuple[bytes, str]:
+        return self.metrics.render()
 
     async def _walk(self, exchange: Exchange) -> None:
         assert self._pipeline is not None
@@ -283,22 +300,12 @@ class Gateway:
         ]
 
 
-async def _listen(
-    handler: Callable[[web.BaseRequest], object], host: str, port: int, keepalive_s: float, drain_s: float
-) -> tuple[web.ServerRunner, int]:
-    runner = web.ServerRunner(HttpServer(handler, keepalive_s), shutdown_timeout=drain_s)  # type: ignore[arg-type]
-    await runner.setup()
-    await web.TCPSite(runner, host, port, backlog=1024).start()
-    bound: int = runner.addresses[0][1]
-    return runner, bound
-
-
-def _keeping(new: Settings, old: Settings) -> Settings:
-    return msgspec.structs.replace(new, **{name: getattr(old, name) for name in RESTART_ONLY})
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def settle_process() -> None:
+    """Once everything that lives as long as the process is there: what is then rarely looked at, and how often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 async def serve(loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:
@@ -307,14 +314,14 @@ async def serve(loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     await gateway.start()
-    gc.collect()
-    gc.freeze()  # what lives as long as the process need never be looked at again
-    gc.set_threshold(*_GC_THRESHOLDS)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    settle_process()
+    watching = asyncio.create_task(gateway.watch()) if reload and gateway.settings.server.watch_seconds else None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, gateway.reload)
     await stopping.wait()
+    if watching is not None:
+        watching.cancel()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
     await gateway.stop()

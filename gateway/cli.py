@@ -6,8 +6,9 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from gateway import __version__
 from gateway.settings import TokenBudget
@@ -47,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("serve", run_serve, "Run the gateway.")
+    worker = commands.add_parser("worker")  # started by the supervisor, and by nobody else
+    worker.set_defaults(run=run_worker_process)
+    worker.add_argument("--channel", type=int, required=True)
+    worker.add_argument("--listener", type=int, required=True)
     command("check", run_check, "Say everything that is wrong with a configuration.")
     for name, run, text in (
         ("count", run_count, "Count the tokens of a chat JSON file, by section."),
@@ -84,13 +89,16 @@ def render_faults(invalid: InvalidSettings) -> str:
 
 def run_serve(options: argparse.Namespace) -> int:
     """Run the gateway until it is told to stop."""
-    from gateway.app import serve
     from gateway.shell.telemetry.logs import set_up_logging
 
     loaded = load_settings(options.config, os.environ)
     set_up_logging(loaded.settings.telemetry.log_level, loaded.settings.telemetry.log_format)
     reload = (lambda: load_settings(options.config, os.environ)) if options.config else None
     try:
+        if loaded.settings.server.workers > 1:
+            return _run_supervisor(loaded, reload)
+        from gateway.app import serve
+
         _run_loop(serve(loaded, reload))
     except OSError as error:
         print(f"llm-gateway: cannot listen: {error}", file=sys.stderr)
@@ -98,14 +106,34 @@ def run_serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_loop(work: object) -> None:
+def _run_supervisor(loaded: Loaded, reload: Callable[[], Loaded] | None) -> int:
+    from gateway.supervisor import WorkersFailed, supervise
+
+    try:
+        _run_loop(supervise(loaded, reload))
+    except WorkersFailed as failed:
+        print(f"llm-gateway: {failed}; the log above says why", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_worker_process(options: argparse.Namespace) -> int:
+    """Serve as one of several workers."""
+    import socket
+
+    from gateway.worker import run_worker
+
+    code: int = _run_loop(run_worker(socket.socket(fileno=options.channel), socket.socket(fileno=options.listener)))
+    return code
+
+
+def _run_loop(work: Any) -> Any:
     try:
         import uvloop
     except ImportError:
-        asyncio.run(work)  # type: ignore[arg-type]
-        return
+        return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work)  # type: ignore[arg-type]
+        return runner.run(work)
 
 
 def run_check(options: argparse.Namespace) -> int:

@@ -49,6 +49,23 @@ class Server(_Section, frozen=True):
         float,
         Meta(ge=0, description="After SIGTERM, how long new requests are still accepted while not ready."),
     ] = 0.0
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes that serve the data port, about one a core; a supervisor starts them anew when they"
+            " end, and serves the admin port for all.",
+        ),
+    ] = 1
+    watch_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How often the configuration file, and the files of its secrets, are looked at for changes,"
+            " which are applied as by SIGHUP; 0 for never.",
+        ),
+    ] = 5.0
     allow_anonymous: Annotated[
         bool,
         Meta(
@@ -321,7 +338,6 @@ LATER = frozenset(
         "vision",
         "cache",
         "page",
-        "server.workers",
         "server.trusted_proxies",
         "upstreams[].weight",
         "upstreams[].breaker",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,10 +36,14 @@ class InvalidSettings(Exception):  # noqa: N818 - it carries faults, plural
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A usable configuration; `notes` are worth a person's attention and no reason to stop."""
+    """A usable configuration; `notes` are worth a person's attention and no reason to stop.
+
+    `files` are those that it was read from.
+    """
 
     settings: Settings
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -80,7 +84,15 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Loaded:
     notes = check_settings(settings, faults)
     if faults:
         raise InvalidSettings(faults)
-    return Loaded(settings, tuple(notes))
+    return Loaded(settings, tuple(notes), tuple(_files_of(path, settings)))
+
+
+def _files_of(path: Path | None, settings: Settings) -> Iterator[Path]:
+    if path:
+        yield path
+    named = [settings.server.admin_token_file, settings.summarizer.api_key_file]
+    named += [upstream.api_key_file for upstream in settings.upstreams]
+    yield from (Path(file) for file in named if file)
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -14,7 +14,17 @@ PACKAGE = PROJECT / "gateway"
 CORE_LIBRARIES = {"msgspec", "orjson"}
 CORE_FORBIDDEN_STDLIB = {"asyncio", "time", "random", "os", "socket", "logging"}
 SHARED = {"gateway.exchange", "gateway.ports", "gateway.receipts", "gateway.tasks"}
-ROOTS = {"gateway.app", "gateway.compose", "gateway.offline", "gateway.cli", "gateway.__main__", "gateway.demo"}
+ROOTS = {
+    "gateway.app",
+    "gateway.compose",
+    "gateway.listening",
+    "gateway.worker",
+    "gateway.supervisor",
+    "gateway.offline",
+    "gateway.cli",
+    "gateway.__main__",
+    "gateway.demo",
+}
 KNOW_SETTINGS = ROOTS | {
     "gateway.settings",
     "gateway.settings_check",

@@ -34,7 +34,7 @@ class AdminViews:
         token: opens what holds content from anywhere; "" for none.
     """
 
-    render_metrics: Callable[[], tuple[bytes, str]]
+    render_metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     why_unready: Callable[[], str | None]
     find_brief: Callable[[bytes, Sequence[bytes]], Awaitable[Brief | None]]
     token: str = ""
@@ -55,7 +55,7 @@ class AdminPort:
         if request.method not in ("GET", "HEAD"):
             return _refused(Refusal(405, "method_not_allowed", f"{path[:200]} takes GET only."))
         if path == "/metrics":
-            body, content_type = self._views.render_metrics()
+            body, content_type = await self._views.render_metrics()
             return web.Response(body=body, headers={"Content-Type": content_type})
         if path == "/health/live":
             return web.Response(text="live\n")

@@ -27,6 +27,8 @@ _MAX_LINE_BYTES = 16_384
 _LAST_WORDS_S = 1.0
 """What cancelled requests have to end their answers with an error."""
 _CLOSING_S = 0.1
+_FIRST_REQUEST_S = 0.2
+"""What a connection that was accepted just before the end has to send its request."""
 _TIMED_OUT = render_error(Refusal(408, "request_timeout", "The head of the request did not arrive in time."))
 _TIMED_OUT_ANSWER = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -37,14 +39,16 @@ _TIMED_OUT_ANSWER = (
 class Connection(web.RequestHandler):
     """One client connection."""
 
-    __slots__ = ("has_partial_head", "is_last")
+    __slots__ = ("has_partial_head", "is_last", "is_new")
 
     has_partial_head: bool
     is_last: bool
+    is_new: bool
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.has_partial_head = False
         self.is_last = False
+        self.is_new = True
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -52,9 +56,9 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def close_if_idle(self) -> None:
-        """Close now, or after the request that is being handled."""
+        """Close now, or after the request that is being handled or, on a new connection, should be on its way."""
         self.is_last = True
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None and not self._waiter.done() and not self.is_new:
             self.has_partial_head = False
             self.force_close()
 
@@ -115,7 +119,7 @@ class HttpServer(web.Server):
     async def _run(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        connection.has_partial_head = False
+        connection.has_partial_head = connection.is_new = False
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
@@ -138,6 +142,8 @@ class HttpServer(web.Server):
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's signature
         """Let running requests end within `timeout` seconds; cancel the rest, with a moment for their last words."""
+        if timeout and any(isinstance(each, Connection) and each.is_new for each in self.connections):
+            await asyncio.sleep(min(timeout, _FIRST_REQUEST_S))
         if self._running:
             await asyncio.wait(self._running, timeout=timeout)
         late = set(self._running)

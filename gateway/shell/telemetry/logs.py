@@ -38,14 +38,29 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def set_up_logging(level: str, log_format: str) -> None:
+class _Numbered(logging.Filter):
+    """Adds the worker's number to each record."""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.worker = self._worker
+        return True
+
+
+def set_up_logging(level: str, log_format: str, worker: int | None = None) -> None:
     """Send all logs to stderr.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
         log_format: `json` or `text`.
+        worker: the number of the process among several, for each line.
     """
     handler = logging.StreamHandler(sys.stderr)
+    if worker is not None:
+        handler.addFilter(_Numbered(worker))
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

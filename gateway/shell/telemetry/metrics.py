@@ -250,6 +250,11 @@ class Metrics:
         )
         self.config_valid.set(1)
 
+    def count_reload(self, *, is_applied: bool) -> None:
+        """A changed configuration was taken up, or refused."""
+        self.reloads[("applied" if is_applied else "refused",)].inc()
+        self.config_valid.set(1 if is_applied else 0)
+
     def bind(self, collect: Callable[[], list[Metric]]) -> None:
         """Export figures that live elsewhere (caches, stores) at each scrape."""
         self.registry.register(_Bound(collect))
