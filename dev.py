@@ -201,6 +201,11 @@ def task_soak(arguments: list[str]) -> int:
     return run("-m", "benchmarks.soak_compaction", *arguments)
 
 
+def task_bench_fold(arguments: list[str]) -> int:
+    """what an extractive brief of 30,000 tokens costs, part by part (docs/retention.md)"""
+    return run("-m", "benchmarks.fold", *arguments)
+
+
 def task_bench_cache(arguments: list[str]) -> int:
     """what prompts cost where the provider caches them: no gateway, truncation, ours (docs/prompt-cache.md)"""
     return run("-m", "benchmarks.prompt_cache", *arguments)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.context.extractive import Turn
-from gateway.core.context.values import MAX_VALUES, cover, hard_values, render_missing
+from gateway.core.context.values import _SHAPES, MAX_VALUES, _find, cover, hard_values, render_missing
 from tests.histories import contents, per_four_chars
 
 turn_lists = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool"]), contents), max_size=8).map(
@@ -98,3 +100,20 @@ def test_missing_values_take_no_more_than_their_room(turns: list[Turn], room: in
 
     assert "\n" not in line
     assert per_four_chars(line) <= room
+
+
+_EVERY_SHAPE = re.compile("|".join(f"(?P<{kind}{place}>{shape})" for place, (kind, _, shape) in enumerate(_SHAPES)))
+_PIECES = st.sampled_from([
+    "Ann", "said", "See", "https://", "http", "://", "a.b", "db-7", ".", "..", "/", "/etc/", "@", "x@y.z", "-", "_",
+    "'t", "v1.2.3", "3.5", " GB", "$", " ", " ", "\n", ", ", ": ", "(", ")", '"', "`", "#42", "camelCase", "ISO", "+",
+    "2024年5月", "10:30 pm", "é", "ß", "Éric", "÷", "漢字", "~", "\u00a0", "?", "!", "wasn’t", "1,000",
+])  # fmt: skip
+
+
+@settings(max_examples=2000)
+@given(text=st.lists(_PIECES, max_size=12).map("".join))
+def test_skipping_plain_words_loses_nothing(text: str) -> None:
+    """What is found is what the shapes alone find, wherever they stand."""
+    found = [(match.lastgroup, match.span()) for match in _find(text) if match.lastgroup]
+
+    assert found == [(match.lastgroup, match.span()) for match in _EVERY_SHAPE.finditer(text)]
