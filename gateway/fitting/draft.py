@@ -130,7 +130,7 @@ class Draft:
         start = outline.places[number - 1]
         facts = outline.facts
         spared = sum(facts[index].tokens - found.how.tokens for index, found in self.shorter.items() if index > start)
-        return outline.tokens_after[number] - spared
+        return outline.tokens_after(number) - spared
 
     def level(self, outline: Outline) -> Level:
         """How far down the ladder that is."""

@@ -143,8 +143,8 @@ def _fee(chat: Chat, applied: Brief | None, plan: FoldPlan, prices: ModelPrices)
     covered = applied.covers if applied else 0
     if plan.covers <= covered:
         return 0.0
-    after = chat.outline.tokens_after
-    read = after[covered] - after[plan.covers] + (applied.tokens if applied else 0)
+    before = chat.outline.tokens_before
+    read = before[plan.covers] - before[covered] + (applied.tokens if applied else 0)
     return prices.prompt.input * read + prices.output * plan.brief_tokens
 
 

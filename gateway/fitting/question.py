@@ -50,7 +50,7 @@ def _room_before(chat: Chat, draft: Draft, latest: int) -> int:
     stable = draft.stable_tokens - draft.tokens_after(chat.outline, latest)
     room = chat.limits.prompt - stable
     if not chat.kept:
-        sent = chat.receipt.client_tokens - chat.outline.tokens_after[latest]
+        sent = chat.receipt.client_tokens - chat.outline.tokens_after(latest)
         room = min(room, sent - 1 - stable)
     may_fill = chat.limits.fills and not chat.receipt.has_tools  # a tool loop needs room too
     is_own = draft.plan.covers or not chat.kept  # what fits is not made as large as can be

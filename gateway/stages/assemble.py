@@ -17,6 +17,7 @@ from gateway.core.context.budget import BudgetTable
 from gateway.core.context.facts import chain_digests
 from gateway.core.context.items import ties_of
 from gateway.core.context.journal import Kept, session_key
+from gateway.core.context.known_chats import KnownChats
 from gateway.core.context.plan import FoldLimits
 from gateway.core.context.units import Outline, outline_of
 from gateway.core.wire.overrides import Compacting
@@ -32,6 +33,9 @@ SERVER_SIDE_KEYS = ("previous_response_id", "conversation")
 """Of a Responses request: the provider holds what came before."""
 FIRST_USER_SHARE = 0.25
 """Of the prompt's limit: a first user message above this is folded like any other."""
+
+_KNOWN_BYTES = 16 * 1024 * 1024
+"""About 50,000 messages of chats that come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class AssembleStage:
         self._fitter = fitter
         self._calibrations = calibrations
         self._journal = journal
+        self._known = KnownChats(_KNOWN_BYTES)
 
     async def __call__(self, exchange: Exchange) -> None:
         request, count = exchange.request, exchange.count
@@ -116,8 +121,7 @@ class AssembleStage:
             exchange.receipt = receipt
         if not kept and not self._fitter.may_need(receipt.client_tokens, receipt.prompt_limit_tokens, scope):
             return
-        keys = chain_digests(scope, count.facts)
-        outline, form = _read(request, count)
+        keys, outline, form = self._read(request, count, scope)
         chat = Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys, form, kept)
         draft = await self._fitter.fit(chat)
         self._fitter.note_sent(chat, draft)
@@ -125,6 +129,15 @@ class AssembleStage:
             exchange.receipt = receipt_of(chat, draft)
             if not receipt.is_shadow:
                 exchange.prompt = body_of(chat, draft)
+
+    def _read(self, request: MeteredRequest, count: Count, scope: bytes) -> tuple[Sequence[bytes], Outline, Form]:
+        facts, profile = count.facts, count.profile
+        if request.endpoint is Endpoint.CHAT:
+            chain, outline = self._known.read(scope, facts)
+            return chain, outline, MessagesForm(request.messages, facts, profile)
+        items = count.items
+        outline = outline_of(facts, ties_of(items, facts))
+        return chain_digests(scope, facts), outline, ItemsForm(request.messages, items, facts, profile)
 
     def _limits_of(self, receipt: Receipt) -> FoldLimits:
         budget = receipt.budget
@@ -159,14 +172,6 @@ def _what_forbids(request: MeteredRequest, count: Count) -> str:
             " not known), so it is not compacted; send less."
         )
     return ""
-
-
-def _read(request: MeteredRequest, count: Count) -> tuple[Outline, Form]:
-    facts, profile = count.facts, count.profile
-    if request.endpoint is Endpoint.CHAT:
-        return outline_of(facts), MessagesForm(request.messages, facts, profile)
-    items = count.items
-    return outline_of(facts, ties_of(items, facts)), ItemsForm(request.messages, items, facts, profile)
 
 
 @lru_cache(maxsize=4096)

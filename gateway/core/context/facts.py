@@ -103,10 +103,14 @@ def chain_digests(scope: bytes, facts: Iterable[MessageFacts]) -> list[bytes]:
         scope: what briefs may be shared within: the client and the settings that shape a brief.
         facts: all messages of the chat; those that are not foldable are passed over.
     """
-    digest = hashlib.sha256(scope).digest()
-    chain = [digest]
+    return extend_chain([hashlib.sha256(scope).digest()], facts)
+
+
+def extend_chain(chain: Sequence[bytes], facts: Iterable[MessageFacts]) -> list[bytes]:
+    """The chain of a chat that goes on with these messages."""
+    longer, digest = [*chain], chain[-1]
     for fact in facts:
         if fact.is_foldable:
             digest = hashlib.sha256(digest + fact.canonical).digest()
-            chain.append(digest)
-    return chain
+            longer.append(digest)
+    return longer

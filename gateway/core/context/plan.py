@@ -235,7 +235,7 @@ class _Sizes:
 
     def whole(self, covers: int) -> int:
         """As it is."""
-        return self._stays(covers) + self._outline.tokens_after[covers]
+        return self._stays(covers) + self._outline.tokens_after(covers)
 
     def gathered(self, covers: int) -> int:
         """With long results as short as they may well be."""

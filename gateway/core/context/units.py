@@ -14,10 +14,9 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -73,7 +72,8 @@ class Outline:
         facts: its messages.
         units: they, cut into what is never split.
         places: the index of each foldable message; number n stands at `places[n - 1]`.
-        tokens_after: tokens of the foldable messages numbered above n, by n.
+        tokens_before: tokens of the foldable messages numbered up to n, by n.
+        starts: how many foldable messages stand before each unit that has some.
         boundaries: how many foldable messages may be folded, ascending from 0.
         first_user: the number of the first user message, or None.
         last_user: the number of the last user message, or None.
@@ -82,7 +82,8 @@ class Outline:
     facts: Sequence[MessageFacts]
     units: Sequence[Unit]
     places: Sequence[int]
-    tokens_after: Sequence[int]
+    tokens_before: Sequence[int]
+    starts: Sequence[int]
     boundaries: Sequence[int]
     first_user: int | None
     last_user: int | None
@@ -95,28 +96,75 @@ class Outline:
         """Tokens of one foldable message."""
         return self.facts[self.places[number - 1]].tokens
 
+    def tokens_after(self, number: int) -> int:
+        """Tokens of the foldable messages numbered above this."""
+        return self.tokens_before[-1] - self.tokens_before[number]
+
 
 def outline_of(facts: Sequence[MessageFacts], ties: Mapping[int, int] = NO_TIES) -> Outline:
     """The outline of a chat; `ties` as `find_units` takes them."""
-    units = find_units(facts, ties)
-    places = [index for index, fact in enumerate(facts) if fact.is_foldable]
-    users = [number for number, index in enumerate(places, 1) if facts[index].role == "user"]
-    last_user = users[-1] if users else None
-    from_the_end = accumulate((facts[index].tokens for index in reversed(places)), initial=0)
-    return Outline(
-        facts,
-        units,
-        places,
-        list(from_the_end)[::-1],
-        _boundaries(facts, units, last_user),
-        users[0] if users else None,
-        last_user,
+    return _outline(facts, find_units(facts, ties), [], [0], [], None, None)
+
+
+def extend_outline(known: Outline, facts: Sequence[MessageFacts]) -> Outline:
+    """The same for a chat, without ties, that begins with the messages of one whose outline is known.
+
+    Only its newest unit can still grow, but for a result that answers something older: then all is looked at anew.
+    """
+    if len(facts) == len(known.facts):
+        return known
+    if not known.units:
+        return outline_of(facts)
+    start = known.units[-1].start
+    tail = facts[start:]
+    if _reaches_back(tail, len(known.facts) - start):
+        return outline_of(facts)
+    places = bisect_left(known.places, start)
+    units = [*known.units[:-1], *(Unit(start + unit.start, start + unit.end) for unit in find_units(tail))]
+    starts = known.starts[: bisect_left(known.starts, places)]
+    before = known.tokens_before[: places + 1]
+    return _outline(
+        facts, units, known.places[:places], before, starts, known.first_user, known.last_user, len(known.units) - 1
     )
 
 
-def _boundaries(facts: Sequence[MessageFacts], units: Sequence[Unit], last_user: int | None) -> list[int]:
-    """How many foldable messages stand before each unit that may be the first to stay."""
-    before = list(accumulate((fact.is_foldable for fact in facts), initial=0))
-    starts = (before[unit.start] for unit in units if before[unit.start] < before[unit.end])
+def _reaches_back(tail: Sequence[MessageFacts], known: int) -> bool:
+    """Whether one of these messages, from `known` on, answers a call that none of them made."""
+    called = {ident for fact in tail[:known] for ident in fact.calls}
+    for fact in tail[known:]:
+        if fact.answers is not None and fact.answers not in called:
+            return True
+        called.update(fact.calls)
+    return False
+
+
+def _outline(
+    facts: Sequence[MessageFacts],
+    units: Sequence[Unit],
+    places: Sequence[int],
+    tokens_before: Sequence[int],
+    starts: Sequence[int],
+    first_user: int | None,
+    last_user: int | None,
+    done: int = 0,
+) -> Outline:
+    """An outline whose first `done` units are in these places, tokens and starts already."""
+    places, tokens_before, starts = [*places], [*tokens_before], [*starts]
+    for unit in units[done:]:
+        number = len(places)
+        for index in range(unit.start, unit.end):
+            fact = facts[index]
+            if fact.is_foldable:
+                places.append(index)
+                tokens_before.append(tokens_before[-1] + fact.tokens)
+                if fact.role == "user":
+                    last_user = len(places)
+                    first_user = first_user or last_user
+        if len(places) > number:
+            starts.append(number)
     # Folding up to the last user message itself gains nothing, since it stays.
-    return [0, *(start for start in starts if start not in (0, last_user))]
+    boundaries = [0, *starts[bisect_right(starts, 0) :]]
+    at = bisect_left(boundaries, last_user) if last_user is not None else len(boundaries)
+    if boundaries[at : at + 1] == [last_user]:
+        del boundaries[at]
+    return Outline(facts, units, places, tokens_before, starts, boundaries, first_user, last_user)
