@@ -157,7 +157,9 @@ async def measure_all(bench: Bench) -> list[Row]:
         async with places:
             return await bench.meet(fault, is_stream=is_stream, is_alone=is_alone)
 
-    cases = [(fault, is_stream, is_alone) for fault in NAMES for is_stream in (False, True) for is_alone in (True, False)]
+    cases = [
+        (fault, is_stream, is_alone) for fault in NAMES for is_stream in (False, True) for is_alone in (True, False)
+    ]
     return list(await asyncio.gather(*(one(*case) for case in cases)))
 
 

@@ -215,7 +215,7 @@ async def redirect(call: Call) -> None:
 
 async def one_byte_a_second(call: Call) -> None:
     await call.head()
-    for number in (b"".join(EVENTS) if call.is_stream else whole_of()):
+    for number in b"".join(EVENTS) if call.is_stream else whole_of():
         await call.chunks(bytes([number]), is_last=False)
         await asyncio.sleep(1)
 
@@ -227,7 +227,8 @@ async def error_with_200(call: Call) -> None:
 
 async def one_packet(call: Call) -> None:
     if not call.is_stream:
-        return await call.good()
+        await call.good()
+        return
     await call.head()
     await call.chunks(b"".join(EVENTS))
 
