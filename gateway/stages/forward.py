@@ -240,11 +240,15 @@ async def _relay_stream(exchange: Exchange, reply: _Reply, headers: Headers) -> 
         if not observer.is_complete and not observer.has_error:
             raise UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)
     except UpstreamFault as fault:
-        if tail.endswith(_EVENT_ENDS):
+        is_whole = observer.is_complete and not observer.has_error and tail.endswith(_EVENT_ENDS)
+        if fault.kind == "idle_timeout" and is_whole:
+            last = observer.finish()  # it said all that it had to say, and forgot to end
+        elif tail.endswith(_EVENT_ENDS):
             raise
-        outcome.fault = fault.kind
-        await outbound.abort()
-        return
+        else:
+            outcome.fault = fault.kind
+            await outbound.abort()
+            return
     finally:
         outcome.usage = observer.usage
         outcome.generated = None if observer.usage else observer.generated

@@ -226,11 +226,11 @@ async def error_with_200(call: Call) -> None:
 
 
 async def one_packet(call: Call) -> None:
-    if not call.is_stream:
+    if call.is_stream:
+        await call.head()
+        await call.chunks(b"".join(EVENTS))
+    else:
         await call.good()
-        return
-    await call.head()
-    await call.chunks(b"".join(EVENTS))
 
 
 async def many_packets(call: Call) -> None:
