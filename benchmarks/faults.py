@@ -10,6 +10,7 @@ is anything else: a truncated answer that looks whole, an exception that is not 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -93,7 +94,7 @@ class Bench:
             seen,
             is_good,
             (len(times), len(self.good.asked.get(model, []))),
-            tuple(b - a for a, b in zip(times, times[1:], strict=False)),
+            tuple(b - a for a, b in itertools.pairwise(times)),
             took_s,
             bill_of(log),
         )
