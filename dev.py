@@ -206,6 +206,11 @@ def task_bench_fold(arguments: list[str]) -> int:
     return run("-m", "benchmarks.fold", *arguments)
 
 
+def task_faults(arguments: list[str]) -> int:
+    """every fault of an upstream: what the caller sees, what upstreams saw, the bill (docs/faults.md)"""
+    return run("-m", "benchmarks.faults", *arguments)
+
+
 def task_bench_cache(arguments: list[str]) -> int:
     """what prompts cost where the provider caches them: no gateway, truncation, ours (docs/prompt-cache.md)"""
     return run("-m", "benchmarks.prompt_cache", *arguments)

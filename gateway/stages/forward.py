@@ -24,6 +24,7 @@ from gateway.core.routing.retry import (
     parse_retry_after,
 )
 from gateway.core.routing.routes import Route, StreamUsage
+from gateway.core.wire.answer_check import flaw_of_answer
 from gateway.core.wire.body import ask_for_usage, object_spans, splice
 from gateway.core.wire.gateway_headers import gateway_headers
 from gateway.core.wire.headers import Headers, forwardable_request_headers, forwardable_response_headers, header_of
@@ -196,10 +197,22 @@ async def _relay_whole(exchange: Exchange, answer: UpstreamAnswer, headers: Head
         return
     if answer.status < 400:
         outcome.usage = usage_of_answer(body)
+        if outcome.usage is None:
+            _check_whole(body, headers)
         if outcome.usage is None and exchange.endpoint is not Endpoint.EMBEDDINGS:
             outcome.generated = generated_of_answer(body)
     await outbound.start(answer.status, headers, len(body))
     await outbound.end(body)
+
+
+def _check_whole(body: bytes, headers: Headers) -> None:
+    """
+    Raises:
+        UpstreamFault: it is JSON by its own account, and no answer.
+    """
+    is_json = "json" in (header_of(headers, "content-type") or "").lower()
+    if is_json and header_of(headers, "content-encoding") is None and (flaw := flaw_of_answer(body)):
+        raise UpstreamFault("malformed", flaw, is_retryable=False)
 
 
 async def _relay_stream(exchange: Exchange, reply: _Reply, headers: Headers) -> None:
@@ -227,11 +240,15 @@ async def _relay_stream(exchange: Exchange, reply: _Reply, headers: Headers) -> 
         if not observer.is_complete and not observer.has_error:
             raise UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)
     except UpstreamFault as fault:
-        if tail.endswith(_EVENT_ENDS):
+        is_whole = observer.is_complete and not observer.has_error and tail.endswith(_EVENT_ENDS)
+        if fault.kind == "idle_timeout" and is_whole:
+            last = observer.finish()  # it said all that it had to say, and forgot to end
+        elif tail.endswith(_EVENT_ENDS):
             raise
-        outcome.fault = fault.kind
-        await outbound.abort()
-        return
+        else:
+            outcome.fault = fault.kind
+            await outbound.abort()
+            return
     finally:
         outcome.usage = observer.usage
         outcome.generated = None if observer.usage else observer.generated
