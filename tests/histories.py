@@ -29,7 +29,8 @@ from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.tokens.sections import weigh_section
 from gateway.core.tokens.weight import PINNED_ROLES, Weight, weigh_company, weigh_placed
 from gateway.core.wire.overrides import Overrides
-from gateway.core.wire.request import Endpoint, parse_metered
+from gateway.core.wire.prefix import PrefixMemo
+from gateway.core.wire.request import Endpoint, parse_after, parse_metered
 from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
 from gateway.fitting.fitter import ChatFitter
@@ -248,7 +249,7 @@ class World:
     async def send_body(
         self, body: bytes, messages: Sequence[Message], client: bytes = b"someone", session: str | None = None
     ) -> Sent:
-        exchange = exchange_of(body, client, self.roles)
+        exchange = exchange_of(body, client, self.roles, self.stages[0].caches.prefixes)
         exchange.overrides = Overrides(session=session)
         return await self.walk(exchange, body, messages)
 
@@ -312,12 +313,14 @@ def body_of(messages: Sequence[Message], model: str = "gpt-4o", **others: Any) -
     ).encode()
 
 
-def exchange_of(body: bytes, client: bytes, roles: Roles) -> Exchange:
-    """A chat on its way to one upstream, identified and routed."""
+def exchange_of(body: bytes, client: bytes, roles: Roles, prefixes: PrefixMemo | None = None) -> Exchange:
+    """A chat on its way to one upstream, identified, with what is known of its beginning, and routed."""
     nobody: Any = None
     path = "/v1/chat/completions"
     exchange = Exchange("r", "POST", path, path, (), Endpoint.CHAT, nobody, nobody, 0.0)
-    exchange.request = parse_metered(Endpoint.CHAT, body)
+    beginning = prefixes.find(body) if prefixes is not None else None
+    known = parse_after(body, beginning) if beginning is not None else None
+    exchange.request = known or parse_metered(Endpoint.CHAT, body)
     exchange.client = Client("c", client)
     exchange.routes = [route_of(roles)]
     return exchange

@@ -174,7 +174,7 @@ class ChatFitter:
         """Whether recent turns leave too little room for what is recalled for the user message at the end."""
         if not chat.is_asking or not draft.plan.covers:
             return False
-        pool = sum(fact.tokens for fact in chat.count.facts) - (draft.plan.kept_tokens - chat.count.fixed_tokens)
+        pool = chat.count.prompt_tokens - draft.plan.kept_tokens
         wanted = min(_SQUEEZED_SHARE * chat.limits.retrieved, pool)
         return chat.limits.prompt - draft.stable_tokens < wanted
 
