@@ -113,7 +113,7 @@ def render_recalled(picks: Sequence[Pick], pool: Pool, text_of: Callable[[int], 
         if heading and heading != shown:
             lines.append(f"[{heading}]")
             shown = heading
-        text = text_of(number)
+        text = pool.text_of(number, text_of)
         lines.append(_line(message, list(parts), text, pool.speakers))
     return _OPEN + defuse_tags("\n".join(lines)) + _CLOSE
 

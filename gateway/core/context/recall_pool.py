@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.core.context.recall_index import MessageTerms
@@ -22,6 +22,8 @@ _LABELLED_LINE_TOKENS = 2
 """The same where the text itself names its speaker."""
 _MIN_LABELS = 3
 _MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _TERM_BYTES = 120, 180, 9, 160
+MAX_TEXT_CHARS = 65_536
+"""Of recalled messages, what a pool holds as text: a few times what fits a prompt."""
 
 
 class Remembered(NamedTuple):
@@ -47,7 +49,7 @@ class Pool:
         speakers: labels that come again and again.
         headings: what each message stands under.
         costs: about what each passage takes: its share of its message, and its line.
-        size_bytes: about what the index takes beside the records.
+        size_bytes: about what the index takes beside the records, the texts that it may come to hold included.
     """
 
     def __init__(self, messages: Sequence[Remembered]) -> None:
@@ -69,7 +71,25 @@ class Pool:
             + _PASSAGE_BYTES * len(self.passages)
             + _TERM_BYTES * len(self.postings)
             + _POSTING_BYTES * held
+            + 2 * min(MAX_TEXT_CHARS, 4 * sum(each.tokens for each in messages))
         )
+        self._texts: dict[int, str] = {}
+        self._text_chars = 0
+
+    def text_of(self, number: int, read: Callable[[int], str]) -> str:
+        """The text of a message; one that is recalled once is often recalled again, so it is read once.
+
+        Args:
+            number: of the message.
+            read: reads it.
+        """
+        text = self._texts.get(number)
+        if text is None:
+            text = read(number)
+            if self._text_chars + len(text) <= MAX_TEXT_CHARS:
+                self._text_chars += len(text)
+                self._texts[number] = text
+        return text
 
 
 def _headings(messages: Sequence[Remembered]) -> list[str]:
