@@ -17,8 +17,18 @@ from gateway.core.tokens.calibration import Prior
 from gateway.core.tokens.priors import prior_of
 from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Template
 from gateway.fitting.gain import EarlyRule
+from gateway.fitting.options import CompactionOptions, CompactionTable, Differing
 from gateway.ports import SentPrompts
-from gateway.settings import DEMO_URL, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator, UpstreamOptions
+from gateway.settings import (
+    DEMO_URL,
+    CompactionOfModel,
+    Settings,
+    State,
+    SummarizerSettings,
+    TokenBudget,
+    TokenEstimator,
+    UpstreamOptions,
+)
 from gateway.settings_check import Fault, is_redis, resolve_budget, share_tokens, sqlite_path
 from gateway.settings_load import InvalidSettings
 from gateway.shell.state.briefs import StoredBriefs
@@ -28,7 +38,6 @@ from gateway.shell.state.memory import ManagedBriefStore, MemoryBriefStore
 from gateway.shell.state.sqlite import SqliteStateStore
 from gateway.shell.summarizer import SummarizerOptions
 from gateway.shell.tokens.counter import encoding_fault
-from gateway.stages.assemble import CompactionOptions
 from gateway.tasks import TaskGroup
 
 
@@ -77,10 +86,10 @@ def _budget(options: TokenBudget) -> Budget:
     )
 
 
-def make_compaction(settings: Settings) -> CompactionOptions:
+def make_compaction(settings: Settings) -> CompactionTable:
     """What shapes a brief's text is part of its key: other settings, other briefs."""
     shaping = (settings.token_budget.running_brief, settings.summarizer.endpoint, settings.summarizer.model)
-    return CompactionOptions(
+    default = CompactionOptions(
         is_enabled=settings.compaction.enabled,
         is_shadow=settings.compaction.shadow,
         target_ratio=settings.compaction.target_ratio,
@@ -88,6 +97,18 @@ def make_compaction(settings: Settings) -> CompactionOptions:
         fills=settings.compaction.recall == "fill",
         fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
         is_early=settings.compaction.early,
+    )
+    return CompactionTable(default, [(pattern, _differing(row)) for pattern, row in settings.compaction.models.items()])
+
+
+def _differing(row: CompactionOfModel) -> Differing:
+    recall = row.recall
+    return Differing(
+        row.enabled,
+        row.shadow,
+        row.target_ratio,
+        None if recall is None else recall != "off",
+        None if recall is None else recall == "fill",
     )
 
 

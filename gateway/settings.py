@@ -208,6 +208,18 @@ class SummarizerSettings(_Section, frozen=True):
     )
 
 
+Recall = Literal["fill", "share", "off"]
+
+
+class CompactionOfModel(_Section, frozen=True):
+    """What differs for some models; null is as for all."""
+
+    enabled: bool | None = None
+    shadow: bool | None = None
+    target_ratio: Annotated[float, Meta(gt=0, le=1)] | None = None
+    recall: Recall | None = None
+
+
 class Compaction(_Section, frozen=True):
     """Folding older turns into the running brief."""
 
@@ -231,7 +243,7 @@ class Compaction(_Section, frozen=True):
         ),
     ] = 0.65
     recall: Annotated[
-        Literal["fill", "share", "off"],
+        Recall,
         Meta(
             description="What of the folded messages comes back word for word for a user's message: as much as is worth"
             " its tokens and has room (fill), at most the share retrieved_context (share), or nothing (off)."
@@ -253,6 +265,13 @@ class Compaction(_Section, frozen=True):
             " share of the input price. Higher compacts more seldom.",
         ),
     ] = 0.3
+    models: Annotated[
+        dict[str, CompactionOfModel],
+        Meta(
+            description="Other values by model pattern, of enabled, shadow, target_ratio and recall, such as"
+            ' {"gpt-4o*": {shadow: true}}; the first match wins.'
+        ),
+    ] = msgspec.field(default_factory=dict)
 
 
 class ModelPrices(_Section, frozen=True):

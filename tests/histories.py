@@ -35,12 +35,13 @@ from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
 from gateway.fitting.fitter import ChatFitter
 from gateway.fitting.gain import EarlyRule
+from gateway.fitting.options import CompactionOptions, CompactionTable
 from gateway.ports import Journal, TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.tokens.digest import message_digests
-from gateway.stages.assemble import AssembleStage, CompactionOptions
+from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
 from gateway.tasks import TaskGroup
 
@@ -233,7 +234,7 @@ class World:
         fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio, self.early)
         self.stages = (
             CountStage(counter, CountCaches(MAX_BYTES, message_digests), {}),
-            AssembleStage(BudgetTable(self.budget), options, fitter, self.calibrations, self.journal),
+            AssembleStage(BudgetTable(self.budget), CompactionTable(options), fitter, self.calibrations, self.journal),
         )
         return self
 

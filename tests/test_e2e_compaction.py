@@ -441,3 +441,31 @@ async def test_a_brief_can_be_read_by_who_runs_the_gateway(client: Any, gateway:
     assert shown["text"].startswith("<running_brief>")
     assert shown["segments"][0]["first"] == 1
     assert "admin token" in seen["foreign host"][1]
+
+
+async def test_models_may_differ(fake: FakeOpenAI) -> None:
+    """Of one gateway: a model that is never compacted, one that is only watched, and the rest."""
+    messages = [SYSTEM, *({"role": "user", "content": f"{number} " + "many words " * 40} for number in range(60))]
+    config = config_for(fake, token_budget=BUDGET, summarizer={"endpoint": ""})
+    config["compaction"] = {"models": {"gpt-4o-mini*": {"enabled": False}, "gpt-4.1*": {"shadow": True}}}
+    config["upstreams"][0]["retries"] = {"max": 0}
+    told = {}
+    async with (
+        GatewayProcess(config) as process,
+        openai.AsyncOpenAI(base_url=process.base_url, api_key=KEY, max_retries=0) as client,
+    ):
+        for model in ("gpt-4o-mini", "gpt-4.1", "gpt-4o"):
+            fake.requests.clear()
+            try:
+                raw = await client.chat.completions.with_raw_response.create(
+                    model=model, messages=messages, max_tokens=50
+                )
+                told[model] = raw.headers["x-gateway-compaction"]
+            except openai.BadRequestError as error:
+                told[model] = f"{error.code}, sent {[len(each.json()['messages']) for each in fake.requests]}"
+
+    assert told == {
+        "gpt-4o-mini": "context_length_exceeded, sent []",
+        "gpt-4.1": f"context_length_exceeded, sent [{len(messages)}]",
+        "gpt-4o": "extractive",
+    }

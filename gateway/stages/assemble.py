@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import msgspec
@@ -26,6 +25,7 @@ from gateway.exchange import Count, Exchange, Receipt, Session
 from gateway.fitting.draft import Chat, body_of, receipt_of
 from gateway.fitting.fitter import ChatFitter
 from gateway.fitting.forms import Form, ItemsForm, MessagesForm
+from gateway.fitting.options import CompactionOptions, CompactionTable
 from gateway.ports import Calibrations, Journal
 from gateway.receipts import plan_receipt, refuse_unless_forwarded
 
@@ -38,35 +38,12 @@ _KNOWN_BYTES = 16 * 1024 * 1024
 """About 50,000 messages of chats that come again."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompactionOptions:
-    """How compaction behaves.
-
-    Attributes:
-        is_enabled: else requests that do not fit are refused (or forwarded, by `on_unfittable`).
-        is_shadow: plan and record, and forward the client's own bytes.
-        target_ratio: of the prompt's limit, what a fresh compaction aims at.
-        recalls: folded messages come back where a user's message needs them.
-        fills: what other shares leave is for that, too.
-        fingerprint: of the settings that shape a brief's text.
-        is_early: chats that fit are compacted, too, where that costs less.
-    """
-
-    is_enabled: bool
-    is_shadow: bool
-    target_ratio: float
-    recalls: bool
-    fills: bool
-    fingerprint: bytes
-    is_early: bool = False
-
-
 class AssembleStage:
     """Writes `receipt`, `session`, and `prompt` where the client's body is not forwarded as it is.
 
     Args:
         budgets: by model.
-        options: of compaction.
+        options: of compaction, by client and model.
         fitter: makes chats fit.
         calibrations: how upstreams bill what is counted.
         journal: what named sessions have said; None where there are none.
@@ -75,7 +52,7 @@ class AssembleStage:
     def __init__(
         self,
         budgets: BudgetTable,
-        options: CompactionOptions,
+        options: CompactionTable,
         fitter: ChatFitter,
         calibrations: Calibrations,
         journal: Journal | None = None,
@@ -91,9 +68,10 @@ class AssembleStage:
         request, count = exchange.request, exchange.count
         if request is None or count is None or request.endpoint is Endpoint.EMBEDDINGS:
             return
-        wish = exchange.overrides
-        is_enabled = self._options.is_enabled and wish.compacting is not Compacting.OFF
-        is_shadow = is_enabled and (self._options.is_shadow or wish.compacting is Compacting.SHADOW)
+        wish, client = exchange.overrides, exchange.client
+        options = self._options.options_for(client.name if client else "", request.model)
+        is_enabled = options.is_enabled and wish.compacting is not Compacting.OFF
+        is_shadow = is_enabled and (options.is_shadow or wish.compacting is Compacting.SHADOW)
         budget = self._budgets.budget_of(request.model)
         if wish.max_total_tokens is not None and wish.max_total_tokens < budget.max_total_tokens:
             budget = budget.lowered_to(wish.max_total_tokens)
@@ -102,16 +80,23 @@ class AssembleStage:
         exchange.receipt = receipt
         detail = _what_forbids(request, count) if is_enabled else "Compaction is off for this request; send less."
         if not detail:
-            await self._fit(exchange, request, count, receipt)
+            await self._fit(exchange, request, count, receipt, options)
         elif receipt.has_overflowed:
             refuse_unless_forwarded(receipt, receipt.client_tokens, detail)
 
-    async def _fit(self, exchange: Exchange, request: MeteredRequest, count: Count, receipt: Receipt) -> None:
+    async def _fit(
+        self,
+        exchange: Exchange,
+        request: MeteredRequest,
+        count: Count,
+        receipt: Receipt,
+        options: CompactionOptions,
+    ) -> None:
         assert exchange.client is not None
         owner, name = exchange.client.scope, exchange.overrides.session
         owner = owner if name is None else session_key(owner, name)
         profile = count.profile
-        scope = _scope_of(owner, self._options.fingerprint, request.endpoint, profile.encoding, profile.message_tokens)
+        scope = _scope_of(owner, options.fingerprint, request.endpoint, profile.encoding, profile.message_tokens)
         kept: Sequence[Kept] = ()
         if name is not None and self._journal is not None:
             exchange.session = Session(owner, scope)
@@ -122,7 +107,7 @@ class AssembleStage:
         if not kept and not self._fitter.may_need(receipt.client_tokens, receipt.prompt_limit_tokens, scope):
             return
         keys, outline, form = self._read(request, count, scope)
-        chat = Chat(exchange, request, count, outline, self._limits_of(receipt), receipt, scope, keys, form, kept)
+        chat = Chat(exchange, request, count, outline, _limits_of(receipt, options), receipt, scope, keys, form, kept)
         draft = await self._fitter.fit(chat)
         self._fitter.note_sent(chat, draft)
         if draft is not None:
@@ -139,19 +124,20 @@ class AssembleStage:
         outline = outline_of(facts, ties_of(items, facts))
         return chain_digests(scope, facts), outline, ItemsForm(request.messages, items, facts, profile)
 
-    def _limits_of(self, receipt: Receipt) -> FoldLimits:
-        budget = receipt.budget
-        prompt = receipt.prompt_limit_tokens
-        return FoldLimits(
-            prompt=prompt,
-            brief=budget.running_brief_tokens,
-            recent=budget.recent_tokens,
-            first_user=int(prompt * FIRST_USER_SHARE),
-            target_ratio=self._options.target_ratio,
-            retrieved=budget.retrieved_tokens if self._options.recalls else 0,
-            # A prompt that was made shorter to be cheaper is not filled up again.
-            fills=self._options.fills and (receipt.has_overflowed or not self._options.is_early),
-        )
+
+def _limits_of(receipt: Receipt, options: CompactionOptions) -> FoldLimits:
+    budget = receipt.budget
+    prompt = receipt.prompt_limit_tokens
+    return FoldLimits(
+        prompt=prompt,
+        brief=budget.running_brief_tokens,
+        recent=budget.recent_tokens,
+        first_user=int(prompt * FIRST_USER_SHARE),
+        target_ratio=options.target_ratio,
+        retrieved=budget.retrieved_tokens if options.recalls else 0,
+        # A prompt that was made shorter to be cheaper is not filled up again.
+        fills=options.fills and (receipt.has_overflowed or not options.is_early),
+    )
 
 
 def _what_forbids(request: MeteredRequest, count: Count) -> str:
