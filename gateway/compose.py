@@ -212,4 +212,5 @@ def make_summarizer_options(options: SummarizerSettings) -> SummarizerOptions | 
         options.max_input_tokens,
         breaker_failures=options.breaker.failures,
         breaker_rest_s=options.breaker.reset_seconds,
+        reuses_prompts=options.reuse_prompt,
     )

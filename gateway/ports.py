@@ -229,6 +229,10 @@ class BriefMaker(Protocol):
     def takes_time(self) -> bool:
         """Whether a language model is asked, so that it is worth asking ahead of need."""
 
+    @property
+    def reuses_prompts(self) -> bool:
+        """Whether jobs are to hold what was sent so far, since that may be cached where the brief is written."""
+
     async def make(
         self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
     ) -> tuple[Brief, bool]:

@@ -203,6 +203,13 @@ class SummarizerSettings(_Section, frozen=True):
     max_input_tokens: Annotated[
         int, Meta(ge=256, description="What folded turns may take of the summariser's prompt.")
     ] = 6000
+    reuse_prompt: Annotated[
+        bool,
+        Meta(
+            description="Ask the request's own model at the end of what it was sent already, which its provider has"
+            " cached (docs/prompt-cache.md), where endpoint and model leave that to the request."
+        ),
+    ] = False
     breaker: Annotated[SummarizerBreaker, Meta(description="After failures in a row nobody is asked for a while.")] = (
         msgspec.field(default_factory=lambda: SummarizerBreaker())
     )

@@ -89,6 +89,7 @@ class FakeSummarizer:
 
     def __init__(self, answer: Callable[[FoldJob], str] | None = None) -> None:
         self.is_off = False
+        self.reuses_prompts = False
         self.jobs: list[FoldJob] = []
         self._answer = answer or told_turns
 

@@ -26,4 +26,8 @@ def count(text: str) -> int:
 
 def is_summary_request(seen: Recorded) -> bool:
     """Whether the upstream was asked to write a brief."""
-    return b"running brief of a conversation" in seen.body
+    return b"running brief of a conversation" in seen.body or GOING_ON in seen.body
+
+
+GOING_ON = b"about to be replaced by a running brief"
+"""What asks for a brief at the end of what was sent already."""

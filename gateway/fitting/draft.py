@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -70,8 +71,14 @@ class Chat:
             return plan_around(self.outline, fixed, self.limits, 0, (), 0)
         return plan_around(self.outline, fixed, self.limits, brief.covers, brief.pinned, brief.tokens)
 
-    def job_of(self, plan: FoldPlan, earlier: Brief | None) -> FoldJob:
-        """What is to be told: what the earlier brief does not tell, less what is forwarded beside the new one."""
+    def job_of(self, plan: FoldPlan, earlier: Brief | None, sent: Draft | None = None) -> FoldJob:
+        """What is to be told: what the earlier brief does not tell, less what is forwarded beside the new one.
+
+        Args:
+            plan: what is to be folded.
+            earlier: the brief before.
+            sent: how the chat was forwarded so far, where the brief may be written from that.
+        """
         covered = earlier.covers if earlier else 0
         numbers = {*range(covered + 1, plan.covers + 1), *(earlier.pinned if earlier else ())} - set(plan.pinned)
         turns = []
@@ -79,7 +86,8 @@ class Chat:
             index = self.outline.places[number - 1]
             turns.append(turn_of(number, parse_message(bytes(self.raws[index]), index)))
         staying = [turn_of(0, parse_message(bytes(self.raws[index]), index)).text for index in plan.kept]
-        return FoldJob(plan.covers, plan.pinned, earlier, tuple(turns), plan.brief_tokens, "\n".join(staying))
+        job = FoldJob(plan.covers, plan.pinned, earlier, tuple(turns), plan.brief_tokens, "\n".join(staying))
+        return job if sent is None else replace(job, **_sent_up_to(self, sent, plan.covers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +150,28 @@ class Draft:
         return self.brief.level if self.brief else Level.ELIDED
 
 
+def _sent_up_to(chat: Chat, draft: Draft, covers: int) -> dict[str, Any]:
+    """The messages of a draft up to a foldable one, as fields of a job; none where they end as no prompt may go on."""
+    last = chat.outline.places[covers - 1]
+    facts, brief = chat.count.facts, draft.brief
+    kept = tuple(at for at in draft.plan.kept if at <= last)
+    is_strict = chat.exchange.routes[0].roles is Roles.STRICT
+    if draft.plan.covers > covers or (is_strict and facts[last].role == "user"):
+        return {}
+    shorter = {at: draft.shorter[at] for at in kept if at in draft.shorter}
+    tokens = sum(shorter[at].how.tokens if at in shorter else facts[at].tokens for at in kept)
+    part = replace(draft, plan=replace(draft.plan, kept=kept), shorter=shorter, recalled=None)
+    tokens += chat.count.fixed_tokens + (brief.tokens if brief else 0)
+    return {"sent": array_of(_messages_of(chat, part)), "sent_tokens": tokens}
+
+
 def body_of(chat: Chat, draft: Draft) -> bytes:
     """The request's body with these messages in place of its own."""
+    place = chat.request.spans[chat.form.key]
+    return splice(chat.request.body, [Edit(place.start, place.end, array_of(_messages_of(chat, draft)))])
+
+
+def _messages_of(chat: Chat, draft: Draft) -> list[bytes]:
     kept, brief, form = draft.plan.kept, draft.brief, chat.form
     messages = [form.restored(at, draft.shorter[at].raw) if at in draft.shorter else form.raw(at) for at in kept]
     inserts = []
@@ -152,9 +180,7 @@ def body_of(chat: Chat, draft: Draft) -> bytes:
     if draft.recalled is not None:
         inserts.append(Insert(draft.recall_before, draft.recalled.text))
     is_strict = chat.exchange.routes[0].roles is Roles.STRICT
-    messages = join_texts(messages, inserts, form.text_kind) if is_strict else place_texts(messages, inserts)
-    place = chat.request.spans[form.key]
-    return splice(chat.request.body, [Edit(place.start, place.end, array_of(messages))])
+    return join_texts(messages, inserts, form.text_kind) if is_strict else place_texts(messages, inserts)
 
 
 def receipt_of(chat: Chat, draft: Draft) -> Receipt:

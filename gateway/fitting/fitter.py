@@ -30,6 +30,7 @@ from gateway.core.context.shorten import (
 )
 from gateway.core.errors import Refusal
 from gateway.core.tokens.cache import TwoGenerationCache
+from gateway.core.wire.request import Endpoint
 from gateway.fitting.draft import Chat, Draft
 from gateway.fitting.gain import LEAST_SHARE, EarlyRule, mark_of
 from gateway.fitting.lineage import Lineages
@@ -118,6 +119,13 @@ class ChatFitter:
 
     async def _as_before(self, chat: Chat, applied: Brief | None) -> Draft | None:
         """The chat as earlier compactions arranged it; None if none did, or that does not fit or is no gain."""
+        draft = await self._arranged(chat, applied)
+        if draft is None or draft.stable_tokens > min(chat.limits.prompt, chat.receipt.client_tokens - 1):
+            return None
+        return await self._with_recalled(chat, draft)
+
+    async def _arranged(self, chat: Chat, applied: Brief | None) -> Draft | None:
+        """The same without what is recalled, whether or not it fits; None where nothing was arranged."""
         covered = applied.covers if applied else 0
         later = [covered, *chat.outline.boundaries_after(covered)]
         arrangement = await self._store.find_arrangement(chat.scope, chat.keys_of(later))
@@ -128,9 +136,13 @@ class ChatFitter:
         draft = Draft(chat.plan_with(applied), applied, arrangement=arrangement)
         if arrangement is not None and arrangement.shortened:
             draft = await self._shortened_as_before(chat, draft, arrangement)
-        if draft.stable_tokens > min(chat.limits.prompt, chat.receipt.client_tokens - 1):
+        return draft
+
+    async def _as_sent(self, chat: Chat, applied: Brief | None) -> Draft | None:
+        """How the chat was forwarded so far, where briefs are written from that; else None."""
+        if not self._maker.reuses_prompts or chat.request.endpoint is not Endpoint.CHAT:
             return None
-        return await self._with_recalled(chat, draft)
+        return await self._arranged(chat, applied) or Draft(chat.plan_with(None), None)
 
     async def _shortened_as_before(self, chat: Chat, draft: Draft, arrangement: Arrangement) -> Draft:
         wanted = {
@@ -201,7 +213,8 @@ class ChatFitter:
             if applied is None:
                 self._lineages.missed(chat.scope, chat.count.facts)
             base, key = chat.keys[covered], chat.keys[plan.covers]
-            self._maker.prepare(chat.exchange, chat.scope, base, key, partial(chat.job_of, plan, applied))
+            make_job = partial(chat.job_of, plan, applied, await self._as_sent(chat, applied))
+            self._maker.prepare(chat.exchange, chat.scope, base, key, make_job)
 
     # Compaction
 
@@ -271,7 +284,8 @@ class ChatFitter:
             return Draft(plan, None)
         is_new = False
         if plan.covers > covered:
-            job = await asyncio.to_thread(chat.job_of, plan, await self._ground(chat, plan, applied))
+            ground, sent = await self._ground(chat, plan, applied), await self._as_sent(chat, applied)
+            job = await asyncio.to_thread(chat.job_of, plan, ground, sent)
             key = chat.keys[plan.covers]
             applied, is_new = await self._maker.make(chat.exchange, chat.scope, key, job, may_wait=may_wait)
             if applied.pinned == plan.pinned and applied.tokens <= plan.brief_tokens:

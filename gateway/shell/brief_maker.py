@@ -74,6 +74,10 @@ class StoredBriefMaker:
     def takes_time(self) -> bool:
         return self._summarizer is not None and not self._summarizer.is_off
 
+    @property
+    def reuses_prompts(self) -> bool:
+        return self._summarizer is not None and self._summarizer.reuses_prompts
+
     async def make(
         self, exchange: Exchange, scope: bytes, key: bytes, job: FoldJob, *, may_wait: bool = True
     ) -> tuple[Brief, bool]:

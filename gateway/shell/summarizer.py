@@ -13,6 +13,7 @@ from functools import partial
 
 from gateway.core.context.brief import FoldJob
 from gateway.core.context.summary import read_summary, render_summary_request
+from gateway.core.context.summary_going_on import render_going_on
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
@@ -28,6 +29,8 @@ _MIN_BODY_TOKENS = 32
 """Where a brief has less room than this for its body, nobody is asked to write it."""
 _INSTRUCTION_TOKENS = 256
 """What the summariser is told beside the turns, generously."""
+_GOING_ON_TOKENS = 512
+"""The same at the end of what was sent already, and what its answer may be longer than its share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class SummarizerOptions:
         backoff_s: unit of the waits between calls, which double.
         breaker_failures: after so many in a row nobody is asked, and folds are extractive at once,
         breaker_rest_s: for so long.
+        reuses_prompts: the request's own model is asked at the end of what it was sent already, which is cached there.
     """
 
     route: Route | None
@@ -53,6 +57,7 @@ class SummarizerOptions:
     backoff_s: float = 0.25
     breaker_failures: int = 5
     breaker_rest_s: float = 30.0
+    reuses_prompts: bool = False
 
 
 class Summarizer:
@@ -72,6 +77,7 @@ class Summarizer:
         self._upstream = upstream
         self._counter = counter
         self._refuses_schema: set[str] = set()
+        self._refuses_prompt: set[str] = set()
         self._failures_in_row = 0
         self._rests_until_s = 0.0
         self._is_off = False
@@ -81,6 +87,11 @@ class Summarizer:
     def is_off(self) -> bool:
         """Whether nobody is asked now: until reload after a hopeless answer, for a while after many failures."""
         return self._is_off or time.monotonic() < self._rests_until_s
+
+    @property
+    def reuses_prompts(self) -> bool:
+        """Whether what was sent so far is of use: only to the upstream and the model that it was sent to."""
+        return self._options.reuses_prompts and self._options.route is None and not self._options.model
 
     async def write(
         self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
@@ -108,6 +119,9 @@ class Summarizer:
         count = partial(self._counter.count_here, profile)
         render = partial(render_summary_request, job, model, room, body_tokens, count, is_addition=is_addition)
         headers = self._headers(exchange, route)
+        gone_on = await self._go_on(exchange, route, headers, job, body_tokens, is_addition=is_addition)
+        if gone_on:
+            return gone_on
         attempt = 0
         while attempt <= self._options.max_retries and not self.is_off:
             if attempt:
@@ -120,6 +134,27 @@ class Summarizer:
             # An endpoint that takes no schema is asked again at once, and that is no retry.
             attempt += has_schema is (route.name not in self._refuses_schema)
         return ""
+
+    async def _go_on(
+        self, exchange: Exchange, route: Route, headers: Headers, job: FoldJob, body_tokens: int, *, is_addition: bool
+    ) -> str:
+        """The brief asked for at the end of what was sent so far, once; "" where that cannot be, or came to nothing."""
+        request, receipt = exchange.request, exchange.receipt
+        if not job.sent or not self.reuses_prompts or request is None or receipt is None:
+            return ""
+        key = f"{route.name} {request.model}"
+        room = receipt.budget.max_total_tokens - _GOING_ON_TOKENS - body_tokens
+        if key in self._refuses_prompt or receipt.billed_at_most(job.sent_tokens) > room:
+            return ""
+        body = render_going_on(request, job.sent, body_tokens, is_addition=is_addition)
+        if body is None:
+            return ""
+        self.tally["reused_prompts"] += 1
+        written = await self._ask(UpstreamCall(route, "POST", "/chat/completions", headers, body))
+        if written == "":
+            self._refuses_prompt.add(key)
+            _log.warning("briefs are asked for in prompts of their own again", extra={"upstream": route.name})
+        return written or ""
 
     def _room_for_turns(self, exchange: Exchange, job: FoldJob, body_tokens: int) -> int:
         """What folded turns may take; where the request's own model writes, its whole prompt keeps the same budget."""

@@ -298,7 +298,7 @@ class Rules:
     Args:
         tokenizer: Counts the tokens of a text.
         answer: The assistant's words for a request body; default: what the last user message said.
-        summary: Used instead of `answer` when the first system message contains "running brief".
+        summary: Used instead of `answer` when the first system or the last user message asks for a running brief.
         models: What GET /v1/models lists. Any other name is served too, except "missing-model".
         window: Tokens of the context window, for all models or by model name; None: no limit.
         required_key: Refuse any other bearer token (or `api-key` header) with 401.
@@ -366,11 +366,11 @@ class Rules:
     def say(self, body: Json, messages: list[Json]) -> str:
         texts = [(m["role"], text_of(m.get("content"))) for m in messages]
         system = next((text for role, text in texts if role in ("system", "developer")), "")
-        if self.summary and "running brief" in system:
+        asked = next((text for role, text in reversed(texts) if role == "user"), "nothing")
+        if self.summary and ("running brief" in system or "be replaced by a running brief" in asked):
             return self.summary(messages)
         if self.answer:
             return self.answer(body)
-        asked = next((text for role, text in reversed(texts) if role == "user"), "nothing")
         return "You said: " + " ".join(asked.split()[:40])
 
     def id_of(self, prefix: str, body: Json) -> str:

@@ -116,6 +116,9 @@ class FoldJob:
             to `covers`, and those that were pinned beside it and no longer are; without the ones in `pinned`.
         max_tokens: what the brief's message may cost; at least `plan.MIN_BRIEF_TOKENS`.
         staying: the text of the messages after those, whose names need not be told.
+        sent: the messages up to there as upstreams were sent them, a JSON array, where whoever writes the brief may
+            go on from there; b"" otherwise.
+        sent_tokens: what they cost in a prompt, tools included.
     """
 
     covers: int
@@ -124,3 +127,5 @@ class FoldJob:
     turns: tuple[Turn, ...]
     max_tokens: int
     staying: str = ""
+    sent: bytes = b""
+    sent_tokens: int = 0

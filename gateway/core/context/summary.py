@@ -112,20 +112,29 @@ def render_summary_request(
         lines = [extract_brief("", turns, max_input_tokens, count)]
     earlier = ["[the brief so far]", job.earlier.body, "[messages since]"] if job.earlier else []
     data = defuse_tags("\n".join([*earlier, *lines]))
-    told = INSTRUCTIONS.format(
-        task=_ADD if is_addition else _ANEW, max_tokens=max(1, int(max_output_tokens * _TOLD_SHARE))
-    )
-    is_thinking = bare_model(model).startswith(("o1", "o3", "o4", "gpt-5"))
-    limit_key = "max_completion_tokens" if is_thinking else "max_tokens"
+    told = INSTRUCTIONS.format(task=_ADD if is_addition else _ANEW, max_tokens=told_tokens(max_output_tokens))
+    limit_key, limit = limit_of(model, max_output_tokens)
     request = {
         "model": model,
         "messages": [
             {"role": "system", "content": told},
             {"role": "user", "content": f"<conversation>\n{data}\n</conversation>"},
         ],
-        limit_key: int(max_output_tokens * _CUT_SHARE) + _CUT_TOKENS + _THINKING_TOKENS * is_thinking,
+        limit_key: limit,
     }
     return msgspec.json.encode({**request, "response_format": RESPONSE_FORMAT} if has_schema else request)
+
+
+def told_tokens(max_output_tokens: int) -> int:
+    """What the summariser is told that it may write."""
+    return max(1, int(max_output_tokens * _TOLD_SHARE))
+
+
+def limit_of(model: str, max_output_tokens: int) -> tuple[str, int]:
+    """The field, and the tokens, that cut its answer off."""
+    is_thinking = bare_model(model).startswith(("o1", "o3", "o4", "gpt-5"))
+    limit = int(max_output_tokens * _CUT_SHARE) + _CUT_TOKENS + _THINKING_TOKENS * is_thinking
+    return "max_completion_tokens" if is_thinking else "max_tokens", limit
 
 
 def read_summary(body: bytes) -> str:
