@@ -24,6 +24,7 @@ from gateway.compose import (
     make_brief_store,
     make_budget_table,
     make_compaction,
+    make_directory,
     make_early_rule,
     make_encodings,
     make_journal,
@@ -238,7 +239,8 @@ class Gateway:
         deadline_s = settings.summarizer.deadline_seconds
         maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
         budgets = make_budget_table(settings.token_budget)
-        identify = IdentifyStage(self._caches.prefixes)
+        own_keys = any(not upstream.api_key for upstream in settings.upstreams)
+        identify = IdentifyStage(self._caches.prefixes, make_directory(settings), has_own_keys=own_keys)
         route = RouteStage(routes)
         estimator = settings.token_estimator
         check_tokenizers(estimator)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import os
+import secrets
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print JSON")
         if name == "compact":
             sub.add_argument("--explain", action="store_true", help="show before and after, message by message")
+    command("key", run_key, "Make a key for a client, and what the configuration knows it by.", takes_config=False)
     demo = command(
         "demo",
         run_demo,
@@ -146,6 +149,14 @@ def run_check(options: argparse.Namespace) -> int:
         print(f"note: {note}")
     names = ", ".join(f"{upstream.name} ({upstream.base_url})" for upstream in loaded.settings.upstreams)
     print(f"OK: {options.config or 'defaults and environment'}; upstreams: {names}")
+    return 0
+
+
+def run_key(_: argparse.Namespace) -> int:
+    """Print a new key, which is kept nowhere, and its digest."""
+    key = f"gw-{secrets.token_urlsafe(32)}"
+    print(f"key         {key}   (give it to the client; it is shown this once)")
+    print(f"key_sha256  {hashlib.sha256(key.encode()).hexdigest()}   (for the configuration)")
     return 0
 
 

@@ -6,9 +6,11 @@ Conversions only; with `app` and `offline`, the places that know `Settings`.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 
 import msgspec
 
+from gateway.core.access import Directory, Grants, Identity, Permission, scope_of
 from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
 from gateway.core.context.economics import Prices
 from gateway.core.context.prices import USUAL_CACHED_SHARE, USUAL_OUTPUT_TIMES, ModelPrices, PriceTable
@@ -21,7 +23,8 @@ from gateway.fitting.options import CompactionOptions, CompactionTable, Differin
 from gateway.ports import SentPrompts
 from gateway.settings import (
     DEMO_URL,
-    CompactionOfModel,
+    ClientOptions,
+    CompactionDiffering,
     Settings,
     State,
     SummarizerSettings,
@@ -29,7 +32,7 @@ from gateway.settings import (
     TokenEstimator,
     UpstreamOptions,
 )
-from gateway.settings_check import Fault, is_redis, resolve_budget, share_tokens, sqlite_path
+from gateway.settings_check import Fault, is_redis, key_digests, resolve_budget, share_tokens, sqlite_path
 from gateway.settings_load import InvalidSettings
 from gateway.shell.state.briefs import StoredBriefs
 from gateway.shell.state.journal import StoredJournal
@@ -98,10 +101,13 @@ def make_compaction(settings: Settings) -> CompactionTable:
         fingerprint=hashlib.sha256(msgspec.json.encode(shaping)).digest(),
         is_early=settings.compaction.early,
     )
-    return CompactionTable(default, [(pattern, _differing(row)) for pattern, row in settings.compaction.models.items()])
+    by_model = [(pattern, _differing(row)) for pattern, row in settings.compaction.models.items()]
+    plain = CompactionDiffering()
+    by_client = {each.name: _differing(each.compaction) for each in settings.clients if each.compaction != plain}
+    return CompactionTable(default, by_model, by_client)
 
 
-def _differing(row: CompactionOfModel) -> Differing:
+def _differing(row: CompactionDiffering) -> Differing:
     recall = row.recall
     return Differing(
         row.enabled,
@@ -110,6 +116,28 @@ def _differing(row: CompactionOfModel) -> Differing:
         None if recall is None else recall != "off",
         None if recall is None else recall == "fill",
     )
+
+
+def make_directory(settings: Settings) -> Directory | None:
+    """Who may call; None where no clients are configured."""
+    if not settings.clients:
+        return None
+    by_name: dict[str, Identity] = {}
+    by_digest: dict[bytes, Identity] = {}
+    for options in settings.clients:
+        identity = Identity(options.name, scope_of(options.name), _grants(options))
+        by_name[options.name] = identity
+        by_digest |= {bytes.fromhex(digest): identity for digest in key_digests(options)}
+    proxies = tuple(map(ipaddress.ip_network, settings.server.trusted_proxies))
+    return Directory(by_digest, by_name, proxies)
+
+
+def _grants(options: ClientOptions) -> Grants:
+    if options.may is not None:
+        may = frozenset(map(Permission, options.may))
+    else:
+        may = frozenset(Permission) - (set() if options.models == ["*"] else {Permission.PASSTHROUGH})
+    return Grants(tuple(options.models), tuple(options.upstreams), may, options.max_total)
 
 
 def make_price_table(settings: Settings) -> PriceTable:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from gateway.core.access import ALL_GRANTS, Grants
 from gateway.core.context.brief import Brief, Level
 from gateway.core.context.budget import Budget
 from gateway.core.context.economics import Cause
@@ -78,10 +79,15 @@ class Outbound(Protocol):
 
 
 class Client(msgspec.Struct, frozen=True):
-    """Who asks. `scope` separates what must never cross between clients; `name` is the label in metrics."""
+    """Who asks.
+
+    `scope` separates what must never cross between clients; `name` is the label in metrics, one of those configured,
+    `default` or `other`; `grants` is what the client may use.
+    """
 
     name: str
     scope: bytes
+    grants: Grants = ALL_GRANTS
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -296,6 +302,8 @@ class Exchange(msgspec.Struct, eq=False):
     inbound: Inbound
     outbound: Outbound
     started_s: float
+    peer: str = ""
+    """The address at the other end of the connection."""
 
     overrides: Overrides = NO_OVERRIDES
     request: MeteredRequest | None = None

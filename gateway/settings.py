@@ -76,6 +76,13 @@ class Server(_Section, frozen=True):
     allowed_origins: Annotated[
         list[str], Meta(description='Web pages that may call, such as "https://app.example"; "*" for all.')
     ] = msgspec.field(default_factory=list)
+    trusted_proxies: Annotated[
+        list[str],
+        Meta(
+            description='Networks of proxies whose x-gateway-client header names the client, such as "10.0.0.0/8"; the'
+            " proxy must set it on every request. From all others the header counts nothing."
+        ),
+    ] = msgspec.field(default_factory=list)
 
 
 class UpstreamTimeouts(_Section, frozen=True):
@@ -124,6 +131,62 @@ class UpstreamOptions(_Section, frozen=True):
     ] = 300.0
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     retries: Retries = Retries()
+
+
+Recall = Literal["fill", "share", "off"]
+
+
+class CompactionDiffering(_Section, frozen=True):
+    """What differs for some models, or for a client; null is as for all."""
+
+    enabled: bool | None = None
+    shadow: bool | None = None
+    target_ratio: Annotated[float, Meta(gt=0, le=1)] | None = None
+    recall: Recall | None = None
+
+
+Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class ClientOptions(_Section, frozen=True):
+    """Who may call, and what for."""
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._@-]{0,63})$",
+            description='Label in metrics and logs, and what briefs are kept under. "*" stands for all names that a'
+            " trusted proxy sends and no other client has.",
+        ),
+    ]
+    key_sha256: Annotated[
+        str | list[str] | None,  # checked apart: msgspec 0.22 crashes on a pattern in a union of text and list
+        Meta(
+            description="SHA-256 of the key (`llm-gateway key` makes both), or several of them while a key is changed;"
+            " null: known by a trusted proxy's header only."
+        ),
+    ] = None
+    models: Annotated[list[Pattern], Meta(min_length=1, description="Patterns of the models it may use.")] = (
+        msgspec.field(default_factory=lambda: ["*"])
+    )
+    upstreams: Annotated[
+        list[Pattern], Meta(min_length=1, description="Patterns of the names of the upstreams it may use.")
+    ] = msgspec.field(default_factory=lambda: ["*"])
+    may: Annotated[
+        list[Literal["passthrough", "overrides", "facts", "vision"]] | None,
+        Meta(
+            description="passthrough: paths that are not metered; overrides: x-gateway-* headers and sessions; facts;"
+            " vision. null: all, less passthrough where models are restricted, since nobody reads the model there."
+        ),
+    ] = None
+    max_total: Annotated[
+        Annotated[int, Meta(ge=64)] | None,
+        Meta(description="Lowers the budget of each of its requests to this, where that is less."),
+    ] = None
+    compaction: Annotated[
+        CompactionDiffering,
+        Meta(description="What differs for it, over what its models say, such as {shadow: true}."),
+    ] = msgspec.field(default_factory=lambda: CompactionDiffering())
 
 
 Share = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(gt=0, lt=1)]
@@ -215,18 +278,6 @@ class SummarizerSettings(_Section, frozen=True):
     )
 
 
-Recall = Literal["fill", "share", "off"]
-
-
-class CompactionOfModel(_Section, frozen=True):
-    """What differs for some models; null is as for all."""
-
-    enabled: bool | None = None
-    shadow: bool | None = None
-    target_ratio: Annotated[float, Meta(gt=0, le=1)] | None = None
-    recall: Recall | None = None
-
-
 class Compaction(_Section, frozen=True):
     """Folding older turns into the running brief."""
 
@@ -273,7 +324,7 @@ class Compaction(_Section, frozen=True):
         ),
     ] = 0.3
     models: Annotated[
-        dict[str, CompactionOfModel],
+        dict[str, CompactionDiffering],
         Meta(
             description="Other values by model pattern, of enabled, shadow, target_ratio and recall, such as"
             ' {"gpt-4o*": {shadow: true}}; the first match wins.'
@@ -338,6 +389,14 @@ class Settings(_Section, frozen=True):
             " OPENAI_BASE_URL and OPENAI_API_KEY make one; without them, builtin://demo."
         ),
     ] = msgspec.field(default_factory=list)
+    clients: Annotated[
+        list[ClientOptions],
+        Meta(
+            description="Who may call, by key; then nobody else may, and their keys never reach an upstream. Such as"
+            ' [{name: app, key_sha256: "...", models: ["gpt-4o*"], upstreams: ["*"], may: [overrides]}]. Empty: all are'
+            " one client."
+        ),
+    ] = msgspec.field(default_factory=list)
     token_budget: TokenBudget = TokenBudget()
     token_estimator: TokenEstimator = TokenEstimator()
     summarizer: SummarizerSettings = SummarizerSettings()
@@ -358,13 +417,11 @@ DEMO_URL = "builtin://demo"
 LATER = frozenset(
     {
         "fallbacks",
-        "clients",
         "rate_limits",
         "facts",
         "vision",
         "cache",
         "page",
-        "server.trusted_proxies",
         "upstreams[].weight",
         "upstreams[].breaker",
         "telemetry.otlp_endpoint",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.core.context.plan import MIN_BRIEF_TOKENS
-from gateway.settings import DEMO_URL, Settings, TokenBudget
+from gateway.settings import DEMO_URL, ClientOptions, Settings, TokenBudget
 
 SHARES = ("system_tokens", "running_brief", "recent_turns", "retrieved_context", "completion")
 
@@ -39,6 +41,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
     for pattern in settings.token_budget.models:
         resolve_budget(settings.token_budget, pattern, faults, notes)
     _check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
+    _check_clients(settings, faults, notes)
     _check_exposure(settings, faults)
     _check_state(settings.state.url, faults, notes)
     _check_redis(settings.state.url, faults, notes)
@@ -190,15 +193,73 @@ def _check_redis(
         notes.append("state.url sends its password, and what users said, in the clear; rediss:// is TLS.")
 
 
+def _check_clients(settings: Settings, faults: list[Fault], notes: list[str]) -> None:
+    _check_proxies(settings, faults, notes)
+    names: set[str] = set()
+    owners: dict[str, str] = {}
+    for place, client in enumerate(settings.clients):
+        path = f"clients[{place}]"
+        if client.name in names:
+            faults.append(Fault(f"{path}.name", repr(client.name), "a name that no other client has"))
+        names.add(client.name)
+        digests = key_digests(client)
+        if not all(map(_is_digest, digests)):
+            faults.append(
+                Fault(f"{path}.key_sha256", "(hidden)", "SHA-256 in 64 hexadecimal digits, or a list of such")
+            )
+        if client.name == "*" and digests:
+            faults.append(Fault(f"{path}.key_sha256", "a key of the client '*'", "null: a proxy names these clients"))
+        if not digests and not settings.server.trusted_proxies:
+            faults.append(Fault(f"{path}.key_sha256", "null", "a digest, or server.trusted_proxies that name it"))
+        for digest in digests:
+            if owners.setdefault(digest, client.name) != client.name or digests.count(digest) > 1:
+                faults.append(Fault(f"{path}.key_sha256", f"the key of {owners[digest]!r}", "a key of its own"))
+            if digest == _EMPTY_KEY:
+                faults.append(Fault(f"{path}.key_sha256", "the digest of an empty key", "that of a key"))
+        notes += [
+            f"{path}.upstreams: {pattern!r} matches no upstream."
+            for pattern in client.upstreams
+            if not any(fnmatchcase(upstream.name, pattern) for upstream in settings.upstreams)
+        ]
+    if settings.clients:
+        notes.extend(
+            f"upstreams[{place}] ({upstream.name}) has no api_key, and clients' own keys are never forwarded: it is"
+            " called without one."
+            for place, upstream in enumerate(settings.upstreams)
+            if not upstream.api_key and upstream.base_url != DEMO_URL
+        )
+
+
+_is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
+_EMPTY_KEY = hashlib.sha256(b"").hexdigest()
+
+
+def key_digests(client: ClientOptions) -> list[str]:
+    """The SHA-256 of a client's keys, in lower case."""
+    given = client.key_sha256
+    return [digest.lower() for digest in ([given] if isinstance(given, str) else given or [])]
+
+
+def _check_proxies(settings: Settings, faults: list[Fault], notes: list[str]) -> None:
+    for place, network in enumerate(settings.server.trusted_proxies):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            faults.append(Fault(f"server.trusted_proxies[{place}]", f"{network!r} ({error})", "a network"))
+    if settings.server.trusted_proxies and not settings.clients:
+        notes.append("server.trusted_proxies is of no use without clients.")
+
+
 def _check_exposure(settings: Settings, faults: list[Fault]) -> None:
     server = settings.server
     has_key = any(upstream.api_key for upstream in settings.upstreams)
-    if has_key and not server.allow_anonymous and not is_loopback(server.host):
+    if has_key and not settings.clients and not server.allow_anonymous and not is_loopback(server.host):
         faults.append(
             Fault(
                 "server.host",
-                f"{server.host!r} with an upstream's api_key and no client keys",
-                "a loopback address, or server.allow_anonymous: true if anyone who reaches the port may spend the key",
+                f"{server.host!r} with an upstream's api_key and no clients",
+                "a loopback address, clients with keys (`llm-gateway key` makes one), or server.allow_anonymous: true"
+                " if anyone who reaches the port may spend the key",
             )
         )
 

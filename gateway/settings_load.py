@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from gateway.settings import DEMO_URL, LATER, Server, Settings, SummarizerSettings, UpstreamOptions
+from gateway.settings import DEMO_URL, LATER, ClientOptions, Server, Settings, SummarizerSettings, UpstreamOptions
 from gateway.settings_check import Fault, check_settings
 
 ENV_PREFIX = "GATEWAY__"
 _variable = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _index = re.compile(r"\[\d+\]")
-_SECRET = re.compile(r"(?:api_key|admin_token)$", re.IGNORECASE)
+_SECRET = re.compile(r"(?:api_key|admin_token|key_sha256)$", re.IGNORECASE)
 
 
 class InvalidSettings(Exception):  # noqa: N818 - it carries faults, plural
@@ -205,14 +205,15 @@ def _convert(kind: type[Any], value: Any, path: str, faults: list[Fault]) -> Any
 
 
 _AT_FAULT = object()
+_LISTS: Mapping[str, type[Any]] = {"upstreams": UpstreamOptions, "clients": ClientOptions}
 
 
 def _convert_field(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     plain = _plain_type(kind)
     if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
         return _convert(plain, {} if value is None else value, path, faults) or _AT_FAULT
-    if path == "upstreams" and isinstance(value, list):
-        items = [_convert(UpstreamOptions, item, f"{path}[{i}]", faults) for i, item in enumerate(value)]
+    if path in _LISTS and isinstance(value, list):
+        items = [_convert(_LISTS[path], item, f"{path}[{i}]", faults) for i, item in enumerate(value)]
         return [item for item in items if item is not None]
     try:
         return msgspec.convert(_plain(value), kind, strict=not isinstance(value, _FromText))

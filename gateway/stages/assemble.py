@@ -73,8 +73,9 @@ class AssembleStage:
         is_enabled = options.is_enabled and wish.compacting is not Compacting.OFF
         is_shadow = is_enabled and (options.is_shadow or wish.compacting is Compacting.SHADOW)
         budget = self._budgets.budget_of(request.model)
-        if wish.max_total_tokens is not None and wish.max_total_tokens < budget.max_total_tokens:
-            budget = budget.lowered_to(wish.max_total_tokens)
+        for most in (wish.max_total_tokens, client.grants.max_total_tokens if client else None):
+            if most is not None and most < budget.max_total_tokens:
+                budget = budget.lowered_to(most)
         correction = self._calibrations.correction_of(exchange.routes[0].name, request.model)
         receipt = plan_receipt(request, count, budget, correction, is_shadow=is_shadow)
         exchange.receipt = receipt

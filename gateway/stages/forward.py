@@ -29,6 +29,7 @@ from gateway.core.wire.body import ask_for_usage, object_spans, splice
 from gateway.core.wire.gateway_headers import gateway_headers
 from gateway.core.wire.headers import Headers, forwardable_request_headers, forwardable_response_headers, header_of
 from gateway.core.wire.pieces import generated_of_answer
+from gateway.core.wire.provider_keys import mask_body, mask_headers
 from gateway.core.wire.request import Endpoint
 from gateway.core.wire.stream import StreamObserver
 from gateway.core.wire.usage import usage_of_answer
@@ -162,6 +163,8 @@ class ForwardStage:
         answer = reply.answer
         exchange.outcome.status = answer.status
         headers = forwardable_response_headers(answer.headers) + _own_headers(exchange)
+        if answer.status >= 400:
+            headers = mask_headers(headers, [route.api_key for route in exchange.routes])
         content_type = (header_of(answer.headers, "content-type") or "").lower()
         try:
             if exchange.request is None:
@@ -201,6 +204,8 @@ async def _relay_whole(exchange: Exchange, answer: UpstreamAnswer, headers: Head
             _check_whole(body, headers)
         if outcome.usage is None and exchange.endpoint is not Endpoint.EMBEDDINGS:
             outcome.generated = generated_of_answer(body)
+    else:
+        body = mask_body(body, [route.api_key for route in exchange.routes])
     await outbound.start(answer.status, headers, len(body))
     await outbound.end(body)
 

@@ -1,7 +1,9 @@
 """Stage 1: who asks, and for what?
 
-Reads the body of a metered call. In own-key mode (an upstream without a key of its own) the client is the digest of
-its Authorization, so that two users of one gateway never share a brief.
+With clients configured, who presents no key of theirs is refused, and the key ends here: later stages, and so every
+upstream, see the request without credentials. Without, all requests are one client's, `default`; in own-key mode (an
+upstream without a key of its own) its scope is the digest of the request's Authorization, so that two users of one
+gateway never share a brief. Reads the body of a metered call last, when all else is allowed.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+from gateway.core.access import DEFAULT_CLIENT, Directory, decide_call, decide_model, scope_of
+from gateway.core.wire.headers import without_credentials
 from gateway.core.wire.overrides import read_overrides
 from gateway.core.wire.prefix import PrefixMemo
 from gateway.core.wire.request import Endpoint, MeteredRequest, kind_of_body, parse_after, parse_metered
@@ -16,7 +20,7 @@ from gateway.exchange import Client, Exchange
 
 _PARSE_INLINE_BYTES = 262_144
 """Bodies up to this size are parsed on the event loop: about 0.2 ms."""
-DEFAULT_CLIENT = "default"
+_SHARED = Client(DEFAULT_CLIENT, scope_of(DEFAULT_CLIENT))
 
 
 class IdentifyStage:
@@ -24,15 +28,35 @@ class IdentifyStage:
 
     Args:
         prefixes: what was read of earlier bodies.
+        directory: of clients; None where none are configured.
+        has_own_keys: without a directory, whether clients bring keys that tell them apart.
     """
 
-    def __init__(self, prefixes: PrefixMemo) -> None:
+    def __init__(self, prefixes: PrefixMemo, directory: Directory | None = None, *, has_own_keys: bool = True) -> None:
         self._prefixes = prefixes
+        self._directory = directory
+        self._has_own_keys = has_own_keys
 
     async def __call__(self, exchange: Exchange) -> None:
-        credentials = exchange.header("authorization") or exchange.header("api-key") or ""
-        scope = hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest()
-        exchange.client = Client(DEFAULT_CLIENT, scope)
+        if self._directory is not None:
+            self._recognise(exchange, self._directory)
+        elif self._has_own_keys:
+            credentials = exchange.header("authorization") or exchange.header("api-key") or ""
+            scope = hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest()
+            exchange.client = Client(DEFAULT_CLIENT, scope)
+        else:
+            exchange.client = _SHARED
+        await self._read(exchange)
+
+    def _recognise(self, exchange: Exchange, directory: Directory) -> None:
+        found = directory.identify(exchange.headers, exchange.peer)
+        exchange.client = Client(found.name, found.scope, found.grants)
+        if refusal := decide_call(exchange.endpoint, exchange.headers, found):
+            raise refusal
+        exchange.headers = without_credentials(exchange.headers)
+
+    async def _read(self, exchange: Exchange) -> None:
+        assert exchange.client is not None
         if exchange.endpoint in (Endpoint.PASSTHROUGH, Endpoint.SESSIONS):
             return
         exchange.overrides = read_overrides(exchange.headers)
@@ -43,6 +67,8 @@ class IdentifyStage:
             is_long = len(body) > _PARSE_INLINE_BYTES
             parsing = asyncio.to_thread(_parse, exchange.endpoint, body) if is_long else None
             exchange.request = await parsing if parsing else _parse(exchange.endpoint, body)
+        if refusal := decide_model(exchange.request.model, exchange.client.grants):
+            raise refusal
 
 
 def _parse(endpoint: Endpoint, body: bytes) -> MeteredRequest:

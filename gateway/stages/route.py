@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.core.access import allowed_routes, model_not_found
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route, routes_for
 from gateway.exchange import Exchange
@@ -33,6 +34,10 @@ class RouteStage:
                 f"No upstream of this gateway serves the model {model!r}; `models` of an upstream says which it does.",
                 param="model",
             )
+        if exchange.client is not None:
+            exchange.routes = allowed_routes(exchange.routes, exchange.client.grants)
+            if not exchange.routes:
+                raise model_not_found(model or "")
 
     def _routes_for(self, model: str | None) -> Sequence[Route]:
         found = self._by_model.get(model)

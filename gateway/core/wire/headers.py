@@ -32,6 +32,8 @@ _REQUEST_DROPPED = _HOP_BY_HOP | {"host", "content-length", "cookie", "expect"}
 _REQUEST_METERED_DROPPED = _REQUEST_DROPPED | {"accept-encoding", "content-encoding"}
 _RESPONSE_DROPPED = _HOP_BY_HOP | {"set-cookie", "content-length", "alt-svc"}
 _CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key", "openai-organization", "openai-project"})
+KEY_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
+_MIN_SECRET_CHARS = 8
 GATEWAY_PREFIX = "x-gateway-"
 _MAX_NAMES = 1024
 
@@ -100,6 +102,23 @@ def forwardable_request_headers(
     if not is_named:
         sent.append(("x-request-id", request_id))
     return sent
+
+
+def without_credentials(headers: Sequence[tuple[str, str]]) -> Headers:
+    """The client's headers without its key, wherever among them it stands.
+
+    Credentials go by name; a value that repeats one of them (8 characters or more) goes by what it says.
+    """
+    secrets = [
+        value.rpartition(" ")[2]
+        for name, value in headers
+        if name.lower() in KEY_HEADERS and len(value.rpartition(" ")[2]) >= _MIN_SECRET_CHARS
+    ]
+    return [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in _CREDENTIALS and not any(secret in value for secret in secrets)
+    ]
 
 
 def forwardable_response_headers(headers: Sequence[tuple[str, str]]) -> Headers:

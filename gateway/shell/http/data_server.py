@@ -68,6 +68,7 @@ class DataPort:
             inbound=inbound,
             outbound=outbound,
             started_s=time.perf_counter(),
+            peer=request.remote or "",
         )
         refusal = refusal or decide_target(target, path) or decide_upgrade(request.headers.get(hdrs.UPGRADE))
         if refusal is None and exchange.endpoint is Endpoint.PASSTHROUGH and (method := local_method(path)):
