@@ -28,8 +28,10 @@ from gateway.compose import (
     make_early_rule,
     make_encodings,
     make_journal,
+    make_price_table,
     make_prior,
     make_route,
+    make_rule_table,
     make_state_store,
     make_summarizer_options,
     make_templates,
@@ -50,6 +52,7 @@ from gateway.shell.config_watch import watch_files
 from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
+from gateway.shell.limits.memory import MemoryLimiter
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.sent_prompts import RememberedPrompts
@@ -62,14 +65,16 @@ from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
 from gateway.shell.upstream.client import HttpUpstream
 from gateway.shell.upstream.demo_server import DemoUpstream
+from gateway.stages.admit import AdmitStage
 from gateway.stages.answer_count import AnswerCountStage, answer_input_tokens
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
 from gateway.stages.forget_session import ForgetSessionStage
 from gateway.stages.forward import ForwardStage
 from gateway.stages.identify import IdentifyStage
+from gateway.stages.reserve import ReserveStage
 from gateway.stages.route import RouteStage
-from gateway.stages.settle import Settle
+from gateway.stages.settle import LimitSettling, Settle
 from gateway.tasks import TaskGroup
 
 _log = logging.getLogger("gateway")
@@ -112,6 +117,7 @@ class Gateway:
         self.calibrations = StoredCalibrations(self.state, make_prior)
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
         self._sent = RememberedPrompts()
+        self._limiter = MemoryLimiter()
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
         self._upstream = HttpUpstream()
         self._pipeline: Pipeline | None = None
@@ -235,7 +241,10 @@ class Gateway:
         routes = [make_route(upstream) for upstream in settings.upstreams]
         recorder = Recorder(self.metrics)
         options = make_summarizer_options(settings.summarizer)
-        summarizer = Summarizer(options, self._upstream, self.counter, self._summaries) if options else None
+        rules, prices = make_rule_table(settings), make_price_table(settings)
+        limits = LimitSettling(self._limiter, rules, prices) if settings.rate_limits else None
+        charge = limits.charge if limits else None
+        summarizer = Summarizer(options, self._upstream, self.counter, self._summaries, charge) if options else None
         deadline_s = settings.summarizer.deadline_seconds
         maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
         budgets = make_budget_table(settings.token_budget)
@@ -253,13 +262,16 @@ class Gateway:
         fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio, early)
         assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal)
         forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens}, self._sent)
+        admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
+        reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
         others: dict[Endpoint, tuple[Stage, ...]] = {
-            Endpoint.TOKENS_COUNT: (identify, route, count, AnswerCountStage(calibrations, budgets)),
-            Endpoint.INPUT_TOKENS: (identify, route, count, forward),
+            Endpoint.TOKENS_COUNT: (identify, *admit, route, count, AnswerCountStage(calibrations, budgets)),
+            Endpoint.INPUT_TOKENS: (identify, *admit, route, count, forward),
             Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs)),
         }
-        settle = Settle(self.counter, calibrations, recorder, self.journal)
-        return Pipeline((identify, route, count, assemble, forward), others, settle, recorder, self._tasks)
+        settle = Settle(self.counter, calibrations, recorder, self.journal, limits)
+        stages: tuple[Stage, ...] = (identify, *admit, route, count, assemble, *reserve, forward)
+        return Pipeline(stages, others, settle, recorder, self._tasks)
 
     def _collect(self) -> list[Metric]:
         hits, misses = self._caches.totals()

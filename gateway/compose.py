@@ -14,6 +14,8 @@ from gateway.core.access import Directory, Grants, Identity, Permission, scope_o
 from gateway.core.context.budget import AUTO, Budget, BudgetTable, OnUnfittable
 from gateway.core.context.economics import Prices
 from gateway.core.context.prices import USUAL_CACHED_SHARE, USUAL_OUTPUT_TIMES, ModelPrices, PriceTable
+from gateway.core.limits.gauge import Kind
+from gateway.core.limits.rules import Rule, RuleTable
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
 from gateway.core.tokens.calibration import Prior
 from gateway.core.tokens.priors import prior_of
@@ -138,6 +140,24 @@ def _grants(options: ClientOptions) -> Grants:
     else:
         may = frozenset(Permission) - (set() if options.models == ["*"] else {Permission.PASSTHROUGH})
     return Grants(tuple(options.models), tuple(options.upstreams), may, options.max_total)
+
+
+def make_rule_table(settings: Settings) -> RuleTable:
+    """What limits hold; each of several workers has its share of them, at least 1."""
+    share = settings.server.workers
+    rules = []
+    for row in settings.rate_limits:
+        cost = None if row.cost_per_day_usd is None else max(1, round(row.cost_per_day_usd * 1e9))
+        amounts = {
+            Kind.REQUESTS: row.requests_per_minute,
+            Kind.TOKENS: row.tokens_per_minute,
+            Kind.CONCURRENT: row.concurrent_requests,
+            Kind.DAY_TOKENS: row.tokens_per_day,
+            Kind.DAY_COST: cost,
+        }
+        given = {kind: max(1, amount // share) for kind, amount in amounts.items() if amount is not None}
+        rules.append(Rule(row.client, row.model, given, row.shadow))
+    return RuleTable(rules)
 
 
 def make_price_table(settings: Settings) -> PriceTable:

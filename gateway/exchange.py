@@ -20,6 +20,8 @@ from gateway.core.context.facts import MessageFacts
 from gateway.core.context.items import LearnedItem
 from gateway.core.context.recall import Recalled
 from gateway.core.errors import Refusal
+from gateway.core.limits.decision import Limit, State
+from gateway.core.limits.rules import Use
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.calibration import NO_CORRECTION, Correction
 from gateway.core.tokens.profiles import Profile
@@ -230,6 +232,24 @@ class Receipt(msgspec.Struct, frozen=True):
         return max(0, self.budget.max_total_tokens - self.billed_tokens)
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """What was taken of a client's limits for a request, until it is known what it used.
+
+    Attributes:
+        limits: that were taken from.
+        taken: of them.
+        tokens: of these, what was reserved in all.
+        day: on which (days since 1970).
+        states: of the limits right after, for the client to see.
+    """
+
+    limits: Sequence[Limit]
+    taken: Use
+    tokens: int
+    day: int
+    states: Sequence[State]
+
+
 class SentMark(msgspec.Struct, frozen=True):
     """By what a conversation that was forwarded is recognised when it comes again.
 
@@ -314,6 +334,9 @@ class Exchange(msgspec.Struct, eq=False):
     receipt: Receipt | None = None
     prompt: bytes | None = None
     sent_mark: SentMark | None = None
+    hold: Hold | None = None
+    limit_hits: Sequence[tuple[str, str]] = ()
+    """Limits that refused it, or in shadow would have: kind and mode."""
     outcome: Outcome = msgspec.field(default_factory=Outcome)
     bill: Bill | None = None
     duration_s: float = 0.0

@@ -17,6 +17,7 @@ from gateway.core.context.journal import Kept
 from gateway.core.context.recall import Question, Recalled
 from gateway.core.context.shorten import Arrangement
 from gateway.core.context.units import Outline
+from gateway.core.limits.decision import Limit, Refused, State
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
@@ -291,6 +292,37 @@ class SentPrompts(Protocol):
 
     def find(self, upstream: str, keys: Sequence[bytes]) -> SentPrompt | None:
         """The latest that is known of a chain whose newest key comes first; None where nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A limiter's decision.
+
+    Attributes:
+        refused: the limit that said no, or None: then everything was taken.
+        states: of all limits asked, after that.
+        day: on which it was decided (days since 1970).
+    """
+
+    refused: Refused | None
+    states: Sequence[State]
+    day: int
+
+
+class Limiter(Protocol):
+    """What is left of every client's limits."""
+
+    def peek(self, limits: Sequence[Limit], units: Sequence[int]) -> Verdict:
+        """What would be decided, from what this process knows; nothing is taken, and states come with refusals only."""
+
+    async def take(self, limits: Sequence[Limit], units: Sequence[int]) -> Verdict:
+        """Take these units from these limits, all of them or none, in one step.
+
+        A caller that is cancelled while it waits has taken nothing.
+        """
+
+    def settle(self, limits: Sequence[Limit], reserved: Sequence[int], used: Sequence[int], day: int) -> None:
+        """Put right what was taken on a day, once it is known what was used; in the background if that takes time."""
 
 
 class Telemetry(Protocol):

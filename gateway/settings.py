@@ -341,6 +341,32 @@ class ModelPrices(_Section, frozen=True):
     output: Annotated[float | None, Meta(description="Of an answer's token; null: four times input.")] = None
 
 
+class RateLimit(_Section, frozen=True):
+    """Limits of the clients and models whose names match; each client has limits of its own."""
+
+    client: Annotated[Pattern, Meta(description="Pattern of clients' names.")] = "*"
+    model: Annotated[
+        Pattern, Meta(description='Pattern of models, which share the limits; "*" counts calls without a model, too.')
+    ] = "*"
+    requests_per_minute: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000_000)] | None, Meta(description="Also how many may come at once.")
+    ] = None
+    tokens_per_minute: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000_000)] | None,
+        Meta(description="Of prompts and answers; an answer is reserved at its full length until its bill is known."),
+    ] = None
+    concurrent_requests: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="That are being answered.")
+    ] = None
+    tokens_per_day: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000_000_000_000)] | None, Meta(description="Of a day by UTC.")
+    ] = None
+    cost_per_day_usd: Annotated[
+        Annotated[float, Meta(gt=0, le=1_000_000)] | None, Meta(description="The same in money, by prices.")
+    ] = None
+    shadow: Annotated[bool, Meta(description="Record what would be refused, and refuse nothing.")] = False
+
+
 class State(_Section, frozen=True):
     """Where what was made and learned is kept."""
 
@@ -409,6 +435,14 @@ class Settings(_Section, frozen=True):
             " the input price, and those written to the cache 1.25 times it."
         ),
     ] = msgspec.field(default_factory=dict)
+    rate_limits: Annotated[
+        list[RateLimit],
+        Meta(
+            description="Every row that matches holds. Such as [{client: app, model: gpt-4o*, requests_per_minute: 600,"
+            " tokens_per_minute: 200000, concurrent_requests: 100, tokens_per_day: 5000000, cost_per_day_usd: 20,"
+            " shadow: false}]."
+        ),
+    ] = msgspec.field(default_factory=list)
     state: State = State()
     telemetry: Telemetry = Telemetry()
 
@@ -417,7 +451,6 @@ DEMO_URL = "builtin://demo"
 LATER = frozenset(
     {
         "fallbacks",
-        "rate_limits",
         "facts",
         "vision",
         "cache",

@@ -42,6 +42,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
         resolve_budget(settings.token_budget, pattern, faults, notes)
     _check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
     _check_clients(settings, faults, notes)
+    _check_limits(settings, faults, notes)
     _check_exposure(settings, faults)
     _check_state(settings.state.url, faults, notes)
     _check_redis(settings.state.url, faults, notes)
@@ -238,6 +239,28 @@ def key_digests(client: ClientOptions) -> list[str]:
     """The SHA-256 of a client's keys, in lower case."""
     given = client.key_sha256
     return [digest.lower() for digest in ([given] if isinstance(given, str) else given or [])]
+
+
+def _check_limits(settings: Settings, faults: list[Fault], notes: list[str]) -> None:
+    known = [client.name for client in settings.clients] or ["default"]
+    for place, row in enumerate(settings.rate_limits):
+        path = f"rate_limits[{place}]"
+        numbers = (row.requests_per_minute, row.tokens_per_minute, row.concurrent_requests, row.tokens_per_day)
+        if not any(numbers) and row.cost_per_day_usd is None:
+            faults.append(Fault(path, "no limit", "requests_per_minute, tokens_per_minute or another"))
+        if not any(fnmatchcase(name, row.client) for name in [*known, "other"]):
+            notes.append(f"{path}.client: {row.client!r} matches no client ({', '.join(known)}), so it never holds.")
+        if row.cost_per_day_usd is not None and not settings.prices:
+            notes.append(f"{path}.cost_per_day_usd: without prices every request costs nothing.")
+        completion = share_tokens(settings.token_budget.completion, settings.token_budget.max_total)
+        least = min(filter(None, (row.tokens_per_minute, row.tokens_per_day)), default=None)
+        if least is not None and least < completion:
+            notes.append(f"{path}: {least} tokens are less than the {completion} that an answer alone may take.")
+    if settings.rate_limits and settings.server.workers > 1:
+        notes.append(
+            f"rate_limits: each of the {settings.server.workers} workers has its share of every limit, so a client"
+            " whose connections are with few of them has less than all."
+        )
 
 
 def _check_proxies(settings: Settings, faults: list[Fault], notes: list[str]) -> None:

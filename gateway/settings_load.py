@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from gateway.settings import DEMO_URL, LATER, ClientOptions, Server, Settings, SummarizerSettings, UpstreamOptions
+from gateway.settings import (
+    DEMO_URL,
+    LATER,
+    ClientOptions,
+    RateLimit,
+    Server,
+    Settings,
+    SummarizerSettings,
+    UpstreamOptions,
+)
 from gateway.settings_check import Fault, check_settings
 
 ENV_PREFIX = "GATEWAY__"
@@ -205,7 +214,11 @@ def _convert(kind: type[Any], value: Any, path: str, faults: list[Fault]) -> Any
 
 
 _AT_FAULT = object()
-_LISTS: Mapping[str, type[Any]] = {"upstreams": UpstreamOptions, "clients": ClientOptions}
+_LISTS: Mapping[str, type[Any]] = {
+    "upstreams": UpstreamOptions,
+    "clients": ClientOptions,
+    "rate_limits": RateLimit,
+}
 
 
 def _convert_field(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:

@@ -8,6 +8,8 @@ Source: platform.openai.com/docs/guides/error-codes (2026-01).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 _TYPE_BY_STATUS = {
@@ -27,6 +29,8 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an acciden
         message: one or two sentences for a person, with numbers.
         param: the request field at fault, as a path (`messages[3].role`), or None.
         retry_after_s: seconds to wait before the same request may succeed, or None.
+        error_type: in place of the one that goes with the status.
+        headers: to be sent along.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an acciden
         *,
         param: str | None = None,
         retry_after_s: float | None = None,
+        error_type: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -44,11 +50,13 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an acciden
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.error_type = error_type
+        self.headers = headers
 
 
 def render_error(refusal: Refusal) -> bytes:
     """The JSON body of a refusal, in OpenAI's form."""
-    error_type = _TYPE_BY_STATUS.get(
+    error_type = refusal.error_type or _TYPE_BY_STATUS.get(
         refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error"
     )
     return msgspec.json.encode(

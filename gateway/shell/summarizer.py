@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -68,11 +69,18 @@ class Summarizer:
         upstream: the way there.
         counter: tokenizers.
         tally: `calls`, `failures`, `prompt_tokens` and `completion_tokens` are added here; it may outlive this one.
+        charge: told what each brief took, prompt and answer, for whose request it was asked; None where nobody counts.
     """
 
     def __init__(
-        self, options: SummarizerOptions, upstream: Upstream, counter: TextCounter, tally: Counter[str] | None = None
+        self,
+        options: SummarizerOptions,
+        upstream: Upstream,
+        counter: TextCounter,
+        tally: Counter[str] | None = None,
+        charge: Callable[[Exchange, int, int], None] | None = None,
     ) -> None:
+        self._charge = charge
         self._options = options
         self._upstream = upstream
         self._counter = counter
@@ -128,7 +136,7 @@ class Summarizer:
                 await asyncio.sleep(random.uniform(0.5, 1.0) * self._options.backoff_s * 2**attempt)
             has_schema = route.name not in self._refuses_schema
             body = await asyncio.to_thread(render, has_schema=has_schema)
-            written = await self._ask(UpstreamCall(route, "POST", "/chat/completions", headers, body))
+            written = await self._ask(exchange, UpstreamCall(route, "POST", "/chat/completions", headers, body))
             if written is not None:
                 return written
             # An endpoint that takes no schema is asked again at once, and that is no retry.
@@ -150,7 +158,7 @@ class Summarizer:
         if body is None:
             return ""
         self.tally["reused_prompts"] += 1
-        written = await self._ask(UpstreamCall(route, "POST", "/chat/completions", headers, body))
+        written = await self._ask(exchange, UpstreamCall(route, "POST", "/chat/completions", headers, body))
         if written == "":
             self._refuses_prompt.add(key)
             _log.warning("briefs are asked for in prompts of their own again", extra={"upstream": route.name})
@@ -165,7 +173,7 @@ class Summarizer:
             room = min(room, window - body_tokens - earlier - _INSTRUCTION_TOKENS)
         return max(0, room)
 
-    async def _ask(self, call: UpstreamCall) -> str | None:
+    async def _ask(self, exchange: Exchange, call: UpstreamCall) -> str | None:
         """One call; None if another may do better."""
         self.tally["calls"] += 1
         try:
@@ -175,7 +183,7 @@ class Summarizer:
             self._failed("no answer", str(fault) or type(fault).__name__)
             return None
         if status == 200:
-            return self._read(body)
+            return self._read(exchange, body)
         if status in (400, 422) and b"response_format" in body and call.route.name not in self._refuses_schema:
             self._refuses_schema.add(call.route.name)
             return None
@@ -186,11 +194,13 @@ class Summarizer:
         is_hopeless = status < 500 and status not in (408, 409, 429)
         return "" if is_hopeless else None
 
-    def _read(self, body: bytes) -> str:
+    def _read(self, exchange: Exchange, body: bytes) -> str:
         usage = usage_of_answer(body)
         if usage is not None:
             self.tally["prompt_tokens"] += usage.prompt_tokens
             self.tally["completion_tokens"] += usage.completion_tokens
+            if self._charge is not None:
+                self._charge(exchange, usage.prompt_tokens, usage.completion_tokens)
         written = read_summary(body)
         if written:
             self._failures_in_row = 0

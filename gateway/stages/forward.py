@@ -16,6 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from gateway.core.errors import Refusal
+from gateway.core.limits.wording import limit_headers
 from gateway.core.routing.retry import (
     Next,
     backoff_s,
@@ -41,6 +42,7 @@ _HELD_BYTES = 8 * 1024 * 1024
 """A JSON answer up to this size is held until it is whole; a larger one is streamed on."""
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _REFUSED = frozenset({400, 422})
+_LIMIT_PREFIX = "x-ratelimit-"
 _NO_SUCH_ENDPOINT = frozenset({404, 405, 501})
 _USAGE_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
@@ -162,7 +164,7 @@ class ForwardStage:
     async def _relay(self, exchange: Exchange, reply: _Reply) -> None:
         answer = reply.answer
         exchange.outcome.status = answer.status
-        headers = forwardable_response_headers(answer.headers) + _own_headers(exchange)
+        headers = _seen_headers(exchange, answer) + _own_headers(exchange)
         if answer.status >= 400:
             headers = mask_headers(headers, [route.api_key for route in exchange.routes])
         content_type = (header_of(answer.headers, "content-type") or "").lower()
@@ -292,6 +294,15 @@ async def _begun(answer: UpstreamAnswer, min_bytes: int) -> bytes:
 def _can_repeat(exchange: Exchange) -> bool:
     """A body that is streamed through is gone once it was sent."""
     return exchange.request is not None or not exchange.inbound.has_body
+
+
+def _seen_headers(exchange: Exchange, answer: UpstreamAnswer) -> Headers:
+    """The upstream's headers; its limits are not the client's where that has its own."""
+    headers = forwardable_response_headers(answer.headers)
+    if exchange.hold is None or not exchange.hold.states:
+        return headers
+    own = limit_headers(exchange.hold.states)
+    return [(name, value) for name, value in headers if not name.lower().startswith(_LIMIT_PREFIX)] + own
 
 
 def _own_headers(exchange: Exchange) -> Headers:

@@ -13,21 +13,61 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import msgspec
 
+from gateway.core.context.prices import PriceTable, cost_nanos
+from gateway.core.limits.rules import RuleTable, Use
 from gateway.core.tokens.calibration import MILLION
 from gateway.core.tokens.completion import framing_tokens, may_hide_reasoning
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.generated import Generated
 from gateway.core.wire.request import ASK_FOR_COUNTS, Endpoint, MeteredRequest, has_tools
-from gateway.exchange import Bill, Count, Exchange
-from gateway.ports import Calibrations, Journal, Telemetry, TextCounter
+from gateway.exchange import Bill, Count, Exchange, Hold
+from gateway.ports import Calibrations, Journal, Limiter, Telemetry, TextCounter
 
 CLIENT_GONE = 499
 """The status in logs and metrics of a request whose client left before it saw one."""
 _SERVER_SIDE = ("previous_response_id", "conversation", "prompt")
 """Fields of the Responses endpoint by which a prompt holds more than the body says."""
+
+
+class LimitSettling:
+    """Puts right what was taken of limits.
+
+    Args:
+        limiter: what is left.
+        rules: of all clients.
+        prices: what tokens cost.
+    """
+
+    def __init__(self, limiter: Limiter, rules: RuleTable, prices: PriceTable) -> None:
+        self._limiter = limiter
+        self._rules = rules
+        self._prices = prices
+
+    def put_right(self, hold: Hold, bill: Bill | None, model: str) -> None:
+        """The request stays counted, its tokens are those of the bill, and nothing is out any more."""
+        used = self._use_of(bill, model)
+        self._limiter.settle(hold.limits, hold.taken.of_all(hold.limits), used.of_all(hold.limits), hold.day)
+
+    def charge(self, exchange: Exchange, prompt_tokens: int, completion_tokens: int) -> None:
+        """Take what was used on a client's behalf beside its requests, such as for a brief; that may be owed."""
+        client, model = exchange.client, _model_of(exchange)
+        if client is None:
+            return
+        limits = self._rules.limits_for(client.scope, client.name, model).strict
+        use = self._use_of(Bill(prompt_tokens, completion_tokens, 0, is_estimated=False), model)
+        used = replace(use, requests=0).of_all(limits)
+        self._limiter.settle(limits, [0] * len(limits), used, self._limiter.peek((), ()).day)
+
+    def _use_of(self, bill: Bill | None, model: str) -> Use:
+        if bill is None:
+            return Use(requests=1)
+        prices = self._prices.known_prices_of(model)
+        cost = cost_nanos(prices, bill.prompt_tokens, bill.cached_tokens, bill.completion_tokens) if prices else 0
+        return Use(1, bill.prompt_tokens + bill.completion_tokens, 0, cost)
 
 
 class Settle:
@@ -38,11 +78,18 @@ class Settle:
         calibrations: learn from complete answers.
         telemetry: metrics and logs.
         journal: what named sessions have said; None where there are none.
+        limits: puts right what was taken of them; None where there are none.
     """
 
     def __init__(
-        self, counter: TextCounter, calibrations: Calibrations, telemetry: Telemetry, journal: Journal | None = None
+        self,
+        counter: TextCounter,
+        calibrations: Calibrations,
+        telemetry: Telemetry,
+        journal: Journal | None = None,
+        limits: LimitSettling | None = None,
     ) -> None:
+        self._limits = limits
         self._counter = counter
         self._calibrations = calibrations
         self._telemetry = telemetry
@@ -55,20 +102,25 @@ class Settle:
         return is_visible and outcome.usage is None and exchange.count is not None
 
     async def count_and_finish(self, exchange: Exchange) -> None:
-        """Settle an exchange whose visible output must be counted first."""
+        """Settle an exchange whose visible output must be counted first; if it cannot be, by all it may have been."""
         assert exchange.count is not None
         assert exchange.outcome.generated is not None
         is_responses = exchange.endpoint is Endpoint.RESPONSES
         profile, generated = exchange.count.profile, exchange.outcome.generated
-        tokens = await count_generated(
-            self._counter, profile, generated, model=_model_of(exchange), is_responses=is_responses
-        )
-        self.finish(exchange, tokens)
+        tokens = exchange.receipt.completion_tokens if exchange.receipt is not None else 0
+        try:
+            tokens = await count_generated(
+                self._counter, profile, generated, model=_model_of(exchange), is_responses=is_responses
+            )
+        finally:
+            self.finish(exchange, tokens)
 
     def finish(self, exchange: Exchange, visible_tokens: int = 0) -> None:
         """Settle an exchange; `visible_tokens` is what it visibly generated where the upstream did not say."""
         exchange.duration_s = time.perf_counter() - exchange.started_s
         exchange.bill = self._bill(exchange, visible_tokens)
+        if self._limits is not None and exchange.hold is not None:
+            self._limits.put_right(exchange.hold, exchange.bill, _model_of(exchange))
         self._learn(exchange)
         self._keep(exchange)
         self._telemetry.settled(exchange)

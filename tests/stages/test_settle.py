@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from gateway.core.context.brief import Level
+from gateway.core.context.prices import PriceTable
+from gateway.core.limits.decision import Limit
+from gateway.core.limits.gauge import DAY_US, Kind
+from gateway.core.limits.rules import RuleTable, Use
 from gateway.core.routing.routes import Roles
 from gateway.core.tokens.calibration import Correction
+from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.generated import Generated
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.core.wire.usage import Usage
-from gateway.exchange import Bill, Count, Exchange, Outcome, Receipt
-from gateway.stages.settle import CLIENT_GONE, Settle
+from gateway.exchange import Bill, Count, Exchange, Hold, Outcome, Receipt
+from gateway.shell.limits.memory import MemoryLimiter
+from gateway.stages.settle import CLIENT_GONE, LimitSettling, Settle
 from tests.histories import PROFILE, FakeCounter, budget_of, exchange_of, per_word
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -237,3 +244,74 @@ def test_nothing_is_billed_that_was_not_served() -> None:
     assert settled(answered(status=400))[0] is None
     assert settled(answered(status=503, attempts=0))[0] is None
     assert settled(answered(status=CLIENT_GONE, attempts=0))[0] is None
+
+
+class Stuck(FakeCounter):
+    """A tokenizer that breaks, or never answers."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__(per_word)
+        self._error = error
+
+    async def count(self, profile: Profile, texts: Sequence[str]) -> list[int]:
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+LIMITS = [Limit(kind.value.encode(), kind, 1000) for kind in (Kind.TOKENS, Kind.CONCURRENT, Kind.REQUESTS)]
+
+
+async def held(limiter: MemoryLimiter, exchange: Exchange) -> Exchange:
+    """With a request, 500 tokens and a place taken."""
+    taken = Use(requests=1, tokens=500, concurrent=1)
+    verdict = await limiter.take(LIMITS, taken.of_all(LIMITS))
+    exchange.hold = Hold(LIMITS, taken, 500, verdict.day, verdict.states)
+    return exchange
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tokens_left"),
+    [
+        ({"usage": USAGE}, 1000 - 70),
+        ({"status": 500}, 1000),
+        ({"attempts": 0, "status": 429}, 1000),
+        ({"status": CLIENT_GONE, "fault": "client_gone", "generated": said("three words here")}, 1000 - 60 - 3),
+    ],
+    ids=["answered", "failed", "never sent", "left"],
+)
+def test_holds_are_put_right(outcome: dict[str, Any], tokens_left: int) -> None:
+    """The request stays counted, the tokens are those of the bill, and its place is free."""
+
+    async def walk() -> list[int]:
+        limiter = MemoryLimiter(lambda: DAY_US)
+        exchange = await held(limiter, answered({**CHAT, "stream": True}, **outcome))
+        rules, prices = RuleTable([]), PriceTable()
+        settle = Settle(FakeCounter(per_word), Learned(), Silent(), None, LimitSettling(limiter, rules, prices))
+        if settle.needs_counting(exchange):
+            await settle.count_and_finish(exchange)
+        else:
+            settle.finish(exchange)
+        return [state.left for state in (await limiter.take(LIMITS, [0, 0, 0])).states]
+
+    assert asyncio.run(walk()) == [tokens_left, 1000, 999]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no tokenizer"), None], ids=["broken", "cancelled"])
+def test_a_hold_comes_back_though_nothing_can_be_counted(error: BaseException | None) -> None:
+    """Billed at all that the answer may have been, and its place is free: nothing leaks at a shutdown."""
+
+    async def walk() -> list[int]:
+        limiter = MemoryLimiter(lambda: DAY_US)
+        exchange = await held(limiter, answered({**CHAT, "stream": True}, generated=said("three words here")))
+        limits = LimitSettling(limiter, RuleTable([]), PriceTable())
+        settling = asyncio.create_task(
+            Settle(Stuck(error), Learned(), Silent(), None, limits).count_and_finish(exchange)
+        )
+        await asyncio.sleep(0)
+        settling.cancel()
+        await asyncio.wait({settling})
+        return [state.left for state in (await limiter.take(LIMITS, [0, 0, 0])).states]
+
+    assert asyncio.run(walk()) == [1000 - 60 - 50, 1000, 999]

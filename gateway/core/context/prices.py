@@ -46,4 +46,16 @@ class PriceTable:
 
     def prices_of(self, model: str) -> ModelPrices:
         """The prices of this model, or the usual ratios."""
-        return next((prices for pattern, prices in self.by_pattern if fnmatchcase(model, pattern)), _USUAL)
+        return self.known_prices_of(model) or _USUAL
+
+    def known_prices_of(self, model: str) -> ModelPrices | None:
+        """The prices of this model in USD per million, or None where the configuration has none."""
+        return next((prices for pattern, prices in self.by_pattern if fnmatchcase(model, pattern)), None)
+
+
+def cost_nanos(prices: ModelPrices, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
+    """What a request costs, in billionths of a dollar; prices are in USD per million tokens."""
+    fresh = max(0, prompt_tokens - cached_tokens)
+    read = min(cached_tokens, prompt_tokens)
+    per_million = prices.prompt.input * fresh + prices.prompt.cached_input * read + prices.output * completion_tokens
+    return round(per_million * 1000)

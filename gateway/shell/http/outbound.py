@@ -107,7 +107,7 @@ class HttpOutbound:
 
     async def refuse(self, refusal: Refusal, headers: Headers) -> None:
         body = render_error(refusal)
-        sent = [*headers, ("Content-Type", "application/json")]
+        sent = [*headers, *refusal.headers, ("Content-Type", "application/json")]
         if refusal.retry_after_s is not None:
             sent.append(("Retry-After", str(math.ceil(refusal.retry_after_s))))
         if not self._request.content.is_eof():

@@ -53,6 +53,7 @@ class Metrics:
         self._models: set[str] = set()
         self._make_gateway_family(registry)
         self._make_billing_family(registry)
+        self._make_limits_family(registry)
         self._make_budget_family(registry)
         self._make_compaction_family(registry)
         self._make_runtime_family(registry)
@@ -139,6 +140,24 @@ class Metrics:
                 ["code"],
                 registry=registry,
             )
+        )
+
+    def _make_limits_family(self, registry: CollectorRegistry) -> None:
+        self.limit_hits = Labelled(
+            QuickCounter(
+                "rate_limit_hits",
+                "Requests that a limit refused, or in shadow would have.",
+                ["client_id", "limit", "mode"],
+                registry=registry,
+            )
+        )
+        self.limit_allowed = Labelled(
+            QuickCounter("rate_limit_allowed", "Requests that limits let through.", ["client_id"], registry=registry)
+        )
+        self.limit_overshoot = QuickCounter(
+            "rate_limit_overshoot_tokens",
+            "Tokens that were billed beyond what had been reserved for their requests.",
+            registry=registry,
         )
 
     def _make_budget_family(self, registry: CollectorRegistry) -> None:

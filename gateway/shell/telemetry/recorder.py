@@ -49,9 +49,20 @@ class Recorder:
             metrics.faults[outcome.fault, outcome.upstream].inc()
         if outcome.refusal is not None:
             metrics.refusals[(outcome.refusal.code,)].inc()
+        if exchange.limit_hits or exchange.hold is not None:
+            self._observe_limits(exchange)
         self._observe_bill(exchange, model)
         if exchange.receipt is not None:
             self._observe_receipt(exchange.receipt, model, was_forwarded=outcome.attempts > 0)
+
+    def _observe_limits(self, exchange: Exchange) -> None:
+        client, hold, bill = exchange.client.name if exchange.client else "", exchange.hold, exchange.bill
+        for kind, mode in exchange.limit_hits:
+            self._metrics.limit_hits[client, kind, mode].inc()
+        if hold is not None:
+            self._metrics.limit_allowed[(client,)].inc()
+            if bill is not None:
+                self._metrics.limit_overshoot.inc(max(0, bill.prompt_tokens + bill.completion_tokens - hold.tokens))
 
     def _observe_bill(self, exchange: Exchange, model: str) -> None:
         metrics, bill = self._metrics, exchange.bill
