@@ -54,10 +54,11 @@ from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
 from gateway.shell.limits.memory import MemoryLimiter
 from gateway.shell.recaller import RememberingRecaller
+from gateway.shell.routing.health import RememberedHealth
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.sent_prompts import RememberedPrompts
 from gateway.shell.summarizer import Summarizer
-from gateway.shell.telemetry.figures import calibration_metrics, state_metrics, summary_metrics
+from gateway.shell.telemetry.figures import calibration_metrics, health_metrics, state_metrics, summary_metrics
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
@@ -118,6 +119,7 @@ class Gateway:
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
         self._sent = RememberedPrompts()
         self._limiter = MemoryLimiter()
+        self._health = RememberedHealth()
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
         self._upstream = HttpUpstream()
         self._pipeline: Pipeline | None = None
@@ -261,7 +263,7 @@ class Gateway:
         early = make_early_rule(settings, self._sent)
         fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio, early)
         assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal)
-        forward = ForwardStage(self._upstream, {Endpoint.INPUT_TOKENS: answer_input_tokens}, self._sent)
+        forward = ForwardStage(self._upstream, self._health, {Endpoint.INPUT_TOKENS: answer_input_tokens}, self._sent)
         admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
         reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
         others: dict[Endpoint, tuple[Stage, ...]] = {
@@ -310,6 +312,7 @@ class Gateway:
             gauge_metric("recall_cache_bytes", "What recall remembers of messages.", self._recaller.held_bytes),
             *summary_metrics(self._summaries),
             *calibration_metrics(self.calibrations),
+            *health_metrics(self._health),
             *state_metrics(self.state, self.briefs.ignored + self.journal.ignored),
         ]
 

@@ -16,6 +16,7 @@ from gateway.core.context.economics import Prices
 from gateway.core.context.prices import USUAL_CACHED_SHARE, USUAL_OUTPUT_TIMES, ModelPrices, PriceTable
 from gateway.core.limits.gauge import Kind
 from gateway.core.limits.rules import Rule, RuleTable
+from gateway.core.routing.breaker import BreakerRules
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
 from gateway.core.tokens.calibration import Prior
 from gateway.core.tokens.priors import prior_of
@@ -66,6 +67,8 @@ def make_route(options: UpstreamOptions) -> Route:
         ),
         max_retries=options.retries.max,
         cache_s=options.cache_seconds,
+        breaker=BreakerRules(options.breaker.failures, options.breaker.reset_seconds),
+        retry_ratio=options.retries.budget_ratio,
     )
 
 

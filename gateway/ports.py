@@ -18,6 +18,7 @@ from gateway.core.context.recall import Question, Recalled
 from gateway.core.context.shorten import Arrangement
 from gateway.core.context.units import Outline
 from gateway.core.limits.decision import Limit, Refused, State
+from gateway.core.routing.breaker import Event
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
@@ -89,6 +90,28 @@ class Upstream(Protocol):
         Raises:
             UpstreamFault: no head came.
         """
+
+
+class Health(Protocol):
+    """How upstreams have answered lately, by model."""
+
+    def is_willing(self, route: Route, model: str) -> bool:
+        """Whether a request may be sent there, by what is known now."""
+
+    def may_ask(self, route: Route, model: str) -> bool:
+        """The same when one is about to be sent; who is told yes says what became of it, or gives its place back."""
+
+    def report(self, route: Route, model: str, event: Event, cooldown_s: float = 0.0) -> None:
+        """What became of a call."""
+
+    def give_back(self, route: Route, model: str) -> None:
+        """Nothing is known of a call that was begun."""
+
+    def note_call(self, route: Route) -> None:
+        """A request is sent there for the first time."""
+
+    def may_retry(self, route: Route) -> bool:
+        """Whether it may be sent there once more; it is taken to be."""
 
 
 class TextCounter(Protocol):

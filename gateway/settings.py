@@ -99,6 +99,19 @@ class Retries(_Section, frozen=True):
     """What is tried again, before the first byte has reached the client."""
 
     max: Annotated[int, Meta(ge=0, le=10, description="Further calls to the same upstream.")] = 2
+    budget_ratio: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Of an upstream's recent requests, how many may be retried, so that none storm."),
+    ] = 0.2
+
+
+class UpstreamBreaker(_Section, frozen=True):
+    """When an upstream is left alone for a model; others are asked meanwhile, if there are any."""
+
+    failures: Annotated[int, Meta(ge=1, le=1000, description="In a row.")] = 5
+    reset_seconds: Annotated[
+        float, Meta(gt=0, le=3600, description="Until one request tries again; twice as long each time that fails.")
+    ] = 30.0
 
 
 class UpstreamOptions(_Section, frozen=True):
@@ -131,6 +144,7 @@ class UpstreamOptions(_Section, frozen=True):
     ] = 300.0
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     retries: Retries = Retries()
+    breaker: UpstreamBreaker = UpstreamBreaker()
 
 
 Recall = Literal["fill", "share", "off"]
@@ -456,7 +470,6 @@ LATER = frozenset(
         "cache",
         "page",
         "upstreams[].weight",
-        "upstreams[].breaker",
         "telemetry.otlp_endpoint",
         "telemetry.capture_content",
     }

@@ -208,6 +208,8 @@ def _check_clients(settings: Settings, faults: list[Fault], notes: list[str]) ->
             faults.append(
                 Fault(f"{path}.key_sha256", "(hidden)", "SHA-256 in 64 hexadecimal digits, or a list of such")
             )
+        if client.name in ("default", "other"):
+            faults.append(Fault(f"{path}.name", repr(client.name), "another name: this one is a label of its own"))
         if client.name == "*" and digests:
             faults.append(Fault(f"{path}.key_sha256", "a key of the client '*'", "null: a proxy names these clients"))
         if not digests and not settings.server.trusted_proxies:

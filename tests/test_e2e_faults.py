@@ -6,6 +6,7 @@ Never is a truncated answer shown as a whole one.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -36,6 +37,9 @@ Json = dict[str, Any]
 MESSAGES = [{"role": "user", "content": "one two three four five six seven"}]
 TIMES: Json = {"connect_seconds": 0.5, "header_seconds": 0.4, "first_token_seconds": 0.4, "idle_seconds": 0.4}
 TIMES |= {"total_seconds": 1.2}
+
+
+_numbers = itertools.count()
 
 
 def free_port() -> int:
@@ -80,6 +84,9 @@ async def gateway(fakes: list[FakeOpenAI], odd_port: int) -> AsyncIterator[Gatew
         {"name": "odd", "base_url": f"http://127.0.0.1:{odd_port}/v1", "models": ["odd"], "retries": {"max": 0}},
         upstream_for(first, name="first", models=["both-*", "alone-*"], priority=1, timeouts=TIMES),
     ]
+    for upstream in config["upstreams"]:  # each test's faults are its own: breakers have tests of their own
+        upstream["breaker"] = {"failures": 1000}
+        upstream["retries"] = {**upstream.get("retries", {}), "budget_ratio": 1}
     async with GatewayProcess(config) as process:
         yield process
 
@@ -105,7 +112,8 @@ async def client(gateway: GatewayProcess) -> AsyncIterator[Any]:
 
 
 async def ask(client: Any, model: str, *, is_stream: bool = False, kind: str = "chat") -> str:
-    """The whole text of an answer, which must be finished."""
+    """The whole text of an answer, which must be finished; of a model of its own, which no breaker knows yet."""
+    model = f"{model}-{next(_numbers)}" if "-" in model else model
     if kind == "chat":
         result = await client.chat.completions.create(model=model, messages=MESSAGES, stream=is_stream)
     elif kind == "completions":
@@ -160,7 +168,9 @@ async def test_passing_fault_is_not_noticed(
 LASTING: dict[str, tuple[Callable[[], Behaviour], type[openai.APIStatusError], int, int]] = {
     "503": (lambda: fail(503), openai.InternalServerError, 3, 503),
     "500": (lambda: fail(500), openai.InternalServerError, 1, 500),
-    "429": (lambda: rate_limited(1), openai.RateLimitError, 1, 429),
+    "429": (lambda: fail(429), openai.RateLimitError, 1, 429),
+    "429 and come back soon": (lambda: rate_limited(0.1), openai.RateLimitError, 3, 429),
+    "429 and come back in a minute": (lambda: rate_limited(60), openai.RateLimitError, 1, 429),
     "503 and come back in an hour": (lambda: fail(503, retry_after="3600"), openai.InternalServerError, 1, 503),
     "reset before the head": (reset, openai.InternalServerError, 3, 502),
     "no answer": (stall, openai.InternalServerError, 1, 504),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from gateway.core.errors import Refusal
 from gateway.core.limits.wording import limit_headers
+from gateway.core.routing.breaker import Event, event_of_status
 from gateway.core.routing.retry import (
     Next,
     backoff_s,
@@ -35,7 +36,7 @@ from gateway.core.wire.request import Endpoint
 from gateway.core.wire.stream import StreamObserver
 from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
-from gateway.ports import SentPrompts, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault
+from gateway.ports import Health, SentPrompts, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault
 
 API_PREFIX = "/v1"
 _HELD_BYTES = 8 * 1024 * 1024
@@ -61,6 +62,7 @@ class ForwardStage:
 
     Args:
         upstream: the way to upstreams.
+        health: how they have answered lately.
         instead: who answers for an endpoint that an upstream does not have.
         sent: remembers which prompts upstreams have accepted; None where nobody asks.
     """
@@ -68,10 +70,12 @@ class ForwardStage:
     def __init__(
         self,
         upstream: Upstream,
+        health: Health,
         instead: Mapping[Endpoint, Callable[[Exchange], Awaitable[None]]] | None = None,
         sent: SentPrompts | None = None,
     ) -> None:
         self._upstream = upstream
+        self._health = health
         self._instead = instead or {}
         self._sent = sent
         self._refuses_usage: set[str] = set()
@@ -97,23 +101,21 @@ class ForwardStage:
             Refusal: 502 or 504, no upstream answered.
         """
         can_repeat = _can_repeat(exchange)
-        routes = exchange.routes if can_repeat else exchange.routes[:1]
+        model = exchange.request.model if exchange.request is not None else ""
+        routes = [route for route in exchange.routes if self._health.is_willing(route, model)]
+        routes = routes or list(exchange.routes[:1])  # all are left alone: better to ask one than nobody
         fault: UpstreamFault | None = None
-        for place, route in enumerate(routes):
+        for place, route in enumerate(routes if can_repeat else routes[:1]):
             is_last = place + 1 == len(routes)
+            if not self._health.may_ask(route, model) and not is_last:
+                continue
+            self._health.note_call(route)
             for tries in itertools.count(1):
-                retry_after_s = None
-                try:
-                    reply = await self._ask(exchange, route)
-                except UpstreamFault as found:
-                    fault = found
-                    exchange.outcome.upstream, exchange.outcome.fault = route.name, fault.kind
-                    step = decide_after_fault(fault.is_retryable and can_repeat, tries, route)
-                else:
-                    if reply.answer.status >= 400:
-                        retry_after_s = parse_retry_after(header_of(reply.answer.headers, "retry-after"))
-                    step = decide_after_status(reply.answer.status, tries, route, retry_after_s)
-                    if step is Next.PASS_ON or not can_repeat or (is_last and step is Next.NEXT_ROUTE):
+                reply, fault = await self._try(exchange, route, model)
+                retry_after_s = _retry_after_of(reply.answer) if reply is not None else None
+                step = self._step(reply, fault, tries, route, retry_after_s, is_last=is_last, can_repeat=can_repeat)
+                if reply is not None:
+                    if step is Next.PASS_ON:
                         exchange.outcome.fault = ""
                         return reply
                     reply.answer.close()
@@ -122,6 +124,43 @@ class ForwardStage:
                 await asyncio.sleep(backoff_s(tries, random.random(), retry_after_s))
         assert fault is not None
         raise _refusal_of(fault, routes)
+
+    async def _try(self, exchange: Exchange, route: Route, model: str) -> tuple[_Reply | None, UpstreamFault | None]:
+        """One call, whose upstream's health is told what became of it: a reply, or a fault."""
+        try:
+            reply = await self._ask(exchange, route)
+        except UpstreamFault as fault:
+            exchange.outcome.upstream, exchange.outcome.fault = route.name, fault.kind
+            self._health.report(route, model, Event.FAILURE)
+            return None, fault
+        except BaseException:
+            self._health.give_back(route, model)
+            raise
+        retry_after_s = _retry_after_of(reply.answer)
+        self._health.report(route, model, event_of_status(reply.answer.status, retry_after_s), retry_after_s or 0.0)
+        return reply, None
+
+    def _step(
+        self,
+        reply: _Reply | None,
+        fault: UpstreamFault | None,
+        tries: int,
+        route: Route,
+        retry_after_s: float | None,
+        *,
+        is_last: bool,
+        can_repeat: bool,
+    ) -> Next:
+        """What to do after a call; a reply is passed on where nothing else is left."""
+        if reply is not None:
+            step = decide_after_status(reply.answer.status, tries, route, retry_after_s, is_last=is_last)
+        else:
+            step = decide_after_fault(fault is not None and fault.is_retryable and can_repeat, tries, route)
+        if reply is not None and not can_repeat:
+            return Next.PASS_ON
+        if step is Next.SAME_ROUTE and not self._health.may_retry(route):
+            step = Next.NEXT_ROUTE
+        return Next.PASS_ON if reply is not None and is_last and step is Next.NEXT_ROUTE else step
 
     async def _ask(self, exchange: Exchange, route: Route) -> _Reply:
         """One call; a 400 about `stream_options` is repeated without, and if that helps, never asked again."""
@@ -177,6 +216,7 @@ class ForwardStage:
                 await _relay_whole(exchange, answer, headers)
         except UpstreamFault as fault:
             exchange.outcome.fault = fault.kind
+            self._health.report(reply.route, exchange.request.model if exchange.request else "", Event.FAILURE)
             raise _refusal_of(fault, [reply.route]) from None
 
 
@@ -289,6 +329,11 @@ async def _begun(answer: UpstreamAnswer, min_bytes: int) -> bytes:
     except BaseException:
         answer.close()
         raise
+
+
+def _retry_after_of(answer: UpstreamAnswer) -> float | None:
+    value = header_of(answer.headers, "retry-after") if answer.status >= 400 else None
+    return parse_retry_after(value, time.time()) if value is not None else None
 
 
 def _can_repeat(exchange: Exchange) -> bool:

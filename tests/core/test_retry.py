@@ -54,6 +54,21 @@ def test_a_status_calls_for_its_step(status, tries, retry_after_s, expected):
     assert decide_after_status(status, tries, route(2), retry_after_s) is expected
 
 
+@pytest.mark.parametrize(
+    ("tries", "retry_after_s", "expected"),
+    [
+        (1, 1.0, Next.SAME_ROUTE),
+        (2, MAX_RETRY_AFTER_S, Next.SAME_ROUTE),
+        (3, 1.0, Next.NEXT_ROUTE),
+        (1, 20.0, Next.NEXT_ROUTE),
+        (1, None, Next.NEXT_ROUTE),
+    ],
+)
+def test_a_limited_upstream_is_waited_for_where_nobody_else_is_left(tries, retry_after_s, expected):
+    """If it says for how long, and that is not long."""
+    assert decide_after_status(429, tries, route(2), retry_after_s, is_last=True) is expected
+
+
 FAULTS = [
     (True, 1, Next.SAME_ROUTE),
     (True, 2, Next.SAME_ROUTE),
@@ -111,17 +126,22 @@ HEADERS = [
     ("nan", None),
     ("inf", None),
     ("86400", None),
-    ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+    ("Wed, 21 Oct 2026 07:28:04 GMT", 4.0),
+    ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
+    ("Thu, 22 Oct 2026 07:28:01 GMT", None),
+    ("Wed, 99 Oct 2026 07:28:00 GMT", None),
 ]
+NOW_S = 1792567680.0
+"""Wed, 21 Oct 2026 07:28:00 GMT."""
 
 
 @pytest.mark.parametrize(("value", "seconds"), HEADERS)
-def test_retry_after_is_read_where_it_is_a_number(value, seconds):
-    assert parse_retry_after(value) == seconds
+def test_retry_after_is_a_number_or_a_date(value, seconds):
+    assert parse_retry_after(value, NOW_S) == seconds
 
 
 @given(st.text(max_size=20))
 def test_any_retry_after_is_seconds_or_none(value):
-    seconds = parse_retry_after(value)
+    seconds = parse_retry_after(value, NOW_S)
 
     assert seconds is None or 0 <= seconds < 86_400

@@ -59,13 +59,14 @@ class End(Enum):
 
 @dataclass(slots=True)
 class Recorded:
-    """A request as it came, and what has been sent for it so far."""
+    """A request as it came, and what has been sent for it so far; `at_s` is of time.monotonic()."""
 
     method: str
     raw_path: str
     headers: list[tuple[str, str]]
     body: bytes = b""
     sent: bytearray = field(default_factory=bytearray)
+    at_s: float = field(default_factory=time.monotonic)
 
     def json(self) -> Any:
         return json.loads(self.body)

@@ -1,12 +1,13 @@
 """After a failed attempt: the same route again, the next one, or pass the failure on?
 
 Only before the first byte has reached the client. Statuses that will repeat are passed on; a route that fell silent is
-not asked twice.
+not asked twice; one that is limited and says for how long is asked again only where nobody else is left.
 """
 
 from __future__ import annotations
 
 import enum
+from email.utils import parsedate_to_datetime
 
 from gateway.core.routing.routes import Route
 
@@ -24,7 +25,9 @@ class Next(enum.Enum):
     NEXT_ROUTE = enum.auto()
 
 
-def decide_after_status(status: int, tries: int, route: Route, retry_after_s: float | None) -> Next:
+def decide_after_status(
+    status: int, tries: int, route: Route, retry_after_s: float | None, *, is_last: bool = False
+) -> Next:
     """What an answer's status calls for.
 
     Args:
@@ -32,7 +35,10 @@ def decide_after_status(status: int, tries: int, route: Route, retry_after_s: fl
         tries: calls made to this route, this one included.
         route: the one that answered.
         retry_after_s: its Retry-After, or None.
+        is_last: no other route is left.
     """
+    if status == 429 and is_last and retry_after_s is not None and retry_after_s <= MAX_RETRY_AFTER_S:
+        return Next.SAME_ROUTE if tries <= route.max_retries else Next.NEXT_ROUTE
     is_patient = retry_after_s is None or retry_after_s <= MAX_RETRY_AFTER_S
     if status in _OVERLOADED:
         return Next.SAME_ROUTE if tries <= route.max_retries and is_patient else Next.NEXT_ROUTE
@@ -56,10 +62,20 @@ def backoff_s(tries: int, jitter: float, retry_after_s: float | None) -> float:
     return max(own, retry_after_s or 0.0)
 
 
-def parse_retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header that holds a number; dates and nonsense are None."""
-    try:
-        seconds = float(value) if value is not None else None
-    except ValueError:
+def parse_retry_after(value: str | None, now_s: float) -> float | None:
+    """Seconds of a Retry-After header, which holds a number or a date (RFC 9110, 10.2.3); None for nonsense.
+
+    Args:
+        value: of the header.
+        now_s: seconds since 1970.
+    """
+    if value is None:
         return None
-    return seconds if seconds is not None and 0 <= seconds < 86_400 else None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
+        except (ValueError, OverflowError):
+            return None
+    return seconds if 0 <= seconds < 86_400 else None

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from gateway.core.routing.breaker import USUAL_RULES, BreakerRules
+
 
 class Roles(enum.Enum):
     """Which sequences of roles an upstream's chat template takes."""
@@ -48,6 +50,9 @@ class Route:
     max_retries: int
     cache_s: float = 300.0
     """How long it caches a prompt after its last use; 0 for not at all."""
+    breaker: BreakerRules = USUAL_RULES
+    retry_ratio: float = 0.2
+    """Of its recent calls, how many may be retries."""
 
 
 def routes_for(model: str | None, routes: Sequence[Route]) -> list[Route]:

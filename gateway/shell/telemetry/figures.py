@@ -8,6 +8,7 @@ from itertools import islice
 from prometheus_client.core import Metric
 
 from gateway.core.tokens.calibration import MILLION
+from gateway.shell.routing.health import RememberedHealth
 from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.key_value import ManagedStore
 from gateway.shell.telemetry.metrics import MAX_MODELS, counter_metric, gauge_metric, labelled_gauge_metric
@@ -47,6 +48,31 @@ def summary_metrics(tally: Mapping[str, int]) -> list[Metric]:
     return [
         counter_metric("summarizer_calls", "Calls for a brief, by result.", "result", asked),
         counter_metric("summarizer_tokens", "Tokens that briefs were billed, by direction.", "direction", spent),
+    ]
+
+
+def health_metrics(health: RememberedHealth) -> list[Metric]:
+    """Breakers that are not closed, of the first `MAX_MODELS`, and what was decided about them."""
+    shown = list(islice(health.states(), MAX_MODELS))
+    return [
+        labelled_gauge_metric(
+            "circuit_breaker_state",
+            "Breakers of upstreams and models that have failed lately: 0 closed, 1 half-open, 2 open.",
+            _LABELS,
+            [((upstream, model), state) for upstream, model, state in shown],
+        ),
+        counter_metric(
+            "circuit_breaker_transitions",
+            "Breakers that opened, were probed, or closed.",
+            "to",
+            dict(health.transitions),
+        ),
+        counter_metric(
+            "upstream_retries_denied",
+            "Retries that were not made, by why.",
+            "reason",
+            {"budget": health.denied_retries},
+        ),
     ]
 
 
