@@ -192,12 +192,12 @@ class Gateway:
         """Go on with another configuration; returns the changed sections that only a restart takes up.
 
         Raises:
-            InvalidSettings: something that it names cannot be used; the present one stays.
+            InvalidSettings: something that it names cannot be used, or not on this address; the present one stays.
         """
-        pipeline = self._make_pipeline(loaded.settings)
+        settings = keeping(loaded.settings, self.settings)
+        pipeline = self._make_pipeline(settings)
         needs_restart = changed_for_restart(self.settings, loaded.settings)
-        self._pipeline, self._files = pipeline, loaded.files
-        self.settings = keeping(loaded.settings, self.settings)
+        self._pipeline, self._files, self.settings = pipeline, loaded.files, settings
         return needs_restart
 
     async def watch(self) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.settings import RESTART_ONLY, Settings
+from gateway.settings_check import Fault, check_exposure
 from gateway.settings_load import InvalidSettings
 from gateway.shell.http.protocol import HttpServer
 
@@ -64,8 +65,17 @@ def changed_for_restart(old: Settings, new: Settings) -> list[str]:
 
 
 def keeping(new: Settings, old: Settings) -> Settings:
-    """The new settings, with the old in what only a restart changes."""
-    return msgspec.structs.replace(new, **{name: getattr(old, name) for name in RESTART_ONLY})
+    """The new settings, with the old in what only a restart changes.
+
+    Raises:
+        InvalidSettings: together they would let anyone spend a provider's key: the new ones hold for another address.
+    """
+    kept = msgspec.structs.replace(new, **{name: getattr(old, name) for name in RESTART_ONLY})
+    faults: list[Fault] = []
+    check_exposure(kept, faults)
+    if faults:
+        raise InvalidSettings(faults)
+    return kept
 
 
 def _shown(host: str) -> str:

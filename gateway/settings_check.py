@@ -43,7 +43,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
     _check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
     _check_clients(settings, faults, notes)
     _check_limits(settings, faults, notes)
-    _check_exposure(settings, faults)
+    check_exposure(settings, faults)
     _check_state(settings.state.url, faults, notes)
     _check_redis(settings.state.url, faults, notes)
     _check_prices(settings, faults)
@@ -275,7 +275,8 @@ def _check_proxies(settings: Settings, faults: list[Fault], notes: list[str]) ->
         notes.append("server.trusted_proxies is of no use without clients.")
 
 
-def _check_exposure(settings: Settings, faults: list[Fault]) -> None:
+def check_exposure(settings: Settings, faults: list[Fault]) -> None:
+    """A provider's key must not be anyone's to spend who reaches the port."""
     server = settings.server
     has_key = any(upstream.api_key for upstream in settings.upstreams)
     if has_key and not settings.clients and not server.allow_anonymous and not is_loopback(server.host):

@@ -123,12 +123,13 @@ class Supervisor:
         try:
             loaded = self._reload()
             check_tokenizers(loaded.settings.token_estimator)
+            settings = keeping(loaded.settings, self.settings)
         except InvalidSettings as invalid:
             self._metrics.count_reload(is_applied=False)
             log_refused(invalid)
             return
         needs_restart = changed_for_restart(self.settings, loaded.settings)
-        self.settings, self._files = keeping(loaded.settings, self.settings), loaded.files
+        self.settings, self._files = settings, loaded.files
         for worker in self._workers.values():
             worker.reload(self._encoded())
         self._metrics.count_reload(is_applied=True)

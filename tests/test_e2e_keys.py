@@ -160,6 +160,22 @@ async def test_keys_change_without_a_restart(fake: FakeOpenAI) -> None:
             await renewed.chat.completions.create(**CHAT)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_reload_opens_no_port_to_everybody(fake: FakeOpenAI, workers: int) -> None:
+    """A file without clients that is right for another address is refused while this one is still listened on."""
+    config = config_of(fake)
+    config["server"] |= {"host": "0.0.0.0", "workers": workers}
+    async with GatewayProcess(config) as gateway, client_of(gateway, "gw-foreign-0123456789") as stranger:
+        closed = {**config, "server": config["server"] | {"host": "127.0.0.1"}, "clients": []}
+        gateway.write_config(closed)
+        refused = await gateway.wait_log(message="configuration refused, the present one stays", timeout_s=20)
+        with pytest.raises(openai.AuthenticationError):
+            await stranger.chat.completions.create(**CHAT)
+
+        assert "'0.0.0.0'" in refused["faults"][0]
+        assert fake.requests == []
+
+
 async def test_two_clients_share_nothing(fake: FakeOpenAI) -> None:
     """The same chat of two clients is folded twice."""
     fake.window = WINDOW
