@@ -1,7 +1,7 @@
 """Recall, with what is known of each message kept between requests: a chat resends its history.
 
-Records and answers are bounded together. Learning and ranking happen in a thread; the caches are only touched on the
-event loop.
+Records and answers are bounded together. Learning and ranking happen in a thread; the caches of this module are only
+touched on the event loop.
 """
 
 from __future__ import annotations

@@ -33,10 +33,11 @@ def shown(outline: Outline) -> tuple[object, ...]:
 
 @given(history=histories, data=st.data())
 def test_an_extended_outline_is_that_of_the_whole(history: list[MessageFacts], data: st.DataObject) -> None:
-    """From wherever it is extended."""
+    """From wherever it is extended, whatever the other went on with."""
     at = data.draw(st.integers(0, len(history)))
+    other = [*history[:at], *data.draw(histories)]
 
-    assert shown(extend_outline(outline_of(history[:at]), history)) == shown(outline_of(history))
+    assert shown(extend_outline(outline_of(other), history, at)) == shown(outline_of(history))
 
 
 @given(chats=st.lists(st.tuples(st.sampled_from([b"one", b"two"]), histories, st.booleans()), max_size=12))
@@ -52,6 +53,23 @@ def test_what_is_read_is_what_would_be_made(chats: list[tuple[bytes, list[Messag
 
         assert list(chain) == chain_digests(scope, chat)
         assert shown(outline) == shown(outline_of(chat))
+
+
+def test_a_long_chat_is_held_beside_its_branches() -> None:
+    """Edits of its end are held as far as there is room, and never in place of it."""
+    known = KnownChats(2_000_000)
+    chat = [MessageFacts("user", 1, str(place).encode()) for place in range(2500)]
+    first = known.read(b"", chat)
+    for number in range(6):
+        edited = [*chat[:-1], MessageFacts("user", 1, f"edited {number}".encode())]
+        found = known.read(b"", edited)
+
+        assert list(found.chain) == chain_digests(b"", edited)
+        assert found.chain[2000] is first.chain[2000]
+    again = known.read(b"", [*chat, chat[0]])
+
+    assert again.chain[2000] is first.chain[2000]
+    assert 0 < known.held_bytes <= 2_000_000
 
 
 def test_what_is_held_is_bounded() -> None:

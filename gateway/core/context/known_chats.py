@@ -1,5 +1,7 @@
 """What was made of a chat at its last request, so that the next one, which resends it, costs what is new in it.
 
+A chat that was edited, or branched off another, is gone on with from where they differ.
+
 A chat is recognised by its own facts, compared one by one, and never by a name: whatever a client edits, branches or
 undoes, the outline and the chain are those that would be made from nothing.
 
@@ -10,6 +12,7 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,6 +42,7 @@ class KnownChats:
     """
 
     def __init__(self, max_bytes: int) -> None:
+        self._max_entry_bytes = max_bytes // 2 - _ENTRY_BYTES
         self._known = TwoGenerationCache[tuple[KnownChat, ...]](max_bytes, _ENTRY_BYTES, _size)
 
     @property
@@ -53,24 +57,45 @@ class KnownChats:
             return KnownChat(chain_digests(scope, facts), outline_of(facts))
         key = scope + first.canonical
         others = self._known.get(key) or ()
-        before = max((each for each in others if _begins(facts, each)), key=_length, default=None)
+        before, common = _nearest(facts, others)
         if before is None:
             found = KnownChat(chain_digests(scope, facts), outline_of(facts))
+        elif common == _length(before) == len(facts):
+            found = before
         else:
-            others = tuple(each for each in others if each is not before)
-            new = facts[_length(before) :]
-            found = KnownChat(extend_chain(before.chain, new), extend_outline(before.outline, facts)) if new else before
-        self._known.put(key, (found, *others[: _BRANCHES - 1]))
+            chain = before.chain[: bisect_left(before.outline.places, common) + 1]
+            longer = extend_chain(chain, facts[common:])
+            found = KnownChat(longer, extend_outline(before.outline, facts, common))
+        # What this chat goes on from is not needed any more; what it has branched off is.
+        kept = [found, *(each for each in others if each is not before or common < _length(each))][:_BRANCHES]
+        while len(kept) > 1 and _size(tuple(kept)) > self._max_entry_bytes:
+            kept.pop()
+        self._known.put(key, tuple(kept))
         return found
+
+
+def _nearest(facts: Sequence[MessageFacts], others: Sequence[KnownChat]) -> tuple[KnownChat | None, int]:
+    """The known chat that this one has the most in common with, and how many messages that is."""
+    best, most = None, 0
+    for each in others:
+        length = _length(each)
+        if length > most and length <= len(facts) and list(facts[:length]) == list(each.outline.facts):
+            best, most = each, length
+    for each in others:
+        if best is None or _length(each) > most:
+            common = _common(facts, each.outline.facts)
+            if common > most:
+                best, most = each, common
+    return best, most
+
+
+def _common(one: Sequence[MessageFacts], other: Sequence[MessageFacts]) -> int:
+    differs = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a is not b and a != b)
+    return next(differs, min(len(one), len(other)))
 
 
 def _length(known: KnownChat) -> int:
     return len(known.outline.facts)
-
-
-def _begins(facts: Sequence[MessageFacts], known: KnownChat) -> bool:
-    length = _length(known)
-    return length <= len(facts) and list(facts[:length]) == list(known.outline.facts)
 
 
 def _size(known: tuple[KnownChat, ...]) -> int:

@@ -79,6 +79,8 @@ class Pool:
     def text_of(self, number: int, read: Callable[[int], str]) -> str:
         """The text of a message; one that is recalled once is often recalled again, so it is read once.
 
+        Two threads may read one twice; each has the right text, and the bound may then be passed by one.
+
         Args:
             number: of the message.
             read: reads it.

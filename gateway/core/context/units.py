@@ -106,26 +106,34 @@ def outline_of(facts: Sequence[MessageFacts], ties: Mapping[int, int] = NO_TIES)
     return _outline(facts, find_units(facts, ties), [], [0], [], None, None)
 
 
-def extend_outline(known: Outline, facts: Sequence[MessageFacts]) -> Outline:
-    """The same for a chat, without ties, that begins with the messages of one whose outline is known.
+def extend_outline(known: Outline, facts: Sequence[MessageFacts], common: int) -> Outline:
+    """The same for a chat, without ties, that begins as one whose outline is known.
 
-    Only its newest unit can still grow, but for a result that answers something older: then all is looked at anew.
+    Of what they have in common only the newest unit may end elsewhere; but for a result that answers something older,
+    then all is looked at anew.
+
+    Args:
+        known: of the other chat.
+        facts: of this one.
+        common: how many messages both begin with.
     """
-    if len(facts) == len(known.facts):
+    if common == len(known.facts) == len(facts):
         return known
-    if not known.units:
+    if not common:
         return outline_of(facts)
-    start = known.units[-1].start
+    done = bisect_right(known.units, (common - 1, len(known.facts) + 1)) - 1
+    start = known.units[done].start
     tail = facts[start:]
-    if _reaches_back(tail, len(known.facts) - start):
+    if _reaches_back(tail, common - start):
         return outline_of(facts)
     places = bisect_left(known.places, start)
-    units = [*known.units[:-1], *(Unit(start + unit.start, start + unit.end) for unit in find_units(tail))]
+    units = [*known.units[:done], *(Unit(start + unit.start, start + unit.end) for unit in find_units(tail))]
     starts = known.starts[: bisect_left(known.starts, places)]
     before = known.tokens_before[: places + 1]
-    return _outline(
-        facts, units, known.places[:places], before, starts, known.first_user, known.last_user, len(known.units) - 1
-    )
+    users = (number for number in range(places, 0, -1) if facts[known.places[number - 1]].role == "user")
+    first = known.first_user if known.first_user is not None and known.first_user <= places else None
+    last = next(users, None) if first is not None else None
+    return _outline(facts, units, known.places[:places], before, starts, first, last, done)
 
 
 def _reaches_back(tail: Sequence[MessageFacts], known: int) -> bool:
