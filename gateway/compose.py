@@ -69,6 +69,7 @@ def make_route(options: UpstreamOptions) -> Route:
         cache_s=options.cache_seconds,
         breaker=BreakerRules(options.breaker.failures, options.breaker.reset_seconds),
         retry_ratio=options.retries.budget_ratio,
+        weight=options.weight,
     )
 
 

@@ -127,6 +127,15 @@ class UpstreamOptions(_Section, frozen=True):
         list[str], Meta(min_length=1, description='Patterns of the models it serves, such as "gpt-4o*".')
     ] = msgspec.field(default_factory=lambda: ["*"])
     priority: Annotated[int, Meta(description="Lower is asked first.")] = 0
+    weight: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Among upstreams of one priority, its share of conversations; each stays with its upstream as"
+            " long as that answers.",
+        ),
+    ] = 1
     roles: Annotated[
         Literal["open", "strict"],
         Meta(description="strict: its chat template takes no second system message and no two user messages in a row."),
@@ -469,7 +478,6 @@ LATER = frozenset(
         "vision",
         "cache",
         "page",
-        "upstreams[].weight",
         "telemetry.otlp_endpoint",
         "telemetry.capture_content",
     }

@@ -163,3 +163,25 @@ async def test_retries_never_storm(fakes: list[FakeOpenAI]) -> None:
     assert all(isinstance(result, openai.InternalServerError) for result in results)
     assert 60 < len(first.requests) <= 60 + 10 + 6
     assert samples.total("upstream_retries_denied_total", reason="budget") >= 40
+
+
+async def test_conversations_are_spread_and_stay(fakes: list[FakeOpenAI]) -> None:
+    """Over two of one priority; each turn of a chat goes where the one before went, and elsewhere if that fails."""
+    config = config_for()
+    config["upstreams"] = [upstream_for(fake, weight=2, retries={"max": 0}) for fake in fakes]
+    turns: dict[int, list[str]] = {}
+    async with GatewayProcess(config) as gateway, client_of(gateway) as client:
+        for number in range(24):
+            messages = [{"role": "system", "content": "s"}, {"role": "user", "content": f"chat {number}"}]
+            for _ in range(3):
+                raw = await client.chat.completions.with_raw_response.create(model="gpt-4o", messages=messages)
+                turns.setdefault(number, []).append(raw.headers["x-gateway-upstream"])
+                messages += [{"role": "assistant", "content": "a"}, {"role": "user", "content": "more"}]
+        home = turns[0][0]
+        next(fake for fake in fakes if fake.name == home).script.append(fail(500))
+        messages = [{"role": "user", "content": "chat 0"}]
+        raw = await client.chat.completions.with_raw_response.create(model="gpt-4o", messages=messages)
+
+    assert all(len(set(names)) == 1 for names in turns.values())
+    assert {names[0] for names in turns.values()} == {"first", "second"}
+    assert raw.headers["x-gateway-upstream"] != home

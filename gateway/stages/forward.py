@@ -377,7 +377,7 @@ def _length_of(headers: Headers) -> int | None:
 
 def _refusal_of(fault: UpstreamFault, routes: Sequence[Route]) -> Refusal:
     is_late = fault.kind.endswith("timeout")
-    code = "upstream_timeout" if is_late else "upstream_error"
+    code = f"upstream_{fault.kind}" if is_late else "upstream_error"
     names = ", ".join(route.name for route in routes)
     return Refusal(
         504 if is_late else 502, code, f"The upstream failed ({fault.kind}): {fault.message}. Asked: {names}."

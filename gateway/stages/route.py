@@ -1,4 +1,7 @@
-"""Stage 3: which upstreams may answer, in which order?"""
+"""Stage 3: which upstreams may answer, in which order?
+
+By priority; among equal ones a conversation always has the same order, and conversations are spread by weight.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 
 from gateway.core.access import allowed_routes, model_not_found
 from gateway.core.errors import Refusal
+from gateway.core.routing.balance import conversation_key, has_equals, order_by_weight
 from gateway.core.routing.routes import Route, routes_for
 from gateway.exchange import Exchange
 
@@ -22,6 +26,7 @@ class RouteStage:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = routes
+        self._has_equals = has_equals(routes)
         self._by_model: dict[str | None, Sequence[Route]] = {}
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -38,6 +43,10 @@ class RouteStage:
             exchange.routes = allowed_routes(exchange.routes, exchange.client.grants)
             if not exchange.routes:
                 raise model_not_found(model or "")
+        if self._has_equals and exchange.request is not None and has_equals(exchange.routes):
+            scope = exchange.client.scope if exchange.client is not None else b""
+            key = conversation_key(exchange.request, scope, exchange.overrides.session)
+            exchange.routes = order_by_weight(exchange.routes, key or exchange.request_id.encode())
 
     def _routes_for(self, model: str | None) -> Sequence[Route]:
         found = self._by_model.get(model)

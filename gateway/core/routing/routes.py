@@ -53,6 +53,8 @@ class Route:
     breaker: BreakerRules = USUAL_RULES
     retry_ratio: float = 0.2
     """Of its recent calls, how many may be retries."""
+    weight: int = 1
+    """Its share of conversations among those of its priority."""
 
 
 def routes_for(model: str | None, routes: Sequence[Route]) -> list[Route]:
