@@ -156,7 +156,7 @@ NULLS = [
         r'{"choices":[{"delta":{"tool_calls":[{"arguments":"{\"usage\":null,\""}]}}],"usage":null}',
         r'{"choices":[{"delta":{"tool_calls":[{"arguments":"{\"usage\":null,\""}]}}]}',
     )),
-    kept("broken JSON", '{"choices":[],"usage":null', '{"usage":null}}', "null", "{usage:null}"),
+    kept("data that is no object", '[{"usage":null', "null", "usage:null", '"usage":null'),
     spliced("UTF-8 of 2, 3 and 4 bytes", (
         '{"choices":[{"delta":{"content":"é 漢 😀 \\ud83d\\ude00"}}],"usage":null}',
         '{"choices":[{"delta":{"content":"é 漢 😀 \\ud83d\\ude00"}}]}',

@@ -283,6 +283,8 @@ async def _relay_stream(exchange: Exchange, reply: _Reply, headers: Headers) -> 
                 if forwarded:
                     await outbound.write(forwarded)
                     tail = forwarded[-4:] if len(forwarded) > 3 else (tail + forwarded)[-4:]
+                if observer.is_malformed:
+                    raise UpstreamFault("malformed", "an event of the stream is no JSON", is_retryable=False)
         last = observer.finish()
         if not observer.is_complete and not observer.has_error:
             raise UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)

@@ -323,3 +323,39 @@ def test_events_of_unknown_shapes_never_harm(events):
 def test_bytes_that_are_no_events_pass_unchanged(raw):
     assert watch(byte_by_byte(raw), cuts_usage=True)[0] == raw
     assert watch([raw])[0] == raw
+
+
+GOOD = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
+HALVES = [b'data: {"choices":[{"index":0,"delta":{"con\n\n', b"data: {nonsense}\n\n", b'data: {"a":1} {"b":2}\n\n']
+"""Events that no client's JSON reader takes."""
+ODD = [b"data: ping\n\n", b'data: {"a":NaN,"b":-Infinity}\n\n', b": comment {\n\n", b"data: [1,\n\n", b"data:\n\n"]
+"""Events that some take, or that no JSON reader is asked to."""
+
+
+@pytest.mark.parametrize("cuts_usage", [False, True])
+@pytest.mark.parametrize("half", HALVES)
+def test_half_an_object_ends_the_stream_before_it(half: bytes, cuts_usage: bool) -> None:
+    """At every way of splitting: what is forwarded is what stood before, or the beginning of the half event."""
+    stream = GOOD + half + GOOD
+    for size in range(1, len(stream) + 1):
+        observer = StreamObserver(cuts_usage=cuts_usage)
+        forwarded = b""
+        for start in range(0, len(stream), size):
+            forwarded += observer.feed(stream[start : start + size])
+            if observer.is_malformed:
+                break
+
+        assert observer.is_malformed
+        assert forwarded.startswith(GOOD)
+        assert (GOOD + half).startswith(forwarded)
+        assert forwarded == GOOD or not cuts_usage
+        assert "".join(observer.generated.texts()) == "Hi"
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_clients_may_read_passes(odd: bytes) -> None:
+    """Comments, other data, and the numbers that JSON does not know but its readers do."""
+    observer = StreamObserver(cuts_usage=True)
+
+    assert observer.feed(GOOD + odd + GOOD) == GOOD + odd + GOOD
+    assert not observer.is_malformed

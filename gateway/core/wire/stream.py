@@ -8,12 +8,14 @@ Invariants, each with a test of its own:
   1. Not splicing: bytes out are bytes in, chunk by chunk.
   2. Splicing: joined output is the same at every way of splitting the input.
   3. A stream without an end mark is never `is_complete`.
-  4. What cannot be read as an event of a known kind passes unchanged.
+  4. What cannot be read as an event of a known kind passes unchanged, but for half a JSON object, which no client can
+     read either: the stream ends before it.
 """
 
 from __future__ import annotations
 
 import enum
+import json
 from typing import Any
 
 import msgspec
@@ -78,6 +80,7 @@ class StreamObserver:
         generated: all that the client could see: text, refusals, reasoning, tool calls.
         usage: as the upstream said it last.
         has_error: the stream said that it failed.
+        is_malformed: an event began a JSON object that is none; nothing is forwarded from there on.
     """
 
     __slots__ = (
@@ -89,6 +92,7 @@ class StreamObserver:
         "_started",
         "generated",
         "has_error",
+        "is_malformed",
         "usage",
     )
 
@@ -102,6 +106,7 @@ class StreamObserver:
         self._has_end_mark = False
         self.usage: Usage | None = None
         self.has_error = False
+        self.is_malformed = False
 
     @property
     def is_complete(self) -> bool:
@@ -110,7 +115,15 @@ class StreamObserver:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to forward now, for these bytes received."""
-        forwarded = [self._observe(raw) for raw in self._splitter.feed(chunk)]
+        held = len(self._splitter.rest)
+        raws = self._splitter.feed(chunk)
+        forwarded: list[bytes] = []
+        for place, raw in enumerate(raws):
+            seen = self._observe(raw)
+            if self.is_malformed:
+                before = sum(map(len, raws[:place])) - held
+                return b"".join(forwarded) if self._cuts_usage else chunk[: max(0, before)]
+            forwarded.append(seen)
         if len(self._splitter.rest) > MAX_EVENT_BYTES:
             self._is_oversized = True
             forwarded.append(self._splitter.take_rest())
@@ -142,6 +155,7 @@ class StreamObserver:
         try:
             chunk = _read_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self.is_malformed = self.is_malformed or _is_malformed(raw)
             return raw
         self._learn(chunk, event.name)
         return _without_usage(raw, data, chunk) if self._cuts_usage and chunk.usage is not msgspec.UNSET else raw
@@ -186,6 +200,20 @@ class StreamObserver:
             gather_delta(self.generated, index, choice.delta)
         elif choice.text or choice.message:
             gather_choice(self.generated, choice)
+
+
+def _is_malformed(raw: bytes) -> bool:
+    """Whether an event begins a JSON object and does not end it, by a reader that forgives as much as clients do."""
+    event = parse_event(raw)
+    if event is None or not event.data.lstrip().startswith(b"{"):
+        return False
+    try:
+        json.loads(event.data.decode("utf-8", "replace"), strict=False)
+    except ValueError:
+        return True
+    except RecursionError:
+        return False
+    return False
 
 
 def _read_chunk(data: bytes) -> _Chunk:
