@@ -66,8 +66,8 @@ def read_record(data: bytes) -> Record | None:
 
 
 def kept_headers(headers: Headers) -> Headers:
-    """Those of an answer's headers that are true of it each time."""
-    return [(name, value) for name, value in headers if name.lower() in _KEPT_HEADERS]
+    """Those of an answer's headers that are true of it each time, as plain texts, which names need not be."""
+    return [(str(name), str(value)) for name, value in headers if name.lower() in _KEPT_HEADERS]
 
 
 class _Choice(msgspec.Struct):

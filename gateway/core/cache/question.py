@@ -149,7 +149,7 @@ def _is_deterministic(request: MeteredRequest, fields: Mapping[str, Any]) -> boo
 def _digest(request: MeteredRequest, asker: Asker, fields: Mapping[str, Any]) -> bytes:
     overrides = asker.overrides
     ours = (request.endpoint.value, overrides.max_total_tokens, overrides.compacting.value)
-    seen = sorted((name, value) for name, value in _seen(asker.headers))
+    seen = sorted(_seen(asker.headers), key=lambda pair: pair[0])
     parts = [_FORM, asker.scope, asker.fingerprint, asker.target.encode("utf-8", "surrogateescape")]
     parts += [_encode(ours), *(text.encode("utf-8", "surrogateescape") for pair in seen for text in pair), b"body"]
     unread = _LABELS if request.endpoint is not Endpoint.RESPONSES else frozenset()
