@@ -21,6 +21,7 @@ from prometheus_client.core import Metric
 
 from gateway.compose import (
     check_tokenizers,
+    make_answer_store,
     make_brief_store,
     make_budget_table,
     make_compaction,
@@ -30,6 +31,7 @@ from gateway.compose import (
     make_journal,
     make_price_table,
     make_prior,
+    make_reuse_options,
     make_route,
     make_rule_table,
     make_state_store,
@@ -58,7 +60,13 @@ from gateway.shell.routing.health import RememberedHealth
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.sent_prompts import RememberedPrompts
 from gateway.shell.summarizer import Summarizer
-from gateway.shell.telemetry.figures import calibration_metrics, health_metrics, state_metrics, summary_metrics
+from gateway.shell.telemetry.figures import (
+    cache_metrics,
+    calibration_metrics,
+    health_metrics,
+    state_metrics,
+    summary_metrics,
+)
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
@@ -74,6 +82,7 @@ from gateway.stages.forget_session import ForgetSessionStage
 from gateway.stages.forward import ForwardStage
 from gateway.stages.identify import IdentifyStage
 from gateway.stages.reserve import ReserveStage
+from gateway.stages.reuse import Flight, ReuseStage
 from gateway.stages.route import RouteStage
 from gateway.stages.settle import LimitSettling, Settle
 from gateway.tasks import TaskGroup
@@ -120,6 +129,9 @@ class Gateway:
         self._sent = RememberedPrompts()
         self._limiter = MemoryLimiter()
         self._health = RememberedHealth()
+        self.answers = make_answer_store(self.settings.cache)
+        self._flights: dict[bytes, Flight] = {}
+        self._reuse_tally: Counter[tuple[str, str]] = Counter()
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
         self._upstream = HttpUpstream()
         self._pipeline: Pipeline | None = None
@@ -144,6 +156,9 @@ class Gateway:
         self.counter.load(O200K)
         self._stack.callback(self.counter.close)
         await self._open_state()
+        if self.answers is not None:
+            await self.answers.open()
+            self._stack.push_async_callback(self.answers.close)
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
         self._pipeline = self._make_pipeline(self.settings)
@@ -272,8 +287,15 @@ class Gateway:
             Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs)),
         }
         settle = Settle(self.counter, calibrations, recorder, self.journal, limits)
-        stages: tuple[Stage, ...] = (identify, *admit, route, count, assemble, *reserve, forward)
-        return Pipeline(stages, others, settle, recorder, self._tasks)
+        later: tuple[Stage, ...] = (route, count, assemble, *reserve, forward)
+        return Pipeline((identify, *admit, *self._reusing(settings, later)), others, settle, recorder, self._tasks)
+
+    def _reusing(self, settings: Settings, later: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """The stages after those that let a request in: behind the response cache, where there is one."""
+        if self.answers is None:
+            return later
+        options = make_reuse_options(settings, self.settings.cache)
+        return (ReuseStage(later, self.answers, self._flights, options, self._reuse_tally, self._tasks),)
 
     def _collect(self) -> list[Metric]:
         hits, misses = self._caches.totals()
@@ -314,6 +336,7 @@ class Gateway:
             *calibration_metrics(self.calibrations),
             *health_metrics(self._health),
             *state_metrics(self.state, self.briefs.ignored + self.journal.ignored),
+            *(cache_metrics(self._reuse_tally, self.answers) if self.answers is not None else ()),
         ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from typing import Protocol
 
 import msgspec
 
@@ -23,9 +24,10 @@ from gateway.core.tokens.priors import prior_of
 from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Template
 from gateway.fitting.gain import EarlyRule
 from gateway.fitting.options import CompactionOptions, CompactionTable, Differing
-from gateway.ports import SentPrompts
+from gateway.ports import AnswerStore, SentPrompts
 from gateway.settings import (
     DEMO_URL,
+    Cache,
     ClientOptions,
     CompactionDiffering,
     Settings,
@@ -43,7 +45,9 @@ from gateway.shell.state.key_value import ManagedStore, MemoryStateStore
 from gateway.shell.state.memory import ManagedBriefStore, MemoryBriefStore
 from gateway.shell.state.sqlite import SqliteStateStore
 from gateway.shell.summarizer import SummarizerOptions
+from gateway.shell.telemetry.figures import AnswerFigures
 from gateway.shell.tokens.counter import encoding_fault
+from gateway.stages.reuse import ReuseOptions
 from gateway.tasks import TaskGroup
 
 
@@ -195,6 +199,38 @@ def make_state_store(options: State) -> ManagedStore:
         return RedisStateStore(options.url, options.max_bytes)
     path = sqlite_path(options.url)
     return MemoryStateStore(options.max_bytes) if path is None else SqliteStateStore(path, options.max_bytes)
+
+
+class ManagedAnswers(AnswerStore, AnswerFigures, Protocol):
+    """Answers whose store is opened, closed and measured."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def make_answer_store(options: Cache) -> ManagedAnswers | None:
+    """Where answers are kept, as `cache.url` says; None where they are not."""
+    if not options.enabled:
+        return None
+    if is_redis(options.url):
+        from gateway.shell.cache.redis import RedisAnswers  # aiocache is an extra
+
+        return RedisAnswers(options.url, options.ttl_seconds)
+    from gateway.shell.cache.memory import MemoryAnswers
+
+    return MemoryAnswers(options.ttl_seconds, options.max_entries, options.max_bytes)
+
+
+def make_reuse_options(settings: Settings, cache: Cache) -> ReuseOptions:
+    """What shapes an answer is part of its key: other settings, other answers."""
+    upstreams = [(each.name, each.base_url, each.models, each.priority, each.roles) for each in settings.upstreams]
+    summarizer = (settings.summarizer.endpoint, settings.summarizer.model)
+    clients = [(each.name, each.upstreams, each.max_total, each.compaction) for each in settings.clients]
+    estimator = settings.token_estimator
+    shaping = (upstreams, clients, settings.token_budget, estimator, settings.compaction, summarizer)
+    fingerprint = hashlib.sha256(msgspec.json.encode(shaping)).digest()
+    return ReuseOptions(fingerprint, cache.only_deterministic, cache.max_answer_bytes, cache.wait_seconds)
 
 
 def make_brief_store(options: State, store: ManagedStore) -> ManagedBriefStore:

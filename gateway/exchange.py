@@ -278,6 +278,7 @@ class Outcome(msgspec.Struct):
         upstream_s: time spent waiting for upstreams.
         usage: as the upstream billed it, or None.
         generated: what the client could see of it; kept only where usage is missing.
+        cache: `hit`, `miss` or `bypass` of the response cache; "" where there is none.
     """
 
     status: int = 0
@@ -290,6 +291,7 @@ class Outcome(msgspec.Struct):
     upstream_s: float = 0.0
     usage: Usage | None = None
     generated: Generated | None = None
+    cache: str = ""
 
 
 class Bill(msgspec.Struct, frozen=True):

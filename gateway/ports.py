@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.core.cache.answer import Record
 from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.context.facts import MessageFacts
 from gateway.core.context.journal import Kept
@@ -346,6 +347,16 @@ class Limiter(Protocol):
 
     def settle(self, limits: Sequence[Limit], reserved: Sequence[int], used: Sequence[int], day: int) -> None:
         """Put right what was taken on a day, once it is known what was used; in the background if that takes time."""
+
+
+class AnswerStore(Protocol):
+    """Answers by key, for as long as they may be used; bounded. Trouble with what keeps them never raises."""
+
+    async def get(self, key: bytes) -> Record | None:
+        """The answer; None where there is none, or where that cannot be known now."""
+
+    async def put(self, key: bytes, record: Record) -> None:
+        """Keep an answer over any other."""
 
 
 class Telemetry(Protocol):

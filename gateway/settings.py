@@ -420,6 +420,40 @@ class State(_Section, frozen=True):
     ] = 33_554_432
 
 
+class Cache(_Section, frozen=True):
+    """Answers that are returned again to requests that ask exactly the same."""
+
+    enabled: Annotated[bool, Meta(description="Keep answers, of each client for itself (docs/cache.md).")] = False
+    url: Annotated[
+        str,
+        Meta(
+            description="memory:// is this process's memory; redis://host:6379/0 (rediss:// for TLS) shares answers"
+            " between replicas."
+        ),
+    ] = "memory://"
+    ttl_seconds: Annotated[float, Meta(gt=0, le=31_536_000, description="How long an answer may be returned.")] = 3600.0
+    max_entries: Annotated[int, Meta(ge=1, description="Bound of the answers in memory; the least used go first.")] = (
+        1000
+    )
+    max_bytes: Annotated[int, Meta(ge=65536, description="Bound of their size.")] = 67_108_864
+    max_answer_bytes: Annotated[int, Meta(ge=1024, description="A larger answer is not kept.")] = 1_048_576
+    only_deterministic: Annotated[
+        bool,
+        Meta(
+            description="Only for requests that want the same answer each time: embeddings, and those with temperature"
+            " 0 or a seed."
+        ),
+    ] = True
+    wait_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long a request waits for the answer to an equal one that was sent before it; then it asks"
+            " for itself.",
+        ),
+    ] = 30.0
+
+
 class Telemetry(_Section, frozen=True):
     """Logs. Metrics are always on."""
 
@@ -467,6 +501,7 @@ class Settings(_Section, frozen=True):
         ),
     ] = msgspec.field(default_factory=list)
     state: State = State()
+    cache: Cache = Cache()
     telemetry: Telemetry = Telemetry()
 
 
@@ -476,12 +511,11 @@ LATER = frozenset(
         "fallbacks",
         "facts",
         "vision",
-        "cache",
         "page",
         "telemetry.otlp_endpoint",
         "telemetry.capture_content",
     }
 )
 """Names that are kept for what this version does not do yet; using one is an error that says so."""
-RESTART_ONLY = ("server", "state", "telemetry")
+RESTART_ONLY = ("server", "state", "cache", "telemetry")
 """Sections that a reload cannot change."""

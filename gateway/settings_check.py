@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.core.context.plan import MIN_BRIEF_TOKENS
-from gateway.settings import DEMO_URL, ClientOptions, Settings, TokenBudget
+from gateway.settings import DEMO_URL, Cache, ClientOptions, Settings, TokenBudget
 
 SHARES = ("system_tokens", "running_brief", "recent_turns", "retrieved_context", "completion")
 
@@ -46,6 +46,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
     check_exposure(settings, faults)
     _check_state(settings.state.url, faults, notes)
     _check_redis(settings.state.url, faults, notes)
+    _check_cache(settings.cache, faults, notes)
     _check_prices(settings, faults)
     return notes
 
@@ -173,7 +174,11 @@ _redis_options = re.compile(r"(?:ssl_ca_certs|ssl_certfile|ssl_keyfile)=[^=&]+")
 
 
 def _check_redis(
-    url: str, faults: list[Fault], notes: list[str], find_package: Callable[[str], object] = find_spec
+    url: str,
+    faults: list[Fault],
+    notes: list[str],
+    find_package: Callable[[str], object] = find_spec,
+    path: str = "state.url",
 ) -> None:
     if not is_redis(url):
         return
@@ -186,12 +191,27 @@ def _check_redis(
         is_url, options = False, []
     if not is_url or not all(map(_redis_options, options)):
         expected = "redis://[user:password@]host[:port][/database], or rediss:// with ?ssl_ca_certs=FILE at most"
-        faults.append(Fault("state.url", shown, expected))
+        faults.append(Fault(path, shown, expected))
     elif find_package("redis") is None:
         expected = "the extra that talks to it: pip install 'llm-gateway[redis]'"
-        faults.append(Fault("state.url", f"{shown}, and no package redis", expected))
+        faults.append(Fault(path, f"{shown}, and no package redis", expected))
     elif parts.scheme == "redis" and parts.password and not is_loopback(parts.hostname or ""):
-        notes.append("state.url sends its password, and what users said, in the clear; rediss:// is TLS.")
+        notes.append(f"{path} sends its password, and what users said, in the clear; rediss:// is TLS.")
+
+
+def _check_cache(
+    cache: Cache, faults: list[Fault], notes: list[str], find_package: Callable[[str], object] = find_spec
+) -> None:
+    if cache.url != "memory://" and not is_redis(cache.url):
+        expected = '"memory://" or "redis://host:6379/0"'
+        faults.append(Fault("cache.url", repr(without_password(cache.url)), expected))
+    _check_redis(cache.url, faults, notes, find_package, "cache.url")
+    if cache.max_answer_bytes > cache.max_bytes:
+        expected = f"at most cache.max_bytes, {cache.max_bytes}"
+        faults.append(Fault("cache.max_answer_bytes", str(cache.max_answer_bytes), expected))
+    if cache.enabled and find_package("aiocache") is None:
+        expected = "the extra that keeps answers: pip install 'llm-gateway[cache]'"
+        faults.append(Fault("cache.enabled", "true, and no package aiocache", expected))
 
 
 def _check_clients(settings: Settings, faults: list[Fault], notes: list[str]) -> None:

@@ -13,11 +13,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.compose import make_early_rule, make_price_table, make_route, make_state_store
+from gateway.compose import make_early_rule, make_price_table, make_reuse_options, make_route, make_state_store
 from gateway.core.context.economics import Prices
 from gateway.core.context.prices import ModelPrices
-from gateway.settings import LATER, Settings
-from gateway.settings_check import sqlite_path
+from gateway.settings import LATER, Cache, ClientOptions, Compaction, Settings, TokenBudget, UpstreamOptions
+from gateway.settings_check import Fault, _check_cache, sqlite_path
 from gateway.settings_load import InvalidSettings, load_settings
 from gateway.settings_reference import render_reference, render_schema
 from gateway.shell.state.redis import RedisStateStore
@@ -134,6 +134,9 @@ CONTRADICTIONS = {
         'prices["x*"].cache_write',
     ),
     "a price that is not a number": ("prices: {'x*': {input: 1, cached_input: .nan}}", 'prices["x*"].cached_input'),
+    "answers in a file": ("cache: {url: 'sqlite:///tmp/answers.db'}", "cache.url"),
+    "answers in no Redis": ("cache: {url: 'redis://h/name'}", "cache.url"),
+    "an answer larger than the cache": ("cache: {max_bytes: 65536, max_answer_bytes: 65537}", "cache.max_answer_bytes"),
     "wrong word": ("upstreams: [{name: a, base_url: 'http://h/v1', roles: loose}]", "upstreams[0].roles"),
 }
 
@@ -396,3 +399,29 @@ def test_no_tree_breaks_the_loader(tmp_path_factory: pytest.TempPathFactory, tre
         outcome = list(invalid.faults)
 
     assert outcome
+
+
+def test_a_cache_needs_its_library() -> None:
+    """Where that is missing, a cache that is on is a fault that names it; one that is off is none."""
+    for is_enabled in (True, False):
+        faults: list[Fault] = []
+        _check_cache(Cache(enabled=is_enabled), faults, [], lambda _: None)
+
+        assert [fault.path for fault in faults] == ["cache.enabled"] * is_enabled
+        assert all("llm-gateway[cache]" in str(fault) for fault in faults)
+
+
+def test_answers_of_another_configuration_are_others() -> None:
+    """What shapes prompts or chooses upstreams does; keys, timeouts and log levels do not."""
+    base = Settings(upstreams=[UpstreamOptions(name="a", base_url="http://h/v1")])
+    others = [
+        Settings(upstreams=[UpstreamOptions(name="a", base_url="http://i/v1")]),
+        msgspec.structs.replace(base, token_budget=TokenBudget(max_total=9000)),
+        msgspec.structs.replace(base, compaction=Compaction(enabled=False)),
+        msgspec.structs.replace(base, clients=[ClientOptions(name="c", max_total=100)]),
+    ]
+    same = Settings(upstreams=[UpstreamOptions(name="a", base_url="http://h/v1", api_key="k")])
+    prints = [make_reuse_options(each, each.cache).fingerprint for each in [base, *others]]
+
+    assert len(set(prints)) == len(prints)
+    assert make_reuse_options(same, same.cache).fingerprint == prints[0]

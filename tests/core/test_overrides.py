@@ -23,6 +23,8 @@ from gateway.core.wire.overrides import NO_OVERRIDES, Compacting, Overrides, rea
         ([("x-gateway-explain", "1"), ("x-gateway-budget", "1")], Overrides(1, Compacting.ON, explains=True)),
         ([("x-gateway-explain", "false")], NO_OVERRIDES),
         ([("X-Gateway-Session", " trip to Lisbon/1 ")], Overrides(session="trip to Lisbon/1")),
+        ([("X-Gateway-Cache", "Off")], Overrides(caches=False)),
+        ([("x-gateway-cache", "on")], NO_OVERRIDES),
         ([("x-gateway-session", "x" * 128)], Overrides(session="x" * 128)),
     ],
 )
@@ -41,6 +43,8 @@ def test_headers_become_overrides(headers: list[tuple[str, str]], overrides: Ove
         ("x-gateway-budget", ""),
         ("x-gateway-compaction", "maybe"),
         ("x-gateway-explain", "please"),
+        ("x-gateway-cache", "no"),
+        ("x-gateway-cache", ""),
         ("x-gateway-session", ""),
         ("x-gateway-session", "x" * 129),
         ("x-gateway-session", "Reise nach Köln"),

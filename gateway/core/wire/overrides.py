@@ -2,8 +2,9 @@
 
 `x-gateway-budget: N` lowers `max_total` for this request; `x-gateway-compaction: off | shadow` forwards the client's
 own messages (refused above the budget, or only planned and recorded); `x-gateway-explain: 1` returns the receipt in a
-header; `x-gateway-session: NAME` names the conversation, within what is the client's own. A value that its header does
-not take is a 400: a setting that is silently ignored is worse than none.
+header; `x-gateway-session: NAME` names the conversation, within what is the client's own; `x-gateway-cache: off` keeps
+the response cache out of it. A value that its header does not take is a 400: a setting that is silently ignored is
+worse than none.
 """
 
 from __future__ import annotations
@@ -36,17 +37,19 @@ class Overrides(msgspec.Struct, frozen=True):
         compacting: off and shadow in place of the configured mode.
         explains: the receipt is to be returned.
         session: the name of the conversation, or None.
+        caches: an earlier answer may be returned, and this one kept.
     """
 
     max_total_tokens: int | None = None
     compacting: Compacting = Compacting.ON
     explains: bool = False
     session: str | None = None
+    caches: bool = True
 
 
 NO_OVERRIDES = Overrides()
 _BUDGET, _COMPACTION, _EXPLAIN = "x-gateway-budget", "x-gateway-compaction", "x-gateway-explain"
-_SESSION = "x-gateway-session"
+_SESSION, _CACHE = "x-gateway-session", "x-gateway-cache"
 _MAX_SESSION_CHARS = 128
 
 
@@ -79,6 +82,7 @@ def read_overrides(headers: Sequence[tuple[str, str]]) -> Overrides:
         compacting=_compacting(given.get(_COMPACTION)),
         explains=_is_on(given.get(_EXPLAIN)),
         session=_session(given.get(_SESSION)),
+        caches=_caches(given.get(_CACHE)),
     )
 
 
@@ -101,6 +105,12 @@ def _is_on(value: str | None) -> bool:
     if value is not None and value.lower() not in ("0", "1", "true", "false"):
         raise _invalid(_EXPLAIN, value, "1 or 0")
     return value is not None and value.lower() in ("1", "true")
+
+
+def _caches(value: str | None) -> bool:
+    if value is not None and value.lower() not in ("on", "off"):
+        raise _invalid(_CACHE, value, "on or off")
+    return value is None or value.lower() == "on"
 
 
 def _session(value: str | None) -> str | None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
+from typing import Protocol
 
 from prometheus_client.core import Metric
 
 from gateway.core.tokens.calibration import MILLION
+from gateway.core.wire.request import Endpoint
 from gateway.shell.routing.health import RememberedHealth
 from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.key_value import ManagedStore
 from gateway.shell.telemetry.metrics import MAX_MODELS, counter_metric, gauge_metric, labelled_gauge_metric
 
 _LABELS = ("upstream", "model")
+_ANSWERED = (Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS)
+_LOOKED_UP = {
+    "hit": ("response_cache_hits", "Requests answered by an earlier answer."),
+    "miss": ("response_cache_misses", "Requests whose answer was not there."),
+    "bypass": ("response_cache_bypasses", "Requests that were not looked up: not deterministic, or not to be kept."),
+    "store": ("response_cache_stores", "Answers that were kept."),
+}
 
 
 def calibration_metrics(calibrations: StoredCalibrations) -> list[Metric]:
@@ -92,4 +102,37 @@ def state_metrics(store: ManagedStore, ignored: Mapping[str, int]) -> list[Metri
             "reason",
             dict(ignored),
         ),
+    ]
+
+
+class AnswerFigures(Protocol):
+    """What a store of answers says of itself."""
+
+    evicted: int
+    faults: Counter[str]
+
+    @property
+    def held_bytes(self) -> int: ...
+
+
+def cache_metrics(tally: Mapping[tuple[str, str], int], store: AnswerFigures) -> list[Metric]:
+    """The response cache: what it answered and spared, by endpoint, and what it holds and lost."""
+    endpoints = [endpoint.value for endpoint in _ANSWERED]
+    looked_up = [
+        counter_metric(name, text, "endpoint", {each: tally.get((what, each), 0) for each in endpoints})
+        for what, (name, text) in _LOOKED_UP.items()
+    ]
+    saved: dict[str, float] = {
+        direction: sum(tally.get((direction, each), 0) for each in endpoints) for direction in ("prompt", "completion")
+    }
+    return [
+        *looked_up,
+        counter_metric("response_cache_saved_tokens", "Upstream tokens that hits spared.", "direction", saved),
+        counter_metric(
+            "response_cache_errors", "Operations that the cache lost, by reason.", "reason", dict(store.faults)
+        ),
+        counter_metric(
+            "response_cache_evictions", "Answers that went before their time.", "reason", {"room": store.evicted}
+        ),
+        gauge_metric("response_cache_bytes", "Size of the answers held in memory.", store.held_bytes),
     ]

@@ -35,7 +35,7 @@ class Recorder:
         metrics = self._metrics
         outcome = exchange.outcome
         endpoint = exchange.endpoint.value
-        served = outcome.attempts > 0 and outcome.status < 400
+        served = (outcome.attempts > 0 or outcome.cache == "hit") and outcome.status < 400
         model = metrics.model_label(exchange.request.model, is_known=served) if exchange.request else ""
         metrics.requests[endpoint, model, outcome.upstream, str(outcome.status)].inc()
         metrics.duration[endpoint, outcome.upstream].observe(exchange.duration_s)
@@ -131,6 +131,8 @@ def access_fields(exchange: Exchange) -> dict[str, Any]:
         fields["billed_prompt_tokens"] = exchange.bill.prompt_tokens
         fields["billed_completion_tokens"] = exchange.bill.completion_tokens
         fields["is_estimated"] = exchange.bill.is_estimated
+    if outcome.cache:
+        fields["cache"] = outcome.cache
     if outcome.fault:
         fields["fault"] = outcome.fault
     if outcome.refusal is not None:
