@@ -57,6 +57,7 @@ from gateway.shell.http.inbound import BufferPool
 from gateway.shell.limits.memory import MemoryLimiter
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.routing.health import RememberedHealth
+from gateway.shell.routing.windows import LearnedWindows
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.sent_prompts import RememberedPrompts
 from gateway.shell.summarizer import Summarizer
@@ -79,7 +80,7 @@ from gateway.stages.answer_count import AnswerCountStage, answer_input_tokens
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
 from gateway.stages.forget_session import ForgetSessionStage
-from gateway.stages.forward import ForwardStage
+from gateway.stages.forward import ForwardStage, Refit
 from gateway.stages.identify import IdentifyStage
 from gateway.stages.reserve import ReserveStage
 from gateway.stages.reuse import Flight, ReuseStage
@@ -129,6 +130,7 @@ class Gateway:
         self._sent = RememberedPrompts()
         self._limiter = MemoryLimiter()
         self._health = RememberedHealth()
+        self._windows = LearnedWindows()
         self.answers = make_answer_store(self.settings.cache)
         self._flights: dict[bytes, Flight] = {}
         self._reuse_tally: Counter[tuple[str, str]] = Counter()
@@ -277,8 +279,10 @@ class Gateway:
         soft_ratio = settings.compaction.soft_ratio
         early = make_early_rule(settings, self._sent)
         fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio, early)
-        assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal)
-        forward = ForwardStage(self._upstream, self._health, {Endpoint.INPUT_TOKENS: answer_input_tokens}, self._sent)
+        assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal, self._windows)
+        instead = {Endpoint.INPUT_TOKENS: answer_input_tokens}
+        refit = Refit(self._windows, assemble)
+        forward = ForwardStage(self._upstream, self._health, instead, self._sent, refit)
         admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
         reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
         others: dict[Endpoint, tuple[Stage, ...]] = {
@@ -334,7 +338,7 @@ class Gateway:
             gauge_metric("recall_cache_bytes", "What recall remembers of messages.", self._recaller.held_bytes),
             *summary_metrics(self._summaries),
             *calibration_metrics(self.calibrations),
-            *health_metrics(self._health),
+            *health_metrics(self._health, self._windows),
             *state_metrics(self.state, self.briefs.ignored + self.journal.ignored),
             *(cache_metrics(self._reuse_tally, self.answers) if self.answers is not None else ()),
         ]

@@ -115,6 +115,16 @@ class Health(Protocol):
         """Whether it may be sent there once more; it is taken to be."""
 
 
+class Windows(Protocol):
+    """How large a prompt upstreams have said that they take."""
+
+    def window_of(self, upstream: str, model: str) -> int | None:
+        """Tokens of prompt and answer together, or None where nothing was said."""
+
+    def learn(self, upstream: str, model: str, window_tokens: int) -> None:
+        """An upstream has refused a prompt and named its window."""
+
+
 class TextCounter(Protocol):
     """Tokenizers, on and off the event loop."""
 

@@ -26,7 +26,7 @@ from gateway.fitting.draft import Chat, body_of, receipt_of
 from gateway.fitting.fitter import ChatFitter
 from gateway.fitting.forms import Form, ItemsForm, MessagesForm
 from gateway.fitting.options import CompactionOptions, CompactionTable
-from gateway.ports import Calibrations, Journal
+from gateway.ports import Calibrations, Journal, Windows
 from gateway.receipts import plan_receipt, refuse_unless_forwarded
 
 SERVER_SIDE_KEYS = ("previous_response_id", "conversation")
@@ -47,6 +47,7 @@ class AssembleStage:
         fitter: makes chats fit.
         calibrations: how upstreams bill what is counted.
         journal: what named sessions have said; None where there are none.
+        windows: that upstreams have named; a budget is lowered to them.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class AssembleStage:
         fitter: ChatFitter,
         calibrations: Calibrations,
         journal: Journal | None = None,
+        windows: Windows | None = None,
     ) -> None:
         self._budgets = budgets
         self._options = options
         self._fitter = fitter
         self._calibrations = calibrations
         self._journal = journal
+        self._windows = windows
         self._known = KnownChats(_KNOWN_BYTES)
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -73,7 +76,8 @@ class AssembleStage:
         is_enabled = options.is_enabled and wish.compacting is not Compacting.OFF
         is_shadow = is_enabled and (options.is_shadow or wish.compacting is Compacting.SHADOW)
         budget = self._budgets.budget_of(request.model)
-        for most in (wish.max_total_tokens, client.grants.max_total_tokens if client else None):
+        window = self._windows.window_of(exchange.routes[0].name, request.model) if self._windows else None
+        for most in (wish.max_total_tokens, client.grants.max_total_tokens if client else None, window):
             if most is not None and most < budget.max_total_tokens:
                 budget = budget.lowered_to(most)
         correction = self._calibrations.correction_of(exchange.routes[0].name, request.model)

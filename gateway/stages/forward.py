@@ -26,6 +26,7 @@ from gateway.core.routing.retry import (
     parse_retry_after,
 )
 from gateway.core.routing.routes import Route, StreamUsage
+from gateway.core.routing.windows import read_exceeded
 from gateway.core.wire.answer_check import flaw_of_answer
 from gateway.core.wire.body import ask_for_usage, object_spans, splice
 from gateway.core.wire.gateway_headers import gateway_headers
@@ -36,16 +37,30 @@ from gateway.core.wire.request import Endpoint
 from gateway.core.wire.stream import StreamObserver
 from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
-from gateway.ports import Health, SentPrompts, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault
+from gateway.ports import Health, SentPrompts, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault, Windows
 
 API_PREFIX = "/v1"
 _HELD_BYTES = 8 * 1024 * 1024
 """A JSON answer up to this size is held until it is whole; a larger one is streamed on."""
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _REFUSED = frozenset({400, 422})
+_TOO_LONG = frozenset({400, 413, 422})
 _LIMIT_PREFIX = "x-ratelimit-"
 _NO_SUCH_ENDPOINT = frozenset({404, 405, 501})
 _USAGE_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
+
+
+@dataclass(frozen=True, slots=True)
+class Refit:
+    """Assembling once more, for a smaller window: the one way back to an earlier stage.
+
+    Attributes:
+        windows: remember what upstreams say.
+        assemble: the stage, which reads them.
+    """
+
+    windows: Windows
+    assemble: Callable[[Exchange], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -64,6 +79,7 @@ class ForwardStage:
         upstream: the way to upstreams.
         health: how they have answered lately.
         instead: who answers for an endpoint that an upstream does not have.
+        refit: makes a prompt fit a window that an upstream has named; None where that cannot be.
         sent: remembers which prompts upstreams have accepted; None where nobody asks.
     """
 
@@ -73,11 +89,13 @@ class ForwardStage:
         health: Health,
         instead: Mapping[Endpoint, Callable[[Exchange], Awaitable[None]]] | None = None,
         sent: SentPrompts | None = None,
+        refit: Refit | None = None,
     ) -> None:
         self._upstream = upstream
         self._health = health
         self._instead = instead or {}
         self._sent = sent
+        self._refit = refit
         self._refuses_usage: set[str] = set()
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -129,6 +147,8 @@ class ForwardStage:
         """One call, whose upstream's health is told what became of it: a reply, or a fault."""
         try:
             reply = await self._ask(exchange, route)
+            if self._refit is not None and reply.answer.status in _TOO_LONG and exchange.receipt is not None:
+                reply = await self._refitted(exchange, reply, self._refit)
         except UpstreamFault as fault:
             exchange.outcome.upstream, exchange.outcome.fault = route.name, fault.kind
             self._health.report(route, model, Event.FAILURE)
@@ -139,6 +159,26 @@ class ForwardStage:
         retry_after_s = _retry_after_of(reply.answer)
         self._health.report(route, model, event_of_status(reply.answer.status, retry_after_s), retry_after_s or 0.0)
         return reply, None
+
+    async def _refitted(self, exchange: Exchange, reply: _Reply, refit: Refit) -> _Reply:
+        """The answer to a smaller prompt, where this one says that the prompt was too large; else this one."""
+        receipt, request, before = exchange.receipt, exchange.request, exchange.prompt
+        if receipt is None or request is None or receipt.is_shadow:
+            return reply
+        exceeded = read_exceeded(reply.answer.status, await _begun(reply.answer, _HELD_BYTES))
+        if exceeded is None or exceeded.window_tokens is None:
+            return reply
+        refit.windows.learn(reply.route.name, request.model, exceeded.window_tokens)
+        try:
+            await refit.assemble(exchange)
+        except Refusal:
+            exchange.receipt, exchange.prompt = receipt, before
+            return reply  # the upstream's own words are the better answer
+        if exchange.receipt is None or exchange.receipt.forwarded_tokens >= receipt.forwarded_tokens:
+            exchange.receipt, exchange.prompt = receipt, before
+            return reply
+        reply.answer.close()
+        return await self._ask(exchange, reply.route)
 
     def _step(
         self,

@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 from gateway.core.tokens.calibration import MILLION
 from gateway.core.wire.request import Endpoint
 from gateway.shell.routing.health import RememberedHealth
+from gateway.shell.routing.windows import LearnedWindows
 from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.key_value import ManagedStore
 from gateway.shell.telemetry.metrics import MAX_MODELS, counter_metric, gauge_metric, labelled_gauge_metric
@@ -61,7 +62,7 @@ def summary_metrics(tally: Mapping[str, int]) -> list[Metric]:
     ]
 
 
-def health_metrics(health: RememberedHealth) -> list[Metric]:
+def health_metrics(health: RememberedHealth, windows: LearnedWindows) -> list[Metric]:
     """Breakers that are not closed, of the first `MAX_MODELS`, and what was decided about them."""
     shown = list(islice(health.states(), MAX_MODELS))
     return [
@@ -70,6 +71,12 @@ def health_metrics(health: RememberedHealth) -> list[Metric]:
             "Breakers of upstreams and models that have failed lately: 0 closed, 1 half-open, 2 open.",
             _LABELS,
             [((upstream, model), state) for upstream, model, state in shown],
+        ),
+        labelled_gauge_metric(
+            "upstream_window_tokens",
+            "Windows that upstreams have named in refusals; budgets are lowered to them.",
+            _LABELS,
+            [((upstream, model), tokens) for upstream, model, tokens in islice(windows.all(), MAX_MODELS)],
         ),
         counter_metric(
             "circuit_breaker_transitions",
