@@ -12,11 +12,9 @@ import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from gateway.core.errors import Refusal
-from gateway.core.limits.wording import limit_headers
 from gateway.core.routing.breaker import Event, event_of_status
 from gateway.core.routing.retry import (
     Next,
@@ -27,25 +25,16 @@ from gateway.core.routing.retry import (
 )
 from gateway.core.routing.routes import Route, StreamUsage
 from gateway.core.routing.windows import read_exceeded
-from gateway.core.wire.answer_check import flaw_of_answer
 from gateway.core.wire.body import ask_for_usage, object_spans, splice
-from gateway.core.wire.gateway_headers import gateway_headers
-from gateway.core.wire.headers import Headers, forwardable_request_headers, forwardable_response_headers, header_of
-from gateway.core.wire.pieces import generated_of_answer
-from gateway.core.wire.provider_keys import mask_body, mask_headers
+from gateway.core.wire.headers import forwardable_request_headers, header_of
 from gateway.core.wire.request import Endpoint
-from gateway.core.wire.stream import StreamObserver
-from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
 from gateway.ports import Health, SentPrompts, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault, Windows
+from gateway.relays import HELD_BYTES, begun, headers_for_client, relay_raw, relay_stream, relay_whole
 
 API_PREFIX = "/v1"
-_HELD_BYTES = 8 * 1024 * 1024
-"""A JSON answer up to this size is held until it is whole; a larger one is streamed on."""
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _REFUSED = frozenset({400, 422})
 _TOO_LONG = frozenset({400, 413, 422})
-_LIMIT_PREFIX = "x-ratelimit-"
 _NO_SUCH_ENDPOINT = frozenset({404, 405, 501})
 _USAGE_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
@@ -165,10 +154,11 @@ class ForwardStage:
         receipt, request, before = exchange.receipt, exchange.request, exchange.prompt
         if receipt is None or request is None or receipt.is_shadow:
             return reply
-        exceeded = read_exceeded(reply.answer.status, await _begun(reply.answer, _HELD_BYTES))
+        exceeded = read_exceeded(reply.answer.status, await begun(reply.answer, HELD_BYTES))
         if exceeded is None or exceeded.window_tokens is None:
             return reply
         refit.windows.learn(reply.route.name, request.model, exceeded.window_tokens)
+        exchange.routes = [reply.route, *(route for route in exchange.routes if route is not reply.route)]
         try:
             await refit.assemble(exchange)
         except Refusal:
@@ -208,7 +198,7 @@ class ForwardStage:
         answer = await self._send(exchange, route, asks_for_usage=asks)
         if not asks or answer.status not in _REFUSED:
             return _Reply(answer, route, asks)
-        body = await _begun(answer, _HELD_BYTES)
+        body = await begun(answer, HELD_BYTES)
         if b"stream_options" not in body and b"include_usage" not in body:
             return _Reply(answer, route, False)
         answer.close()
@@ -224,7 +214,7 @@ class ForwardStage:
         try:
             answer = await self._upstream.send(_call(exchange, route, asks_for_usage=asks_for_usage))
             if exchange.request is not None:
-                await _begun(answer, 1)
+                await begun(answer, 1)
             return answer
         finally:
             exchange.outcome.upstream_s += time.perf_counter() - asked_s
@@ -243,105 +233,19 @@ class ForwardStage:
     async def _relay(self, exchange: Exchange, reply: _Reply) -> None:
         answer = reply.answer
         exchange.outcome.status = answer.status
-        headers = _seen_headers(exchange, answer) + _own_headers(exchange)
-        if answer.status >= 400:
-            headers = mask_headers(headers, [route.api_key for route in exchange.routes])
+        headers = headers_for_client(exchange, answer)
         content_type = (header_of(answer.headers, "content-type") or "").lower()
         try:
             if exchange.request is None:
-                await _relay_raw(exchange, answer, headers)
+                await relay_raw(exchange, answer, headers)
             elif answer.status < 400 and content_type.startswith("text/event-stream"):
-                await _relay_stream(exchange, reply, headers)
+                await relay_stream(exchange, answer, headers, cuts_usage=reply.asked_for_usage)
             else:
-                await _relay_whole(exchange, answer, headers)
+                await relay_whole(exchange, answer, headers)
         except UpstreamFault as fault:
             exchange.outcome.fault = fault.kind
             self._health.report(reply.route, exchange.request.model if exchange.request else "", Event.FAILURE)
             raise _refusal_of(fault, [reply.route]) from None
-
-
-async def _relay_raw(exchange: Exchange, answer: UpstreamAnswer, headers: Headers) -> None:
-    """Pass a body through untouched."""
-    await exchange.outbound.start(answer.status, headers, _length_of(answer.headers))
-    async with aclosing(answer.chunks()) as chunks:
-        async for chunk in chunks:
-            _mark_first_byte(exchange)
-            await exchange.outbound.write(chunk)
-    await exchange.outbound.end()
-
-
-async def _relay_whole(exchange: Exchange, answer: UpstreamAnswer, headers: Headers) -> None:
-    """Hold a JSON answer until it is whole, so that a broken one is an honest error; a huge one is streamed."""
-    outbound, outcome = exchange.outbound, exchange.outcome
-    began_s = time.perf_counter()
-    body = await _begun(answer, _HELD_BYTES + 1)
-    outcome.upstream_s += time.perf_counter() - began_s
-    _mark_first_byte(exchange)
-    if len(body) > _HELD_BYTES:
-        await _relay_raw(exchange, answer, headers)
-        return
-    if answer.status < 400:
-        outcome.usage = usage_of_answer(body)
-        if outcome.usage is None:
-            _check_whole(body, headers)
-        if outcome.usage is None and exchange.endpoint is not Endpoint.EMBEDDINGS:
-            outcome.generated = generated_of_answer(body)
-    else:
-        body = mask_body(body, [route.api_key for route in exchange.routes])
-    await outbound.start(answer.status, headers, len(body))
-    await outbound.end(body)
-
-
-def _check_whole(body: bytes, headers: Headers) -> None:
-    """
-    Raises:
-        UpstreamFault: it is JSON by its own account, and no answer.
-    """
-    is_json = "json" in (header_of(headers, "content-type") or "").lower()
-    if is_json and header_of(headers, "content-encoding") is None and (flaw := flaw_of_answer(body)):
-        raise UpstreamFault("malformed", flaw, is_retryable=False)
-
-
-async def _relay_stream(exchange: Exchange, reply: _Reply, headers: Headers) -> None:
-    """Pass server-sent events on as they arrive, watched.
-
-    Raises:
-        UpstreamFault: it broke between two events. One that broke within an event cannot be ended by another event,
-            so there the client's connection is cut.
-    """
-    outcome, outbound = exchange.outcome, exchange.outbound
-    outcome.is_stream = True
-    observer = StreamObserver(cuts_usage=reply.asked_for_usage)
-    tail = b"\n\n"
-    try:
-        async with aclosing(reply.answer.chunks()) as chunks:
-            async for chunk in chunks:
-                forwarded = observer.feed(chunk)
-                if not outbound.has_started:
-                    _mark_first_byte(exchange)
-                    await outbound.start(reply.answer.status, headers, None)
-                if forwarded:
-                    await outbound.write(forwarded)
-                    tail = forwarded[-4:] if len(forwarded) > 3 else (tail + forwarded)[-4:]
-                if observer.is_malformed:
-                    raise UpstreamFault("malformed", "an event of the stream is no JSON", is_retryable=False)
-        last = observer.finish()
-        if not observer.is_complete and not observer.has_error:
-            raise UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)
-    except UpstreamFault as fault:
-        is_whole = observer.is_complete and not observer.has_error and tail.endswith(_EVENT_ENDS)
-        if fault.kind == "idle_timeout" and is_whole:
-            last = observer.finish()  # it said all that it had to say, and forgot to end
-        elif tail.endswith(_EVENT_ENDS):
-            raise
-        else:
-            outcome.fault = fault.kind
-            await outbound.abort()
-            return
-    finally:
-        outcome.usage = observer.usage
-        outcome.generated = None if observer.usage else observer.generated
-    await outbound.end(last)
 
 
 def _call(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> UpstreamCall:
@@ -365,14 +269,6 @@ def _call(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> Upstream
     return UpstreamCall(route, exchange.method, exchange.target.removeprefix(API_PREFIX), headers, body)
 
 
-async def _begun(answer: UpstreamAnswer, min_bytes: int) -> bytes:
-    try:
-        return await answer.begin(min_bytes)
-    except BaseException:
-        answer.close()
-        raise
-
-
 def _retry_after_of(answer: UpstreamAnswer) -> float | None:
     value = header_of(answer.headers, "retry-after") if answer.status >= 400 else None
     return parse_retry_after(value, time.time()) if value is not None else None
@@ -381,40 +277,6 @@ def _retry_after_of(answer: UpstreamAnswer) -> float | None:
 def _can_repeat(exchange: Exchange) -> bool:
     """A body that is streamed through is gone once it was sent."""
     return exchange.request is not None or not exchange.inbound.has_body
-
-
-def _seen_headers(exchange: Exchange, answer: UpstreamAnswer) -> Headers:
-    """The upstream's headers; its limits are not the client's where that has its own."""
-    headers = forwardable_response_headers(answer.headers)
-    if exchange.hold is None or not exchange.hold.states:
-        return headers
-    own = limit_headers(exchange.hold.states)
-    return [(name, value) for name, value in headers if not name.lower().startswith(_LIMIT_PREFIX)] + own
-
-
-def _own_headers(exchange: Exchange) -> Headers:
-    receipt, count = exchange.receipt, exchange.count
-    prompt_tokens = receipt.billed_tokens if receipt else count.prompt_tokens if count else None
-    headers = gateway_headers(
-        upstream=exchange.outcome.upstream,
-        prompt_tokens=prompt_tokens,
-        remaining_tokens=receipt.remaining_tokens if receipt else None,
-        level=receipt.forwarded_level.value if receipt else "",
-        saved_tokens=max(0, receipt.client_billed_tokens - receipt.billed_tokens) if receipt else 0,
-    )
-    if receipt is not None and exchange.overrides.explains:
-        headers.append(("x-gateway-receipt", receipt.explain()))
-    return headers
-
-
-def _mark_first_byte(exchange: Exchange) -> None:
-    if exchange.outcome.first_byte_s is None:
-        exchange.outcome.first_byte_s = time.perf_counter() - exchange.started_s
-
-
-def _length_of(headers: Headers) -> int | None:
-    length = header_of(headers, "content-length")
-    return int(length) if length is not None and length.isdigit() else None
 
 
 def _refusal_of(fault: UpstreamFault, routes: Sequence[Route]) -> Refusal:
