@@ -1,8 +1,4 @@
-"""Refusals of prompts that are too long, in the words of those who write them; and what only looks like one.
-
-OpenAI's are those of its documentation and of recorded answers; the others are from vendors' sources and error reports,
-as remembered in 2026-01, none of them checked against a live server.
-"""
+"""What upstreams say of their windows is understood, and nothing else is taken for it."""
 
 from __future__ import annotations
 
@@ -13,141 +9,128 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.routing.content_filters import is_filtered
+from gateway.core.routing.error_texts import read_error
 from gateway.core.routing.windows import Exceeded, read_exceeded
 from gateway.shell.routing.windows import MAX_WINDOWS, LearnedWindows
+from tests.core.refusal_wordings import FILTERED, OTHERS, WORDINGS
+from tests.json_texts import VALUES
 
 
-def openai(message: str, code: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": "messages", "code": code}}
+def body_of(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
-TOO_LONG: dict[str, tuple[Any, int | None]] = {
-    "OpenAI": (
-        openai(
-            "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8000 in the"
-            " messages, 1000 in the completion). Please reduce the length of the messages or completion.",
-            "context_length_exceeded",
-        ),
-        8192,
-    ),
-    "OpenAI, newer": (
-        openai(
-            "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.",
-            "context_length_exceeded",
-        ),
-        272_000,
-    ),
-    "vLLM": (
-        {
-            "object": "error",
-            "message": "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
-            "type": "BadRequestError",
-            "code": 400,
-        },
-        4096,
-    ),
-    "vLLM, of a prompt": (
-        openai("The decoder prompt (length 5000) is longer than the maximum model length of 4096. Make sure that"),
-        4096,
-    ),
-    "Anthropic": (
-        {"type": "error", "error": {"type": "x", "message": "prompt is too long: 215000 tokens > 200000 maximum"}},
-        200_000,
-    ),
-    "Anthropic, with its answer": (
-        openai("input length and `max_tokens` exceed context limit: 190000 + 21333 > 200000, decrease input length"),
-        200_000,
-    ),
-    "Gemini": (
-        [openai("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).")],
-        1_048_576,
-    ),
-    "Mistral": (
-        {
-            "message": "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context"
-            " length",
-            "type": "invalid_request_error",
-        },
-        32_768,
-    ),
-    "llama.cpp": (
-        {
-            "error": {
-                "code": 400,
-                "message": "request (5000 tokens) exceeds the available context size (4096 tokens)",
-                "type": "exceed_context_size_error",
-                "n_prompt_tokens": 5000,
-                "n_ctx": 4096,
-            }
-        },
-        4096,
-    ),
-    "llama.cpp, by its field": (
-        {"error": {"message": "the request exceeds the available context size", "n_ctx": 2048}},
-        2048,
-    ),
-    "TGI": (
-        {
-            "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 and 20",
-            "error_type": "validation",
-        },
-        4096,
-    ),
-    "SGLang": (openai("The input (5000 tokens) is longer than the model's context length (4096 tokens)."), 4096),
-    "xAI": (
-        {
-            "code": "Client specified an invalid argument",
-            "error": "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
-        },
-        131_072,
-    ),
-    "Cohere": (
-        {"message": "too many tokens: total number of tokens in the request cannot exceed 4081 tokens"},
-        4081,
-    ),
-    "Fireworks": (openai("The prompt is too long: 9000, model maximum context length: 8192"), 8192),
-    "Bedrock": ({"message": "Input is too long for requested model."}, None),
-    "Groq": (openai("Please reduce the length of the messages or completion.", "context_length_exceeded"), None),
-    "plain text": (b"This model's maximum context length is 2,048 tokens.", 2048),
-}
+@pytest.mark.parametrize("name", WORDINGS)
+def test_every_wording_is_understood(name: str) -> None:
+    """With its numbers, if it has any."""
+    status, body, expected, _ = WORDINGS[name]
+
+    assert read_exceeded(status, body_of(body)) == expected
 
 
-@pytest.mark.parametrize("name", TOO_LONG)
-def test_a_prompt_that_is_too_long_is_recognised(name: str) -> None:
-    """With the window that is named, if one is."""
-    said, window = TOO_LONG[name]
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+@pytest.mark.parametrize("name", WORDINGS)
+def test_no_wording_is_a_filter(name: str) -> None:
+    status, body, _, _ = WORDINGS[name]
 
-    assert read_exceeded(400, body) == Exceeded(window)
-    assert read_exceeded(200, body) is None
-    assert read_exceeded(429, body) is None
+    assert not is_filtered(status, body_of(body))
 
 
-OTHERS: list[Any] = [
-    openai("max_tokens is too large: 100000. This model supports at most 16384 completion tokens, whereas you"),
-    openai("Invalid value for 'messages[0].content': expected a string, got null."),
-    openai("The response was filtered due to the prompt triggering our content management policy.", "content_filter"),
-    openai("Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000."),
-    {"error": {"message": 5}},
-    {"error": None},
-    "maximum context length is 8192",
-    [],
-    [[]],
-    5,
-    {"choices": [{"message": {"content": "This model's maximum context length is 8192 tokens"}}]},
-]
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_refusals_are_others(name: str) -> None:
+    """Also where they quote what a request said."""
+    status, body = OTHERS[name]
+
+    assert read_exceeded(status, body_of(body)) is None
 
 
-@pytest.mark.parametrize("said", OTHERS)
-def test_other_refusals_are_not(said: Any) -> None:
-    assert read_exceeded(400, json.dumps(said).encode()) is None
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 408, 409, 429, 502, 503, 504])
+def test_other_statuses_say_other_things(status: int) -> None:
+    assert all(read_exceeded(status, body_of(each.body)) is None for each in WORDINGS.values())
 
 
-@given(status=st.sampled_from([200, 400, 413, 422, 500]), body=st.binary(max_size=80))
-def test_no_bytes_break_it(status: int, body: bytes) -> None:
-    found = read_exceeded(status, body)
+MESSAGES = [name for name, each in WORDINGS.items() if isinstance(each.body, dict) and "error" in each.body]
+QUOTING = st.sampled_from(
+    ["Invalid value: '", 'Unknown tool "', "The message ", "messages[3]: {", "  - ", '{"input": "']
+)
 
-    assert found is None or status in (400, 413, 422)
+
+@given(st.sampled_from(MESSAGES), QUOTING)
+def test_what_quotes_a_wording_is_none(name: str, before: str) -> None:
+    """A message that begins with anything else, and carries no code, proves nothing."""
+    error = WORDINGS[name].body["error"]
+    said = error["message"] if isinstance(error, dict) else error
+    body = {"error": {"message": f"{before}{said}", "type": "invalid_request_error", "code": "invalid_value"}}
+
+    assert read_exceeded(400, body_of(body)) is None
+
+
+@given(VALUES, st.sampled_from([400, 413, 422, 500]))
+def test_any_json_is_read(value: Any, status: int) -> None:
+    """Without trouble, and without a window that was not said."""
+    found = read_exceeded(status, json.dumps({"error": value}).encode())
+
+    assert found is None or found == Exceeded()
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read(body: bytes) -> None:
+    assert read_exceeded(400, body) is None
+    assert not is_filtered(400, body)
+
+
+@given(st.integers(0, 10**12), st.one_of(st.integers(0, 200), st.integers(0, 10**12)))
+def test_numbers_are_as_said_or_none(prompt: int, window: int) -> None:
+    """What no model has is not taken for a number, and neither is 0."""
+    found = read_exceeded(
+        400, body_of({"error": {"message": f"prompt is too long: {prompt} tokens > {window} maximum"}})
+    )
+
+    assert found is not None
+    assert found.window_tokens == (window if 64 <= window <= 100_000_000 else None)
+    assert found.prompt_tokens == (prompt if 0 < prompt < 2**31 else None)
+
+
+def test_deep_and_long_errors_are_bounded() -> None:
+    deep: Any = "prompt is too long: 9 tokens > 5 maximum"
+    for _ in range(40):
+        deep = {"error": deep}
+    long = {"error": {"message": "x" * 100_000}}
+
+    assert read_exceeded(400, body_of(deep)) is None
+    assert read_exceeded(400, body_of(long)) is None
+    assert read_exceeded(400, b"[" * 100_000) is None
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_filters_are_recognised(name: str) -> None:
+    """And never taken for a window."""
+    status, body = FILTERED[name]
+
+    assert is_filtered(status, body_of(body))
+    assert read_exceeded(status, body_of(body)) is None
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if "moderation" not in name])
+def test_what_is_no_filter_is_none(name: str) -> None:
+    status, body = OTHERS[name]
+
+    assert not is_filtered(status, body_of(body))
+
+
+def test_a_filter_that_is_quoted_is_none() -> None:
+    said = "Invalid value: 'Output blocked by content filtering policy'"
+
+    assert not is_filtered(400, body_of({"error": {"message": said, "code": "invalid_value"}}))
+
+
+def test_messages_are_found_in_whatever_wrapping() -> None:
+    """From the outside in, with names of exceptions taken off."""
+    inner = json.dumps({"error": {"message": "too long", "code": "c1"}})
+    body = {"error": {"message": f"litellm.BadRequestError: XException - {inner}", "type": "T"}}
+
+    assert read_error(body_of(body)).heads[-1].startswith("too long")
+    assert read_error(body_of(body)).codes == {"t"}
 
 
 def test_windows_are_bounded_and_only_shrink() -> None:
