@@ -280,6 +280,27 @@ async def test_a_redis_that_goes_away_fails_no_request(redis: RedisServer, fake:
     assert metrics.total("response_cache_errors_total", reason="down") >= 1
 
 
+async def test_hits_take_nothing_from_a_limit(fake: FakeOpenAI) -> None:
+    """After one request has taken most of a minute's tokens, its answer is returned again; another one is refused."""
+    limits = [{"client": "*", "tokens_per_minute": 400}]
+    body = {**ASK, "max_tokens": 300}
+    config = config_for(fake, cache={"enabled": True}, rate_limits=limits)
+    async with GatewayProcess(config) as gateway:
+        hits = [await post(gateway, "chat/completions", {**ASK, "max_tokens": 300}) for _ in range(20)]
+        fake.script.append(stall())
+        running = asyncio.create_task(post(gateway, "chat/completions", {**body, "seed": 1}))
+        await fake.wait_requests(2)
+        again = await post(gateway, "chat/completions", body)
+        refused = await post(gateway, "chat/completions", {**body, "seed": 2})
+        running.cancel()
+        metrics = await gateway.metrics()
+
+    assert [answer[0] for answer in hits] == ["miss", *["hit"] * 19]
+    assert again[0] == "hit"
+    assert json.loads(refused[1])["error"]["code"] == "rate_limit_exceeded"
+    assert metrics.total("response_cache_hits_total") == 20
+
+
 async def test_without_a_cache_there_is_none(fake: FakeOpenAI) -> None:
     """No header, no metric, and each request is sent."""
     async with GatewayProcess(config_for(fake)) as gateway:

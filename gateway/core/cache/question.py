@@ -92,8 +92,10 @@ def question_key(request: MeteredRequest, asker: Asker, *, only_deterministic: b
     if "no-store" in _cache_control(asker.headers):
         return None
     try:
+        if only_deterministic and not _is_deterministic(request):
+            return None
         fields: dict[str, Any] = json.loads(request.body, object_pairs_hook=_sure)
-        if _is_decided_elsewhere(request, fields) or (only_deterministic and not _is_deterministic(request, fields)):
+        if _is_decided_elsewhere(request, fields):
             return None
         return _digest(request, asker, fields)
     except (_Unsure, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
@@ -138,12 +140,18 @@ def _is_decided_elsewhere(request: MeteredRequest, fields: Mapping[str, Any]) ->
     return bool(fields.get("store"))
 
 
-def _is_deterministic(request: MeteredRequest, fields: Mapping[str, Any]) -> bool:
+def _is_deterministic(request: MeteredRequest) -> bool:
+    """Whether it says that it wants the same answer each time; of most, two fields are all that is read for that."""
     if request.endpoint is Endpoint.EMBEDDINGS:
         return True
-    temperature, seed = fields.get("temperature"), fields.get("seed")
+    temperature, seed = _value(request, "temperature"), _value(request, "seed")
     is_cold = isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
     return is_cold or (isinstance(seed, int) and not isinstance(seed, bool))
+
+
+def _value(request: MeteredRequest, name: str) -> Any:
+    span = request.spans.get(name)
+    return None if span is None else msgspec.json.decode(request.body[span.start : span.end])
 
 
 def _digest(request: MeteredRequest, asker: Asker, fields: Mapping[str, Any]) -> bytes:
