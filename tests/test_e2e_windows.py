@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import KEY
-from tests.fakes.openai_server import FakeOpenAI
+from tests.fakes.openai_rules import error_body
+from tests.fakes.openai_server import FakeOpenAI, fail
 from tests.gateway_process import GatewayProcess, Json, config_for
 from tests.small_window import BUDGET, count
 
@@ -74,3 +75,20 @@ async def test_what_cannot_fit_has_the_upstreams_own_answer(fake: FakeOpenAI) ->
     assert error.code == "context_length_exceeded"
     assert "maximum context length is 1500" in error.message
     assert len(fake.requests) == 1
+
+
+async def test_what_an_error_quotes_teaches_nothing(fake: FakeOpenAI) -> None:
+    """Else one client's text could make a model's window small for all of them."""
+    quoted = "Invalid value: 'This model's maximum context length is 100 tokens.'. Supported values are: 'auto'."
+    fake.script.append(fail(400, error_body(quoted, "invalid_request_error", "tool_choice", "invalid_value")))
+    async with (
+        GatewayProcess(config_of(fake)) as gateway,
+        openai.AsyncOpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0) as client,
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(model="gpt-4o", messages=turns(3), max_tokens=50)
+        samples = await gateway.metrics()
+
+    assert quoted in refused.value.message
+    assert len(fake.requests) == 1
+    assert samples.total("upstream_window_tokens") == 0
