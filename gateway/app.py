@@ -80,7 +80,7 @@ from gateway.stages.answer_count import AnswerCountStage, answer_input_tokens
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountCaches, CountStage
 from gateway.stages.forget_session import ForgetSessionStage
-from gateway.stages.forward import ForwardStage, Refit
+from gateway.stages.forward import Fallbacks, ForwardStage, Refit
 from gateway.stages.identify import IdentifyStage
 from gateway.stages.reserve import ReserveStage
 from gateway.stages.reuse import Flight, ReuseStage
@@ -282,7 +282,9 @@ class Gateway:
         assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal, self._windows)
         instead = {Endpoint.INPUT_TOKENS: answer_input_tokens}
         refit = Refit(self._windows, assemble)
-        forward = ForwardStage(self._upstream, self._health, instead, self._sent, refit)
+        again = tuple(settings.fallbacks.items())
+        fallbacks = Fallbacks(again, (route, count, assemble)) if again else None
+        forward = ForwardStage(self._upstream, self._health, instead, self._sent, refit, fallbacks)
         admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
         reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
         others: dict[Endpoint, tuple[Stage, ...]] = {

@@ -270,6 +270,7 @@ class Outcome(msgspec.Struct):
     Attributes:
         status: the HTTP status that the client saw; 499 if it left before it saw one.
         upstream: the name of the upstream that answered last, "" if none was asked.
+        fallback_model: the model that stood in for the one that was asked for, "" if none did.
         attempts: calls to upstreams.
         refusal: the gateway's own answer, if it gave one.
         fault: a stable word for what broke: a kind of `UpstreamFault`, `client_gone`, `internal`; "" if nothing did.
@@ -283,6 +284,7 @@ class Outcome(msgspec.Struct):
 
     status: int = 0
     upstream: str = ""
+    fallback_model: str = ""
     attempts: int = 0
     refusal: Refusal | None = None
     fault: str = ""

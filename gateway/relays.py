@@ -159,6 +159,8 @@ def _own_headers(exchange: Exchange) -> Headers:
         level=receipt.forwarded_level.value if receipt else "",
         saved_tokens=max(0, receipt.client_billed_tokens - receipt.billed_tokens) if receipt else 0,
     )
+    if exchange.outcome.fallback_model:
+        headers.append(("x-gateway-model", exchange.outcome.fallback_model))
     if receipt is not None and exchange.overrides.explains:
         headers.append(("x-gateway-receipt", receipt.explain()))
     return headers

@@ -472,6 +472,13 @@ class Settings(_Section, frozen=True):
             " OPENAI_BASE_URL and OPENAI_API_KEY make one; without them, builtin://demo."
         ),
     ] = msgspec.field(default_factory=list)
+    fallbacks: Annotated[
+        dict[str, list[str]],
+        Meta(
+            description="Models that stand in, in order, for one whose upstreams all fail before the answer's first"
+            ' byte, by pattern, such as {"gpt-4o": ["gpt-4o-mini"]}. x-gateway-model then says who answered.'
+        ),
+    ] = msgspec.field(default_factory=dict)
     clients: Annotated[
         list[ClientOptions],
         Meta(
@@ -508,7 +515,6 @@ class Settings(_Section, frozen=True):
 DEMO_URL = "builtin://demo"
 LATER = frozenset(
     {
-        "fallbacks",
         "facts",
         "vision",
         "page",

@@ -42,6 +42,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
         resolve_budget(settings.token_budget, pattern, faults, notes)
     _check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
     _check_clients(settings, faults, notes)
+    _check_fallbacks(settings, faults)
     _check_limits(settings, faults, notes)
     check_exposure(settings, faults)
     _check_state(settings.state.url, faults, notes)
@@ -261,6 +262,14 @@ def key_digests(client: ClientOptions) -> list[str]:
     """The SHA-256 of a client's keys, in lower case."""
     given = client.key_sha256
     return [digest.lower() for digest in ([given] if isinstance(given, str) else given or [])]
+
+
+def _check_fallbacks(settings: Settings, faults: list[Fault]) -> None:
+    for pattern, models in settings.fallbacks.items():
+        for model in models:
+            patterns = [each for upstream in settings.upstreams for each in upstream.models]
+            if not any(fnmatchcase(model, each) for each in patterns):
+                faults.append(Fault(f'fallbacks["{pattern}"]', repr(model), "a model that some upstream serves"))
 
 
 def _check_limits(settings: Settings, faults: list[Fault], notes: list[str]) -> None:

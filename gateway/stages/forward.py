@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from gateway.core.access import ALL_GRANTS, decide_model
 from gateway.core.errors import Refusal
 from gateway.core.routing.breaker import Event, event_of_status
 from gateway.core.routing.retry import (
@@ -25,9 +28,9 @@ from gateway.core.routing.retry import (
 )
 from gateway.core.routing.routes import Route, StreamUsage
 from gateway.core.routing.windows import read_exceeded
-from gateway.core.wire.body import ask_for_usage, object_spans, splice
+from gateway.core.wire.body import Edit, ask_for_usage, object_spans, splice
 from gateway.core.wire.headers import forwardable_request_headers, header_of
-from gateway.core.wire.request import Endpoint
+from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Exchange
 from gateway.ports import Health, SentPrompts, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault, Windows
 from gateway.relays import HELD_BYTES, begun, headers_for_client, relay_raw, relay_stream, relay_whole
@@ -35,6 +38,8 @@ from gateway.relays import HELD_BYTES, begun, headers_for_client, relay_raw, rel
 API_PREFIX = "/v1"
 _REFUSED = frozenset({400, 422})
 _TOO_LONG = frozenset({400, 413, 422})
+_UNWELL = frozenset({429, 500, 502, 503, 504, 529})
+"""Statuses for which another model is asked; what is wrong with a request is wrong with it there, too."""
 _NO_SUCH_ENDPOINT = frozenset({404, 405, 501})
 _USAGE_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
@@ -50,6 +55,41 @@ class Refit:
 
     windows: Windows
     assemble: Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fallbacks:
+    """Models that stand in for others whose upstreams all fail.
+
+    Attributes:
+        models: pattern of a model, and who stands in for it, in order; the first match wins.
+        again: the stages that a request walks again for another model: it may go elsewhere, cost and fit otherwise.
+    """
+
+    models: Sequence[tuple[str, Sequence[str]]]
+    again: Sequence[Callable[[Exchange], Awaitable[None]]]
+
+    def of(self, exchange: Exchange) -> list[str]:
+        """Who stands in for the model of a request, as far as its client may use them."""
+        model = exchange.request.model if exchange.request is not None else ""
+        found = next((names for pattern, names in self.models if fnmatchcase(model, pattern)), ())
+        grants = exchange.client.grants if exchange.client is not None else ALL_GRANTS
+        return [name for name in found if name != model and decide_model(name, grants) is None]
+
+    async def move(self, exchange: Exchange, model: str) -> None:
+        """Make it a request for another model.
+
+        Raises:
+            Refusal: that is served by nobody, or the request does not fit it.
+        """
+        request = exchange.request
+        assert request is not None
+        span = request.spans["model"]
+        body = splice(request.body, [Edit(span.start, span.end, json.dumps(model).encode())])
+        exchange.request = parse_metered(request.endpoint, body)
+        exchange.prompt = None
+        for stage in self.again:
+            await stage(exchange)
 
 
 @dataclass(slots=True)
@@ -68,8 +108,9 @@ class ForwardStage:
         upstream: the way to upstreams.
         health: how they have answered lately.
         instead: who answers for an endpoint that an upstream does not have.
-        refit: makes a prompt fit a window that an upstream has named; None where that cannot be.
         sent: remembers which prompts upstreams have accepted; None where nobody asks.
+        refit: makes a prompt fit a window that an upstream has named; None where that cannot be.
+        fallbacks: models that stand in for others; None where there are none.
     """
 
     def __init__(
@@ -79,16 +120,19 @@ class ForwardStage:
         instead: Mapping[Endpoint, Callable[[Exchange], Awaitable[None]]] | None = None,
         sent: SentPrompts | None = None,
         refit: Refit | None = None,
+        fallbacks: Fallbacks | None = None,
     ) -> None:
         self._upstream = upstream
         self._health = health
         self._instead = instead or {}
         self._sent = sent
         self._refit = refit
+        self._fallbacks = fallbacks
         self._refuses_usage: set[str] = set()
 
     async def __call__(self, exchange: Exchange) -> None:
-        reply = await self._reply(exchange)
+        others = self._fallbacks.of(exchange) if self._fallbacks is not None else []
+        reply = await (self._reply_of_any(exchange, others) if others else self._reply(exchange))
         exchange.outcome.upstream = reply.route.name
         if self._sent is not None and exchange.sent_mark is not None and reply.answer.status < 400:
             self._sent.put(reply.route.name, exchange.sent_mark)
@@ -100,6 +144,33 @@ class ForwardStage:
                 await self._relay(exchange, reply)
         finally:
             reply.answer.close()
+
+    async def _reply_of_any(self, exchange: Exchange, others: Sequence[str]) -> _Reply:
+        """The first answer of the model that was asked for, or of those that stand in for it; the last failure, else.
+
+        Raises:
+            Refusal: 502 or 504, no upstream answered.
+        """
+        assert self._fallbacks is not None
+        failed: _Reply | Refusal | None = None
+        for model in ("", *others):
+            try:
+                if model:
+                    await self._fallbacks.move(exchange, model)
+                reply = await self._reply(exchange)
+            except Refusal as refusal:
+                failed = failed or refusal
+                continue
+            if isinstance(failed, _Reply):
+                failed.answer.close()
+            exchange.outcome.fallback_model = model
+            failed = reply
+            if reply.answer.status not in _UNWELL:
+                return reply
+        if isinstance(failed, _Reply):
+            return failed
+        assert failed is not None
+        raise failed
 
     async def _reply(self, exchange: Exchange) -> _Reply:
         """The first answer worth passing on, after retries and failover.

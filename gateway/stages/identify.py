@@ -42,6 +42,8 @@ class IdentifyStage:
             self._recognise(exchange, self._directory)
         elif self._has_own_keys:
             credentials = exchange.header("authorization") or exchange.header("api-key") or ""
+            if other := exchange.header("x-api-key"):
+                credentials += "\0" + other  # it passes to upstreams too, and may be all that tells two users apart
             scope = hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest()
             exchange.client = Client(DEFAULT_CLIENT, scope)
         else:

@@ -195,7 +195,8 @@ class ReuseStage:
         """Keep an answer if it is one to keep; who comes before it is kept finds it in the flight."""
         record = None
         try:
-            if await _is_whole(exchange.endpoint, copy):
+            is_own = not exchange.outcome.fallback_model  # another model's answer is none to give again
+            if is_own and await _is_whole(exchange.endpoint, copy):
                 usage = exchange.outcome.usage
                 tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
                 record = Record(copy.is_stream, kept_headers(copy.headers), copy.body, *tokens, time.time())

@@ -133,6 +133,8 @@ def access_fields(exchange: Exchange) -> dict[str, Any]:
         fields["is_estimated"] = exchange.bill.is_estimated
     if outcome.cache:
         fields["cache"] = outcome.cache
+    if outcome.fallback_model:
+        fields["fallback_model"] = outcome.fallback_model
     if outcome.fault:
         fields["fault"] = outcome.fault
     if outcome.refusal is not None:
