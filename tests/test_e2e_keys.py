@@ -121,7 +121,7 @@ async def test_only_a_trusted_proxy_names_clients(gateway: GatewayProcess, fake:
     """The name is what counts then, and goes no further; from elsewhere it is passed over."""
     async with client_of(gateway, "whatever", **{"x-gateway-client": "web"}) as client:
         raw = await client.chat.completions.with_raw_response.create(**CHAT)
-        await gateway.settled(raw.headers)
+        log = await gateway.settled(raw.headers)
     samples = await gateway.metrics()
     async with (
         GatewayProcess(config_of(fake, "192.0.2.0/24")) as other,
@@ -130,6 +130,7 @@ async def test_only_a_trusted_proxy_names_clients(gateway: GatewayProcess, fake:
         with pytest.raises(openai.AuthenticationError):
             await client.chat.completions.create(**CHAT)
 
+    assert log["client"] == "web"
     assert samples.total("gateway_tokens_total", client_id="web") > 0
     assert "x-gateway-client" not in {name.lower() for name, _ in fake.requests[0].headers}
 

@@ -26,6 +26,8 @@ Json = dict[str, Any]
 MESSAGES = [{"role": "user", "content": "one two three"}]
 CHAT: Json = {"model": "gpt-4o", "messages": MESSAGES}
 SAID = "You said: one two three"
+OPEN = 200
+"""Streams that are open when the gateway is told to stop."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -54,10 +56,10 @@ async def wait_unready(gateway: GatewayProcess) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_open_streams_finish(number: signal.Signals, fake: FakeOpenAI) -> None:
     """Not ready at once, nobody new is let in, all that runs ends whole, and the process exits with 0."""
-    behaviours = [stall(3) for _ in range(20)]
+    behaviours = [stall(3) for _ in range(OPEN)]
     fake.script.extend(behaviours)
     async with GatewayProcess(config_for(fake)) as gateway, client_of(gateway) as client:
-        streams = [await client.chat.completions.create(**CHAT, stream=True) for _ in range(20)]
+        streams = [await client.chat.completions.create(**CHAT, stream=True) for _ in range(OPEN)]
         gateway.signal(number)
         await wait_unready(gateway)
         ready, live = await gateway.admin("/health/ready"), await gateway.admin("/health/live")
@@ -66,14 +68,14 @@ async def test_open_streams_finish(number: signal.Signals, fake: FakeOpenAI) -> 
         for behaviour in behaviours:
             behaviour.release.set()
         texts = await asyncio.gather(*map(read, streams))
-        code = await gateway.wait_exit(3)
+        code = await gateway.wait_exit(20)
 
     assert ready == (503, "draining\n")
     assert live[0] == 200
-    assert texts == [SAID] * 20
+    assert texts == [SAID] * OPEN
     assert code == 0
     assert gateway.logs[-1]["message"] == "stopped"
-    assert len([log for log in gateway.logs if log.get("status") == 200]) == 20
+    assert len([log for log in gateway.logs if log.get("status") == 200]) == OPEN
 
 
 async def test_body_that_arrives_while_stopping_is_answered(fake: FakeOpenAI) -> None:

@@ -118,6 +118,8 @@ def access_fields(exchange: Exchange) -> dict[str, Any]:
         "attempts": outcome.attempts,
         "duration_ms": round(exchange.duration_s * 1000, 2),
     }
+    if exchange.client is not None:
+        fields["client"] = exchange.client.name
     if exchange.request is not None:
         fields["model"] = exchange.request.model
     if outcome.first_byte_s is not None:
