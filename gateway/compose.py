@@ -74,6 +74,7 @@ def make_route(options: UpstreamOptions) -> Route:
         breaker=BreakerRules(options.breaker.failures, options.breaker.reset_seconds),
         retry_ratio=options.retries.budget_ratio,
         weight=options.weight,
+        aliases=tuple(options.model_aliases.items()),
     )
 
 
@@ -224,7 +225,10 @@ def make_answer_store(options: Cache) -> ManagedAnswers | None:
 
 def make_reuse_options(settings: Settings, cache: Cache) -> ReuseOptions:
     """What shapes an answer is part of its key: other settings, other answers."""
-    upstreams = [(each.name, each.base_url, each.models, each.priority, each.roles) for each in settings.upstreams]
+    upstreams = [
+        (each.name, each.base_url, each.models, each.model_aliases, each.priority, each.roles)
+        for each in settings.upstreams
+    ]
     summarizer = (settings.summarizer.endpoint, settings.summarizer.model)
     clients = [(each.name, each.upstreams, each.max_total, each.compaction) for each in settings.clients]
     estimator = settings.token_estimator

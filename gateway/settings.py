@@ -126,6 +126,13 @@ class UpstreamOptions(_Section, frozen=True):
     models: Annotated[
         list[str], Meta(min_length=1, description='Patterns of the models it serves, such as "gpt-4o*".')
     ] = msgspec.field(default_factory=lambda: ["*"])
+    model_aliases: Annotated[
+        dict[str, str],
+        Meta(
+            description="Models that it knows by other names, which it serves beside `models`: such as"
+            ' {"gpt-4o": "prod-gpt4o"}. Metered requests are sent with its name.'
+        ),
+    ] = msgspec.field(default_factory=dict)
     priority: Annotated[int, Meta(description="Lower is asked first.")] = 0
     weight: Annotated[
         int,

@@ -267,7 +267,7 @@ def key_digests(client: ClientOptions) -> list[str]:
 def _check_fallbacks(settings: Settings, faults: list[Fault]) -> None:
     for pattern, models in settings.fallbacks.items():
         for model in models:
-            patterns = [each for upstream in settings.upstreams for each in upstream.models]
+            patterns = [each for upstream in settings.upstreams for each in (*upstream.models, *upstream.model_aliases)]
             if not any(fnmatchcase(model, each) for each in patterns):
                 faults.append(Fault(f'fallbacks["{pattern}"]', repr(model), "a model that some upstream serves"))
 

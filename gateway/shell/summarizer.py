@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway.core.context.brief import FoldJob
 from gateway.core.context.summary import read_summary, render_summary_request
 from gateway.core.context.summary_going_on import render_going_on
+from gateway.core.routing.aliases import as_known_to
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
@@ -176,6 +177,9 @@ class Summarizer:
     async def _ask(self, exchange: Exchange, call: UpstreamCall) -> str | None:
         """One call; None if another may do better."""
         self.tally["calls"] += 1
+        if call.route.aliases and exchange.request is not None and isinstance(call.body, bytes):
+            model = self._options.model or exchange.request.model
+            call = replace(call, body=as_known_to(call.route, model, call.body))
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 status, body = await self._exchange(call)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from gateway.core.access import ALL_GRANTS, decide_model
 from gateway.core.errors import Refusal
+from gateway.core.routing.aliases import as_known_to, rename_model
 from gateway.core.routing.breaker import Event, event_of_status
 from gateway.core.routing.retry import (
     Next,
@@ -28,7 +29,7 @@ from gateway.core.routing.retry import (
 )
 from gateway.core.routing.routes import Route, StreamUsage
 from gateway.core.routing.windows import read_exceeded
-from gateway.core.wire.body import Edit, ask_for_usage, object_spans, splice
+from gateway.core.wire.body import ask_for_usage, object_spans, splice
 from gateway.core.wire.headers import forwardable_request_headers, header_of
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Exchange
@@ -40,6 +41,10 @@ _REFUSED = frozenset({400, 422})
 _TOO_LONG = frozenset({400, 413, 422})
 _UNWELL = frozenset({429, 500, 502, 503, 504, 529})
 """Statuses for which another model is asked; what is wrong with a request is wrong with it there, too."""
+_MAY_MOVE = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES})
+"""Vectors of different models cannot be compared, so embeddings stay with theirs."""
+_MOVED = ("request", "count", "routes", "session", "receipt", "prompt", "sent_mark")
+"""What of an exchange belongs to the model that it is for at this moment."""
 _NO_SUCH_ENDPOINT = frozenset({404, 405, 501})
 _USAGE_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
@@ -72,6 +77,8 @@ class Fallbacks:
     def of(self, exchange: Exchange) -> list[str]:
         """Who stands in for the model of a request, as far as its client may use them."""
         model = exchange.request.model if exchange.request is not None else ""
+        if not model or exchange.endpoint not in _MAY_MOVE:
+            return []
         found = next((names for pattern, names in self.models if fnmatchcase(model, pattern)), ())
         grants = exchange.client.grants if exchange.client is not None else ALL_GRANTS
         return [name for name in found if name != model and decide_model(name, grants) is None]
@@ -84,10 +91,8 @@ class Fallbacks:
         """
         request = exchange.request
         assert request is not None
-        span = request.spans["model"]
-        body = splice(request.body, [Edit(span.start, span.end, json.dumps(model).encode())])
-        exchange.request = parse_metered(request.endpoint, body)
-        exchange.prompt = None
+        exchange.request = parse_metered(request.endpoint, rename_model(request.body, model))
+        exchange.session = exchange.receipt = exchange.prompt = exchange.sent_mark = None
         for stage in self.again:
             await stage(exchange)
 
@@ -148,11 +153,14 @@ class ForwardStage:
     async def _reply_of_any(self, exchange: Exchange, others: Sequence[str]) -> _Reply:
         """The first answer of the model that was asked for, or of those that stand in for it; the last failure, else.
 
+        The exchange is then for the model whose answer that is: whose keys are masked in it, who is billed.
+
         Raises:
             Refusal: 502 or 504, no upstream answered.
         """
         assert self._fallbacks is not None
         failed: _Reply | Refusal | None = None
+        state = _state_of(exchange)
         for model in ("", *others):
             try:
                 if model:
@@ -161,13 +169,18 @@ class ForwardStage:
             except Refusal as refusal:
                 failed = failed or refusal
                 continue
-            if isinstance(failed, _Reply):
-                failed.answer.close()
+            except BaseException:
+                _close(failed)
+                raise
+            _close(failed)
             exchange.outcome.fallback_model = model
-            failed = reply
+            failed, state = reply, _state_of(exchange)
             if reply.answer.status not in _UNWELL:
                 return reply
+        for name, value in state.items():
+            setattr(exchange, name, value)
         if isinstance(failed, _Reply):
+            exchange.outcome.fault = ""
             return failed
         assert failed is not None
         raise failed
@@ -319,6 +332,15 @@ class ForwardStage:
             raise _refusal_of(fault, [reply.route]) from None
 
 
+def _state_of(exchange: Exchange) -> dict[str, Any]:
+    return {name: getattr(exchange, name) for name in _MOVED}
+
+
+def _close(failed: _Reply | Refusal | None) -> None:
+    if isinstance(failed, _Reply):
+        failed.answer.close()
+
+
 def _call(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> UpstreamCall:
     request = exchange.request
     body: bytes | AsyncIterator[bytes] | None
@@ -327,6 +349,8 @@ def _call(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> Upstream
         if asks_for_usage:
             spans = request.spans if exchange.prompt is None else object_spans(body)
             body = splice(body, [ask_for_usage(body, spans)])
+        if route.aliases:
+            body = as_known_to(route, request.model, body)
     else:
         body = exchange.inbound.stream() if exchange.inbound.has_body else None
     headers = forwardable_request_headers(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts, routes_for
 
 
@@ -29,3 +31,10 @@ def test_a_call_that_names_no_model_may_go_anywhere() -> None:
 def test_patterns_are_exact_about_case() -> None:
     """Model names are identifiers."""
     assert routes_for("GPT-4o", [route("a", "gpt-*")]) == []
+
+
+def test_an_alias_is_served_beside_the_patterns() -> None:
+    """Exactly by its name: a deployment's name is no pattern."""
+    routes = [replace(route("azure", "o3"), aliases=(("gpt-4*", "dep"), ("gpt-5", "dep")))]
+
+    assert [len(routes_for(model, routes)) for model in ("o3", "gpt-5", "gpt-4*", "gpt-4o")] == [1, 1, 1, 0]

@@ -55,6 +55,8 @@ class Route:
     """Of its recent calls, how many may be retries."""
     weight: int = 1
     """Its share of conversations among those of its priority."""
+    aliases: tuple[tuple[str, str], ...] = ()
+    """Models by the names that requests use and those that this upstream uses."""
 
 
 def routes_for(model: str | None, routes: Sequence[Route]) -> list[Route]:
@@ -64,10 +66,14 @@ def routes_for(model: str | None, routes: Sequence[Route]) -> list[Route]:
         model: as the request names it, or None for a call that names none.
         routes: in configured order.
     """
-    matching = [
-        route for route in routes if model is None or any(fnmatchcase(model, pattern) for pattern in route.models)
-    ]
+    matching = [route for route in routes if model is None or _serves(route, model)]
     return sorted(matching, key=_by_priority)
+
+
+def _serves(route: Route, model: str) -> bool:
+    return any(name == model for name, _ in route.aliases) or any(
+        fnmatchcase(model, pattern) for pattern in route.models
+    )
 
 
 def _by_priority(route: Route) -> int:
