@@ -255,6 +255,9 @@ async def test_replicas_share_a_redis(redis: RedisServer, fake: FakeOpenAI) -> N
     """What one was answered the other returns."""
     async with caching(fake, url=redis.url) as (one, _), caching(fake, url=redis.url) as (two, _):
         first = await post(one, "chat/completions", {**ASK, "stream": True})
+        async with asyncio.timeout(20):
+            while (await one.metrics()).total("response_cache_stores_total") < 1:  # kept after it was given
+                await asyncio.sleep(0.02)
         second = await post(two, "chat/completions", {**ASK, "stream": True})
 
     assert (first[0], second[0]) == ("miss", "hit")
