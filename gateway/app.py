@@ -50,7 +50,7 @@ from gateway.settings import DEMO_URL, Settings
 from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
 from gateway.shell.brief_maker import StoredBriefMaker
-from gateway.shell.config_watch import watch_files
+from gateway.shell.config_watch import digest_of_files, watch_files
 from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
@@ -114,6 +114,7 @@ class Gateway:
     ) -> None:
         self.settings = loaded.settings
         self._files = loaded.files
+        self._files_digest = digest_of_files(loaded.files)
         self._listener = listener
         self._reload = reload
         self._stack = AsyncExitStack()
@@ -219,7 +220,7 @@ class Gateway:
 
     async def watch(self) -> None:
         """Reload after each change of the configuration's files, for ever."""
-        await watch_files(lambda: self._files, self.settings.server.watch_seconds, self.reload)
+        await watch_files(lambda: self._files, self._files_digest, self.settings.server.watch_seconds, self.reload)
 
     def newest_brief(self) -> str | None:
         """The text of the brief that was made last, for the demo."""

@@ -24,7 +24,7 @@ from gateway.compose import check_tokenizers, make_brief_store, make_state_store
 from gateway.listening import BACKLOG, changed_for_restart, keeping, listen, log_listening, log_refused
 from gateway.settings import Settings, State
 from gateway.settings_load import InvalidSettings, Loaded
-from gateway.shell.config_watch import watch_files
+from gateway.shell.config_watch import digest_of_files, watch_files
 from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.telemetry.figures_merge import Family, families_of, lasting, merge_families, render_families
 from gateway.shell.telemetry.supervision import SupervisorMetrics
@@ -56,6 +56,7 @@ class Supervisor:
     def __init__(self, loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:
         self.settings = loaded.settings
         self._files = loaded.files
+        self._files_digest = digest_of_files(loaded.files)
         self._reload = reload
         self._stack = contextlib.AsyncExitStack()
         self._tasks = TaskGroup()
@@ -137,7 +138,7 @@ class Supervisor:
 
     async def watch(self) -> None:
         """Reload after each change of the configuration's files, for ever."""
-        await watch_files(lambda: self._files, self.settings.server.watch_seconds, self.reload)
+        await watch_files(lambda: self._files, self._files_digest, self.settings.server.watch_seconds, self.reload)
 
     async def replace_workers(self) -> None:
         """One worker after the other: a new one, and once that is ready the old one drains."""

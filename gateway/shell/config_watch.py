@@ -24,15 +24,17 @@ def digest_of_files(paths: Sequence[Path]) -> bytes:
     return digest.digest()
 
 
-async def watch_files(paths: Callable[[], Sequence[Path]], period_s: float, changed: Callable[[], None]) -> None:
+async def watch_files(
+    paths: Callable[[], Sequence[Path]], known: bytes, period_s: float, changed: Callable[[], None]
+) -> None:
     """Call `changed` after each change, for ever.
 
     Args:
         paths: the files, asked anew each time: another configuration may name others, which is one more change.
+        known: `digest_of_files` when they were read; what has changed since then is a change.
         period_s: between two looks.
         changed: must not raise.
     """
-    known = await asyncio.to_thread(digest_of_files, paths())
     while True:
         await asyncio.sleep(period_s)
         found = await asyncio.to_thread(digest_of_files, paths())

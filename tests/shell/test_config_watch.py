@@ -87,14 +87,14 @@ def test_contents_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_each_change_is_told_once(tmp_path: Path) -> None:
-    """And a watcher goes on after it."""
+    """Also one before the watcher began; and it goes on after it."""
     path = plain(tmp_path)
     told: asyncio.Queue[str] = asyncio.Queue()
     on_change: Callable[[], None] = lambda: told.put_nowait(path.read_text())  # noqa: E731
-    watching = asyncio.create_task(watch_files(lambda: [path], 0.01, on_change))
-    await asyncio.sleep(0.1)
-
+    read = digest_of_files([path])
     said(path, "two")
+    watching = asyncio.create_task(watch_files(lambda: [path], read, 0.01, on_change))
+
     first = await asyncio.wait_for(told.get(), 10)
     said(path, "three")
     second = await asyncio.wait_for(told.get(), 10)
