@@ -248,6 +248,9 @@ class ForwardStage:
         except Refusal:
             exchange.receipt, exchange.prompt = receipt, before
             return reply  # the upstream's own words are the better answer
+        except BaseException:
+            reply.answer.close()
+            raise
         if exchange.receipt is None or exchange.receipt.forwarded_tokens >= receipt.forwarded_tokens:
             exchange.receipt, exchange.prompt = receipt, before
             return reply

@@ -27,7 +27,15 @@ histories = st.lists(facts(), max_size=14)
 
 def shown(outline: Outline) -> tuple[object, ...]:
     """Everything that it says, whatever it is held in."""
-    named = (outline.facts, outline.units, outline.places, outline.tokens_before, outline.starts, outline.boundaries)
+    named = (
+        outline.facts,
+        outline.units,
+        outline.places,
+        outline.fixed,
+        outline.tokens_before,
+        outline.starts,
+        outline.boundaries,
+    )
     return *map(list, named), outline.first_user, outline.last_user
 
 

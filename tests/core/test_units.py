@@ -120,6 +120,7 @@ def test_an_outline_counts_foldable_messages(chat: list[MessageFacts]) -> None:
     users = [number for number, index in enumerate(foldable, 1) if chat[index].role == "user"]
 
     assert list(outline.places) == foldable
+    assert sorted([*outline.places, *outline.fixed]) == list(range(len(chat)))
     after = [outline.tokens_after(number) for number in range(len(foldable) + 1)]
     assert after == [10 * (len(foldable) - number) for number in range(len(foldable) + 1)]
     assert (outline.first_user, outline.last_user) == ((users[0], users[-1]) if users else (None, None))

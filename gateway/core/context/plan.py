@@ -129,7 +129,7 @@ def plan_around(
         The plan; it lacks tokens if that is not enough.
     """
     plan = plan_with_brief(outline, fixed_tokens, covers, pinned, brief_tokens)
-    sizes = _Sizes(outline, fixed_tokens, plan.pinned)
+    sizes = _Sizes(outline, fixed_tokens, plan.pinned, covers)
     least = _shares(outline, limits, sizes, outline.boundaries[-1])[1]
     target = max(least, int(limits.target_ratio * limits.prompt))
     return _aimed(plan, outline, sizes, limits, target)
@@ -172,7 +172,7 @@ def can_shorten(limits: FoldLimits, plan: FoldPlan) -> bool:
 def _plan_with_pins(
     outline: Outline, fixed_tokens: int, limits: FoldLimits, covered: int, pins: Sequence[int]
 ) -> FoldPlan:
-    sizes = _Sizes(outline, fixed_tokens, pins)
+    sizes = _Sizes(outline, fixed_tokens, pins, covered)
     places = outline.boundaries_after(covered) or [covered]
     brief_tokens, target = _shares(outline, limits, sizes, places[-1])
     # What is kept shrinks with every unit folded: the first place that meets the target keeps the most.
@@ -223,14 +223,16 @@ class _Sizes:
         outline: the chat.
         fixed_tokens: what the prompt costs beside its messages.
         pins: numbers of messages that stay though they are folded.
+        since: what is shortened is asked of no fewer: what a brief stands for already costs nothing here.
     """
 
-    def __init__(self, outline: Outline, fixed_tokens: int, pins: Sequence[int]) -> None:
+    def __init__(self, outline: Outline, fixed_tokens: int, pins: Sequence[int], since: int) -> None:
         self._outline = outline
-        self._always = fixed_tokens + sum(fact.tokens for fact in outline.facts if not fact.is_foldable)
+        self._since = since
+        self._always = fixed_tokens + sum(outline.facts[index].tokens for index in outline.fixed)
         self._pins = [(pin, outline.tokens_of(pin)) for pin in pins]
-        self._gathered = _sums_after(outline, gathered_tokens)
-        self._least = _sums_after(outline, least_tokens)
+        self._gathered = _sums_after(outline, since, gathered_tokens)
+        self._least = _sums_after(outline, since, least_tokens)
         self.pinned_tokens = self._always + sum(tokens for _, tokens in self._pins)
 
     def whole(self, covers: int) -> int:
@@ -239,18 +241,20 @@ class _Sizes:
 
     def gathered(self, covers: int) -> int:
         """With long results as short as they may well be."""
-        return self._stays(covers) + self._gathered[covers]
+        return self._stays(covers) + self._gathered[covers - self._since]
 
     def least(self, covers: int) -> int:
         """With everything as short as can be."""
-        return self._stays(covers) + self._least[covers]
+        return self._stays(covers) + self._least[covers - self._since]
 
     def _stays(self, covers: int) -> int:
         return self._always + sum(tokens for pin, tokens in self._pins if pin <= covers)
 
 
-def _sums_after(outline: Outline, tokens_of: Callable[[MessageFacts], int]) -> list[int]:
-    from_the_end = accumulate((tokens_of(outline.facts[index]) for index in reversed(outline.places)), initial=0)
+def _sums_after(outline: Outline, since: int, tokens_of: Callable[[MessageFacts], int]) -> list[int]:
+    """Tokens of the foldable messages numbered above `since`, above the next, and so on."""
+    places = outline.places[since:]
+    from_the_end = accumulate((tokens_of(outline.facts[index]) for index in reversed(places)), initial=0)
     return list(from_the_end)[::-1]
 
 
@@ -288,8 +292,9 @@ def _shares(outline: Outline, limits: FoldLimits, sizes: _Sizes, deepest: int) -
 def _arrange(outline: Outline, fixed_tokens: int, covers: int, pinned: Sequence[int], brief_tokens: int) -> FoldPlan:
     """The messages that stay when the first `covers` foldable ones are folded, and where the brief goes."""
     facts, places = outline.facts, outline.places
-    folded = set(places[:covers]) - {places[number - 1] for number in pinned}
-    kept = tuple(index for index in range(len(facts)) if index not in folded)
+    start = places[covers] if covers < len(places) else len(facts)
+    stay = {places[number - 1] for number in pinned} | set(outline.fixed)
+    kept = (*sorted(index for index in stay if index < start), *range(start, len(facts)))
     before = bisect_left(kept, places[covers]) if covers < len(places) else len(kept)
     kept_tokens = fixed_tokens + sum(facts[index].tokens for index in kept)
     return FoldPlan(covers, tuple(pinned), kept, before, brief_tokens, kept_tokens)

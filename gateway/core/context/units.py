@@ -72,6 +72,7 @@ class Outline:
         facts: its messages.
         units: they, cut into what is never split.
         places: the index of each foldable message; number n stands at `places[n - 1]`.
+        fixed: the index of each other message.
         tokens_before: tokens of the foldable messages numbered up to n, by n.
         starts: how many foldable messages stand before each unit that has some.
         boundaries: how many foldable messages may be folded, ascending from 0.
@@ -82,6 +83,7 @@ class Outline:
     facts: Sequence[MessageFacts]
     units: Sequence[Unit]
     places: Sequence[int]
+    fixed: Sequence[int]
     tokens_before: Sequence[int]
     starts: Sequence[int]
     boundaries: Sequence[int]
@@ -103,7 +105,7 @@ class Outline:
 
 def outline_of(facts: Sequence[MessageFacts], ties: Mapping[int, int] = NO_TIES) -> Outline:
     """The outline of a chat; `ties` as `find_units` takes them."""
-    return _outline(facts, find_units(facts, ties), [], [0], [], None, None)
+    return _outline(facts, find_units(facts, ties), [], [], [0], [], None, None)
 
 
 def extend_outline(known: Outline, facts: Sequence[MessageFacts], common: int) -> Outline:
@@ -133,7 +135,8 @@ def extend_outline(known: Outline, facts: Sequence[MessageFacts], common: int) -
     users = (number for number in range(places, 0, -1) if facts[known.places[number - 1]].role == "user")
     first = known.first_user if known.first_user is not None and known.first_user <= places else None
     last = next(users, None) if first is not None else None
-    return _outline(facts, units, known.places[:places], before, starts, first, last, done)
+    fixed = known.fixed[: bisect_left(known.fixed, start)]
+    return _outline(facts, units, known.places[:places], fixed, before, starts, first, last, done)
 
 
 def _reaches_back(tail: Sequence[MessageFacts], known: int) -> bool:
@@ -150,6 +153,7 @@ def _outline(
     facts: Sequence[MessageFacts],
     units: Sequence[Unit],
     places: Sequence[int],
+    fixed: Sequence[int],
     tokens_before: Sequence[int],
     starts: Sequence[int],
     first_user: int | None,
@@ -157,17 +161,19 @@ def _outline(
     done: int = 0,
 ) -> Outline:
     """An outline whose first `done` units are in these places, tokens and starts already."""
-    places, tokens_before, starts = [*places], [*tokens_before], [*starts]
+    places, fixed, tokens_before, starts = [*places], [*fixed], [*tokens_before], [*starts]
     for unit in units[done:]:
         number = len(places)
         for index in range(unit.start, unit.end):
             fact = facts[index]
-            if fact.is_foldable:
-                places.append(index)
-                tokens_before.append(tokens_before[-1] + fact.tokens)
-                if fact.role == "user":
-                    last_user = len(places)
-                    first_user = first_user or last_user
+            if not fact.is_foldable:
+                fixed.append(index)
+                continue
+            places.append(index)
+            tokens_before.append(tokens_before[-1] + fact.tokens)
+            if fact.role == "user":
+                last_user = len(places)
+                first_user = first_user or last_user
         if len(places) > number:
             starts.append(number)
     # Folding up to the last user message itself gains nothing, since it stays.
@@ -175,4 +181,4 @@ def _outline(
     at = bisect_left(boundaries, last_user) if last_user is not None else len(boundaries)
     if boundaries[at : at + 1] == [last_user]:
         del boundaries[at]
-    return Outline(facts, units, places, tokens_before, starts, boundaries, first_user, last_user)
+    return Outline(facts, units, places, fixed, tokens_before, starts, boundaries, first_user, last_user)
