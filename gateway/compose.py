@@ -25,20 +25,11 @@ from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Template
 from gateway.fitting.gain import EarlyRule
 from gateway.fitting.options import CompactionOptions, CompactionTable, Differing
 from gateway.ports import AnswerStore, SentPrompts
-from gateway.settings import (
-    DEMO_URL,
-    Cache,
-    ClientOptions,
-    CompactionDiffering,
-    Settings,
-    State,
-    SummarizerSettings,
-    TokenBudget,
-    TokenEstimator,
-    UpstreamOptions,
-)
+from gateway.settings import DEMO_URL, Cache, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator
 from gateway.settings_check import Fault, is_redis, key_digests, resolve_budget, share_tokens, sqlite_path
+from gateway.settings_clients import ClientOptions, CompactionDiffering
 from gateway.settings_load import InvalidSettings
+from gateway.settings_upstreams import UpstreamOptions
 from gateway.shell.state.briefs import StoredBriefs
 from gateway.shell.state.journal import StoredJournal
 from gateway.shell.state.key_value import ManagedStore, MemoryStateStore

@@ -1,5 +1,5 @@
 """Every option: type, default, unit, bounds, help. The one table that the loader, the JSON Schema and
-config/gateway.yaml are made from; only `app` and the command line see it.
+config/gateway.yaml are made from; only the roots see it. Upstreams and clients have files of their own.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.settings_clients import ClientOptions, CompactionDiffering, RateLimit, Recall
+from gateway.settings_section import Section
+from gateway.settings_upstreams import UpstreamOptions
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A group of options; unknown keys are errors."""
 
-
-class Server(_Section, frozen=True):
+class Server(Section, frozen=True):
     """Where the gateway listens, and what it accepts."""
 
     host: Annotated[str, Meta(description="Address of the data port.")] = "127.0.0.1"
@@ -85,144 +85,10 @@ class Server(_Section, frozen=True):
     ] = msgspec.field(default_factory=list)
 
 
-class UpstreamTimeouts(_Section, frozen=True):
-    """Deadlines of one call."""
-
-    connect_seconds: Annotated[float, Meta(gt=0, description="Until connected.")] = 5.0
-    header_seconds: Annotated[float, Meta(gt=0, description="Until the head of the answer.")] = 60.0
-    first_token_seconds: Annotated[float, Meta(gt=0, description="From the head to the first byte.")] = 60.0
-    idle_seconds: Annotated[float, Meta(gt=0, description="Between two chunks.")] = 60.0
-    total_seconds: Annotated[float, Meta(gt=0, description="The whole answer.")] = 600.0
-
-
-class Retries(_Section, frozen=True):
-    """What is tried again, before the first byte has reached the client."""
-
-    max: Annotated[int, Meta(ge=0, le=10, description="Further calls to the same upstream.")] = 2
-    budget_ratio: Annotated[
-        float,
-        Meta(ge=0, le=1, description="Of an upstream's recent requests, how many may be retried, so that none storm."),
-    ] = 0.2
-
-
-class UpstreamBreaker(_Section, frozen=True):
-    """When an upstream is left alone for a model; others are asked meanwhile, if there are any."""
-
-    failures: Annotated[int, Meta(ge=1, le=1000, description="In a row.")] = 5
-    reset_seconds: Annotated[
-        float, Meta(gt=0, le=3600, description="Until one request tries again; twice as long each time that fails.")
-    ] = 30.0
-
-
-class UpstreamOptions(_Section, frozen=True):
-    """One OpenAI-compatible endpoint."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=64, description="Label in metrics, logs and headers.")]
-    base_url: Annotated[
-        str, Meta(description='Up to and with /v1, or "builtin://demo" for the upstream that is built in.')
-    ]
-    api_key: Annotated[str, Meta(description="Replaces the client's; empty lets the client's own pass.")] = ""
-    api_key_file: Annotated[str | None, Meta(description="A file that holds the key.")] = None
-    models: Annotated[
-        list[str], Meta(min_length=1, description='Patterns of the models it serves, such as "gpt-4o*".')
-    ] = msgspec.field(default_factory=lambda: ["*"])
-    model_aliases: Annotated[
-        dict[str, str],
-        Meta(
-            description="Models that it knows by other names, which it serves beside `models`: such as"
-            ' {"gpt-4o": "prod-gpt4o"}. Metered requests are sent with its name.'
-        ),
-    ] = msgspec.field(default_factory=dict)
-    priority: Annotated[int, Meta(description="Lower is asked first.")] = 0
-    weight: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1000,
-            description="Among upstreams of one priority, its share of conversations; each stays with its upstream as"
-            " long as that answers.",
-        ),
-    ] = 1
-    roles: Annotated[
-        Literal["open", "strict"],
-        Meta(description="strict: its chat template takes no second system message and no two user messages in a row."),
-    ] = "open"
-    stream_usage: Annotated[
-        Literal["ask", "never"],
-        Meta(description="Whether usage is asked for in streams whose client did not."),
-    ] = "ask"
-    cache_seconds: Annotated[
-        float,
-        Meta(
-            ge=0,
-            description="How long it caches a prompt after its last use, for compaction.early; 0: it does not cache.",
-        ),
-    ] = 300.0
-    timeouts: UpstreamTimeouts = UpstreamTimeouts()
-    retries: Retries = Retries()
-    breaker: UpstreamBreaker = UpstreamBreaker()
-
-
-Recall = Literal["fill", "share", "off"]
-
-
-class CompactionDiffering(_Section, frozen=True):
-    """What differs for some models, or for a client; null is as for all."""
-
-    enabled: bool | None = None
-    shadow: bool | None = None
-    target_ratio: Annotated[float, Meta(gt=0, le=1)] | None = None
-    recall: Recall | None = None
-
-
-Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
-
-
-class ClientOptions(_Section, frozen=True):
-    """Who may call, and what for."""
-
-    name: Annotated[
-        str,
-        Meta(
-            pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._@-]{0,63})$",
-            description='Label in metrics and logs, and what briefs are kept under. "*" stands for all names that a'
-            " trusted proxy sends and no other client has.",
-        ),
-    ]
-    key_sha256: Annotated[
-        str | list[str] | None,  # checked apart: msgspec 0.22 crashes on a pattern in a union of text and list
-        Meta(
-            description="SHA-256 of the key (`llm-gateway key` makes both), or several of them while a key is changed;"
-            " null: known by a trusted proxy's header only."
-        ),
-    ] = None
-    models: Annotated[list[Pattern], Meta(min_length=1, description="Patterns of the models it may use.")] = (
-        msgspec.field(default_factory=lambda: ["*"])
-    )
-    upstreams: Annotated[
-        list[Pattern], Meta(min_length=1, description="Patterns of the names of the upstreams it may use.")
-    ] = msgspec.field(default_factory=lambda: ["*"])
-    may: Annotated[
-        list[Literal["passthrough", "overrides", "facts", "vision"]] | None,
-        Meta(
-            description="passthrough: paths that are not metered; overrides: x-gateway-* headers and sessions; facts;"
-            " vision. null: all, less passthrough where models are restricted, since nobody reads the model there."
-        ),
-    ] = None
-    max_total: Annotated[
-        Annotated[int, Meta(ge=64)] | None,
-        Meta(description="Lowers the budget of each of its requests to this, where that is less."),
-    ] = None
-    compaction: Annotated[
-        CompactionDiffering,
-        Meta(description="What differs for it, over what its models say, such as {shadow: true}."),
-    ] = msgspec.field(default_factory=lambda: CompactionDiffering())
-
-
 Share = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(gt=0, lt=1)]
 
 
-class TokenBudget(_Section, frozen=True):
+class TokenBudget(Section, frozen=True):
     """Shares of one request, in tokens; a share below 1 is a fraction of max_total."""
 
     system_tokens: Annotated[Share, Meta(description="System messages, tools and schemas (a target).")] = 700
@@ -243,14 +109,14 @@ class TokenBudget(_Section, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
-class ChatTemplate(_Section, frozen=True):
+class ChatTemplate(Section, frozen=True):
     """What a model's chat template adds to the texts of a prompt, in tokens."""
 
     message_tokens: Annotated[int, Meta(ge=0, le=100, description="To each message, beside its role.")] = 3
     priming_tokens: Annotated[int, Meta(ge=0, le=10_000, description="To each prompt.")] = 3
 
 
-class TokenEstimator(_Section, frozen=True):
+class TokenEstimator(Section, frozen=True):
     """How tokens are counted before a request is sent."""
 
     strategy: Annotated[Literal["tiktoken", "word_based"], Meta(description="word_based counts words.")] = "tiktoken"
@@ -271,14 +137,14 @@ class TokenEstimator(_Section, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
-class SummarizerBreaker(_Section, frozen=True):
+class SummarizerBreaker(Section, frozen=True):
     """When an endpoint that writes briefs is left alone."""
 
     failures: Annotated[int, Meta(ge=1, description="In a row.")] = 5
     reset_seconds: Annotated[float, Meta(ge=0, description="How long nobody is asked.")] = 30.0
 
 
-class SummarizerSettings(_Section, frozen=True):
+class SummarizerSettings(Section, frozen=True):
     """Who writes running briefs."""
 
     endpoint: Annotated[
@@ -308,7 +174,7 @@ class SummarizerSettings(_Section, frozen=True):
     )
 
 
-class Compaction(_Section, frozen=True):
+class Compaction(Section, frozen=True):
     """Folding older turns into the running brief."""
 
     enabled: Annotated[bool, Meta(description="Off: what does not fit is refused.")] = True
@@ -362,7 +228,7 @@ class Compaction(_Section, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
-class ModelPrices(_Section, frozen=True):
+class ModelPrices(Section, frozen=True):
     """Prices of a model's tokens, in USD per million."""
 
     input: Annotated[float, Meta(gt=0, description="Of a prompt's token.")]
@@ -371,33 +237,7 @@ class ModelPrices(_Section, frozen=True):
     output: Annotated[float | None, Meta(description="Of an answer's token; null: four times input.")] = None
 
 
-class RateLimit(_Section, frozen=True):
-    """Limits of the clients and models whose names match; each client has limits of its own."""
-
-    client: Annotated[Pattern, Meta(description="Pattern of clients' names.")] = "*"
-    model: Annotated[
-        Pattern, Meta(description='Pattern of models, which share the limits; "*" counts calls without a model, too.')
-    ] = "*"
-    requests_per_minute: Annotated[
-        Annotated[int, Meta(ge=1, le=100_000_000)] | None, Meta(description="Also how many may come at once.")
-    ] = None
-    tokens_per_minute: Annotated[
-        Annotated[int, Meta(ge=1, le=100_000_000)] | None,
-        Meta(description="Of prompts and answers; an answer is reserved at its full length until its bill is known."),
-    ] = None
-    concurrent_requests: Annotated[
-        Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="That are being answered.")
-    ] = None
-    tokens_per_day: Annotated[
-        Annotated[int, Meta(ge=1, le=1_000_000_000_000_000)] | None, Meta(description="Of a day by UTC.")
-    ] = None
-    cost_per_day_usd: Annotated[
-        Annotated[float, Meta(gt=0, le=1_000_000)] | None, Meta(description="The same in money, by prices.")
-    ] = None
-    shadow: Annotated[bool, Meta(description="Record what would be refused, and refuse nothing.")] = False
-
-
-class State(_Section, frozen=True):
+class State(Section, frozen=True):
     """Where what was made and learned is kept."""
 
     url: Annotated[
@@ -427,7 +267,7 @@ class State(_Section, frozen=True):
     ] = 33_554_432
 
 
-class Cache(_Section, frozen=True):
+class Cache(Section, frozen=True):
     """Answers that are returned again to requests that ask exactly the same."""
 
     enabled: Annotated[bool, Meta(description="Keep answers, of each client for itself (docs/cache.md).")] = False
@@ -461,14 +301,14 @@ class Cache(_Section, frozen=True):
     ] = 30.0
 
 
-class Telemetry(_Section, frozen=True):
+class Telemetry(Section, frozen=True):
     """Logs. Metrics are always on."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 
 
-class Settings(_Section, frozen=True):
+class Settings(Section, frozen=True):
     """The whole configuration."""
 
     server: Server = Server()

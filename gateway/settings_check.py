@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.core.context.plan import MIN_BRIEF_TOKENS
-from gateway.settings import DEMO_URL, Cache, ClientOptions, Settings, TokenBudget
+from gateway.settings import DEMO_URL, Cache, Settings, TokenBudget
+from gateway.settings_clients import ClientOptions
 
 SHARES = ("system_tokens", "running_brief", "recent_turns", "retrieved_context", "completion")
 

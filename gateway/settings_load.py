@@ -17,17 +17,10 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from gateway.settings import (
-    DEMO_URL,
-    LATER,
-    ClientOptions,
-    RateLimit,
-    Server,
-    Settings,
-    SummarizerSettings,
-    UpstreamOptions,
-)
+from gateway.settings import DEMO_URL, LATER, Server, Settings, SummarizerSettings
 from gateway.settings_check import Fault, check_settings
+from gateway.settings_clients import ClientOptions, RateLimit
+from gateway.settings_upstreams import UpstreamOptions
 
 ENV_PREFIX = "GATEWAY__"
 _variable = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")

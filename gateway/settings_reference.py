@@ -8,7 +8,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
-from gateway.settings import Settings, UpstreamOptions
+from gateway.settings import Settings
+from gateway.settings_upstreams import UpstreamOptions
 
 _HEADER = """\
 # yaml-language-server: $schema=gateway.schema.json

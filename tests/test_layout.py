@@ -30,6 +30,9 @@ KNOW_SETTINGS = ROOTS | {
     "gateway.settings_check",
     "gateway.settings_load",
     "gateway.settings_reference",
+    "gateway.settings_section",
+    "gateway.settings_clients",
+    "gateway.settings_upstreams",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

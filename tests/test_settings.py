@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from gateway.compose import make_early_rule, make_price_table, make_reuse_options, make_route, make_state_store
 from gateway.core.context.economics import Prices
 from gateway.core.context.prices import ModelPrices
-from gateway.settings import LATER, Cache, ClientOptions, Compaction, Settings, TokenBudget, UpstreamOptions
+from gateway.settings import LATER, Cache, Compaction, Settings, TokenBudget
 from gateway.settings_check import Fault, _check_cache, sqlite_path
+from gateway.settings_clients import ClientOptions
 from gateway.settings_load import InvalidSettings, load_settings
 from gateway.settings_reference import render_reference, render_schema
+from gateway.settings_upstreams import UpstreamOptions
 from gateway.shell.state.redis import RedisStateStore
 from gateway.shell.state.sent_prompts import RememberedPrompts
 

@@ -1,0 +1,88 @@
+"""The options of upstreams: type, default, unit, bounds, help."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.settings_section import Section
+
+
+class UpstreamTimeouts(Section, frozen=True):
+    """Deadlines of one call."""
+
+    connect_seconds: Annotated[float, Meta(gt=0, description="Until connected.")] = 5.0
+    header_seconds: Annotated[float, Meta(gt=0, description="Until the head of the answer.")] = 60.0
+    first_token_seconds: Annotated[float, Meta(gt=0, description="From the head to the first byte.")] = 60.0
+    idle_seconds: Annotated[float, Meta(gt=0, description="Between two chunks.")] = 60.0
+    total_seconds: Annotated[float, Meta(gt=0, description="The whole answer.")] = 600.0
+
+
+class Retries(Section, frozen=True):
+    """What is tried again, before the first byte has reached the client."""
+
+    max: Annotated[int, Meta(ge=0, le=10, description="Further calls to the same upstream.")] = 2
+    budget_ratio: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Of an upstream's recent requests, how many may be retried, so that none storm."),
+    ] = 0.2
+
+
+class UpstreamBreaker(Section, frozen=True):
+    """When an upstream is left alone for a model; others are asked meanwhile, if there are any."""
+
+    failures: Annotated[int, Meta(ge=1, le=1000, description="In a row.")] = 5
+    reset_seconds: Annotated[
+        float, Meta(gt=0, le=3600, description="Until one request tries again; twice as long each time that fails.")
+    ] = 30.0
+
+
+class UpstreamOptions(Section, frozen=True):
+    """One OpenAI-compatible endpoint."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, description="Label in metrics, logs and headers.")]
+    base_url: Annotated[
+        str, Meta(description='Up to and with /v1, or "builtin://demo" for the upstream that is built in.')
+    ]
+    api_key: Annotated[str, Meta(description="Replaces the client's; empty lets the client's own pass.")] = ""
+    api_key_file: Annotated[str | None, Meta(description="A file that holds the key.")] = None
+    models: Annotated[
+        list[str], Meta(min_length=1, description='Patterns of the models it serves, such as "gpt-4o*".')
+    ] = msgspec.field(default_factory=lambda: ["*"])
+    model_aliases: Annotated[
+        dict[str, str],
+        Meta(
+            description="Models that it knows by other names, which it serves beside `models`: such as"
+            ' {"gpt-4o": "prod-gpt4o"}. Metered requests are sent with its name.'
+        ),
+    ] = msgspec.field(default_factory=dict)
+    priority: Annotated[int, Meta(description="Lower is asked first.")] = 0
+    weight: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Among upstreams of one priority, its share of conversations; each stays with its upstream as"
+            " long as that answers.",
+        ),
+    ] = 1
+    roles: Annotated[
+        Literal["open", "strict"],
+        Meta(description="strict: its chat template takes no second system message and no two user messages in a row."),
+    ] = "open"
+    stream_usage: Annotated[
+        Literal["ask", "never"],
+        Meta(description="Whether usage is asked for in streams whose client did not."),
+    ] = "ask"
+    cache_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How long it caches a prompt after its last use, for compaction.early; 0: it does not cache.",
+        ),
+    ] = 300.0
+    timeouts: UpstreamTimeouts = UpstreamTimeouts()
+    retries: Retries = Retries()
+    breaker: UpstreamBreaker = UpstreamBreaker()
