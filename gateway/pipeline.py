@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.core.errors import Refusal
 from gateway.core.wire.error_event import EVENT_END, render_error_event
@@ -107,6 +108,7 @@ class Pipeline:
 
     def _settle(self, exchange: Exchange) -> None:
         if self.settle.needs_counting(exchange):
-            self.tasks.spawn(self.settle.count_and_finish(exchange), "settle")
+            counting = self.tasks.spawn(self.settle.count_visible(exchange), "settle")
+            counting.add_done_callback(partial(self.settle.finish_counted, exchange))
         else:
             self.settle.finish(exchange)

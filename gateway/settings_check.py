@@ -282,17 +282,25 @@ def _check_limits(settings: Settings, faults: list[Fault], notes: list[str]) -> 
             faults.append(Fault(path, "no limit", "requests_per_minute, tokens_per_minute or another"))
         if not any(fnmatchcase(name, row.client) for name in [*known, "other"]):
             notes.append(f"{path}.client: {row.client!r} matches no client ({', '.join(known)}), so it never holds.")
-        if row.cost_per_day_usd is not None and not settings.prices:
-            notes.append(f"{path}.cost_per_day_usd: without prices every request costs nothing.")
+        if row.cost_per_day_usd is not None and not any(_may_meet(row.model, each) for each in settings.prices):
+            notes.append(
+                f"{path}.cost_per_day_usd: no row of prices is for {row.model!r}, so its requests cost nothing."
+            )
         completion = share_tokens(settings.token_budget.completion, settings.token_budget.max_total)
         least = min(filter(None, (row.tokens_per_minute, row.tokens_per_day)), default=None)
         if least is not None and least < completion:
             notes.append(f"{path}: {least} tokens are less than the {completion} that an answer alone may take.")
-    if settings.rate_limits and settings.server.workers > 1:
+    workers = settings.server.workers
+    if settings.rate_limits and workers > 1:
         notes.append(
-            f"rate_limits: each of the {settings.server.workers} workers has its share of every limit, so a client"
-            " whose connections are with few of them has less than all."
+            f"rate_limits: each of the {workers} workers has its share of every limit, at least 1: a client whose"
+            f" connections are with few of them has less than all, and a limit below {workers} lets {workers} through."
         )
+
+
+def _may_meet(pattern: str, other: str) -> bool:
+    """Whether one of two patterns covers the other; those that only overlap are none of ours to find."""
+    return fnmatchcase(pattern, other) or fnmatchcase(other, pattern)
 
 
 def _check_proxies(settings: Settings, faults: list[Fault], notes: list[str]) -> None:

@@ -18,8 +18,9 @@ _HEADER = """\
 # file of your own and start with `llm-gateway serve --config FILE` (or LLM_GATEWAY_CONFIG=FILE).
 #
 # ${NAME} and ${NAME:-default} are replaced by environment variables; GATEWAY__SECTION__KEY=value overrides an option,
-# such as GATEWAY__SERVER__PORT=9090. `llm-gateway check --config FILE` says everything that is wrong at once. SIGHUP
-# applies a changed file, whole or not at all; server, state and telemetry need a restart.
+# such as GATEWAY__SERVER__PORT=9090. `llm-gateway check --config FILE` says everything that is wrong at once. A changed
+# file is applied within server.watch_seconds, or by SIGHUP, whole or not at all; server, state, cache and telemetry
+# need a restart.
 """
 _WIDTH = 116
 _EXAMPLE_UPSTREAM = {"name": "openai", "base_url": "https://api.openai.com/v1", "api_key": "${OPENAI_API_KEY:-}"}

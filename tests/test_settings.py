@@ -427,3 +427,38 @@ def test_answers_of_another_configuration_are_others() -> None:
 
     assert len(set(prints)) == len(prints)
     assert make_reuse_options(same, same.cache).fingerprint == prints[0]
+
+
+LIMITS_TOLD = {
+    "no prices at all": ("rate_limits: [{cost_per_day_usd: 1}]", "cost nothing"),
+    "prices of other models": (
+        "rate_limits: [{model: 'claude*', cost_per_day_usd: 1}]\nprices: {'gpt-4o*': {input: 1}}",
+        "'claude*'",
+    ),
+    "a client that is none": ("rate_limits: [{client: app, requests_per_minute: 1}]", "matches no client"),
+    "less than one answer": ("rate_limits: [{tokens_per_minute: 10}]", "an answer alone"),
+    "fewer than workers": (
+        "server: {workers: 4}\nrate_limits: [{concurrent_requests: 1}]",
+        "a limit below 4 lets 4 through",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), LIMITS_TOLD.values(), ids=LIMITS_TOLD)
+def test_limits_that_hold_otherwise_than_one_thinks_are_told(text: str, says: str, tmp_path: Path) -> None:
+    """They are no faults, but worth a person's attention."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text, encoding="utf-8")
+
+    assert any(says in note for note in load_settings(path, {}).notes)
+
+
+def test_a_price_for_a_limits_models_is_found(tmp_path: Path) -> None:
+    """Whichever of the two patterns is the wider."""
+    path = tmp_path / "gateway.yaml"
+    for model, price in (("gpt-4o-mini", "gpt-4o*"), ("*", "gpt-4o*"), ("gpt-4o*", "gpt-4o*")):
+        path.write_text(
+            f"rate_limits: [{{model: '{model}', cost_per_day_usd: 1}}]\nprices: {{'{price}': {{input: 1}}}}"
+        )
+
+        assert not any("cost nothing" in note for note in load_settings(path, {}).notes)

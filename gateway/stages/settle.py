@@ -11,6 +11,7 @@ How close that comes on recorded answers, as if their usage had been missing: do
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from dataclasses import replace
@@ -101,29 +102,35 @@ class Settle:
         is_visible = outcome.generated is not None and not outcome.generated.is_empty
         return is_visible and outcome.usage is None and exchange.count is not None
 
-    async def count_and_finish(self, exchange: Exchange) -> None:
-        """Settle an exchange whose visible output must be counted first; if it cannot be, by all it may have been."""
+    async def count_visible(self, exchange: Exchange) -> int:
+        """Tokens of what an exchange visibly generated, for `finish_counted`."""
         assert exchange.count is not None
         assert exchange.outcome.generated is not None
         is_responses = exchange.endpoint is Endpoint.RESPONSES
         profile, generated = exchange.count.profile, exchange.outcome.generated
-        tokens = exchange.receipt.completion_tokens if exchange.receipt is not None else 0
-        try:
-            tokens = await count_generated(
-                self._counter, profile, generated, model=_model_of(exchange), is_responses=is_responses
-            )
-        finally:
-            self.finish(exchange, tokens)
+        return await count_generated(
+            self._counter, profile, generated, model=_model_of(exchange), is_responses=is_responses
+        )
+
+    def finish_counted(self, exchange: Exchange, counting: asyncio.Future[int]) -> None:
+        """Settle an exchange once its visible output was counted; if it was not, by all that it may have been.
+
+        To be called when the future is done, however it was, also before it began: what is held must come back.
+        """
+        is_counted = not counting.cancelled() and counting.exception() is None
+        self.finish(exchange, counting.result() if is_counted else _most_tokens(exchange))
 
     def finish(self, exchange: Exchange, visible_tokens: int = 0) -> None:
         """Settle an exchange; `visible_tokens` is what it visibly generated where the upstream did not say."""
         exchange.duration_s = time.perf_counter() - exchange.started_s
-        exchange.bill = self._bill(exchange, visible_tokens)
-        if self._limits is not None and exchange.hold is not None:
-            self._limits.put_right(exchange.hold, exchange.bill, _model_of(exchange))
-        self._learn(exchange)
-        self._keep(exchange)
-        self._telemetry.settled(exchange)
+        try:
+            exchange.bill = self._bill(exchange, visible_tokens)
+            self._learn(exchange)
+            self._keep(exchange)
+        finally:
+            if self._limits is not None and exchange.hold is not None:
+                self._limits.put_right(exchange.hold, exchange.bill, _model_of(exchange))
+            self._telemetry.settled(exchange)
 
     def _bill(self, exchange: Exchange, visible_tokens: int) -> Bill | None:
         outcome, count = exchange.outcome, exchange.count
@@ -193,7 +200,13 @@ def _unseen_tokens(exchange: Exchange) -> int:
     is_unseen = outcome.generated is None and not request.is_stream
     if not is_unseen and not may_hide_reasoning(request.model, _effort_of(request)):
         return 0
-    return request.choices * receipt.completion_tokens
+    return _most_tokens(exchange)
+
+
+def _most_tokens(exchange: Exchange) -> int:
+    """The most that an exchange's answers may take together."""
+    request, receipt = exchange.request, exchange.receipt
+    return request.choices * receipt.completion_tokens if request is not None and receipt is not None else 0
 
 
 def _effort_of(request: MeteredRequest) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -66,12 +67,23 @@ def answered(
     return exchange
 
 
+async def counted_and_settled(settle: Settle, exchange: Exchange, cancel_after: int | None = None) -> None:
+    """As the pipeline does it; `cancel_after` so many steps of the event loop."""
+    counting = asyncio.ensure_future(settle.count_visible(exchange))
+    counting.add_done_callback(partial(settle.finish_counted, exchange))
+    if cancel_after is not None:
+        for _ in range(cancel_after):
+            await asyncio.sleep(0)
+        counting.cancel()
+    await asyncio.wait({counting})
+
+
 def settled(exchange: Exchange) -> tuple[Bill | None, Learned]:
     """The bill, and what was learned."""
     learned = Learned()
     settle = Settle(FakeCounter(per_word), learned, Silent())
     if settle.needs_counting(exchange):
-        asyncio.run(settle.count_and_finish(exchange))
+        asyncio.run(counted_and_settled(settle, exchange))
     else:
         settle.finish(exchange)
     return exchange.bill, learned
@@ -175,7 +187,7 @@ class Dearer(Learned):
 def test_estimates_are_in_the_upstreams_own_tokens() -> None:
     """What was learned from other answers corrects the bill of one without a report."""
     exchange = answered({**CHAT, "tools": [TOOL]}, generated=said("one two three"))
-    asyncio.run(Settle(FakeCounter(per_word), Dearer(), Silent()).count_and_finish(exchange))
+    asyncio.run(counted_and_settled(Settle(FakeCounter(per_word), Dearer(), Silent()), exchange))
 
     assert exchange.bill == Bill(2 * 60 + 15, 6, 0, is_estimated=True)
 
@@ -290,7 +302,7 @@ def test_holds_are_put_right(outcome: dict[str, Any], tokens_left: int) -> None:
         rules, prices = RuleTable([]), PriceTable()
         settle = Settle(FakeCounter(per_word), Learned(), Silent(), None, LimitSettling(limiter, rules, prices))
         if settle.needs_counting(exchange):
-            await settle.count_and_finish(exchange)
+            await counted_and_settled(settle, exchange)
         else:
             settle.finish(exchange)
         return [state.left for state in (await limiter.take(LIMITS, [0, 0, 0])).states]
@@ -298,20 +310,42 @@ def test_holds_are_put_right(outcome: dict[str, Any], tokens_left: int) -> None:
     assert asyncio.run(walk()) == [tokens_left, 1000, 999]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no tokenizer"), None], ids=["broken", "cancelled"])
-def test_a_hold_comes_back_though_nothing_can_be_counted(error: BaseException | None) -> None:
-    """Billed at all that the answer may have been, and its place is free: nothing leaks at a shutdown."""
+@pytest.mark.parametrize(
+    ("error", "cancel_after"),
+    [(RuntimeError("no tokenizer"), None), (None, 1), (None, 0)],
+    ids=["broken", "cancelled", "cancelled before it began"],
+)
+def test_a_hold_comes_back_though_nothing_can_be_counted(error: BaseException | None, cancel_after: int | None) -> None:
+    """Billed at all that the answers may have been, and its place is free: nothing leaks at a shutdown."""
 
     async def walk() -> list[int]:
         limiter = MemoryLimiter(lambda: DAY_US)
-        exchange = await held(limiter, answered({**CHAT, "stream": True}, generated=said("three words here")))
+        body = {**CHAT, "stream": True, "n": 3}
+        exchange = await held(limiter, answered(body, generated=said("three words here")))
         limits = LimitSettling(limiter, RuleTable([]), PriceTable())
-        settling = asyncio.create_task(
-            Settle(Stuck(error), Learned(), Silent(), None, limits).count_and_finish(exchange)
-        )
-        await asyncio.sleep(0)
-        settling.cancel()
-        await asyncio.wait({settling})
+        settle = Settle(Stuck(error), Learned(), Silent(), None, limits)
+        await counted_and_settled(settle, exchange, cancel_after)
         return [state.left for state in (await limiter.take(LIMITS, [0, 0, 0])).states]
 
-    assert asyncio.run(walk()) == [1000 - 60 - 50, 1000, 999]
+    assert asyncio.run(walk()) == [1000 - 60 - 3 * 50, 1000, 999]
+
+
+class Forgetful(Learned):
+    """Calibrations that break."""
+
+    def learn(self, upstream: str, model: str, raw_tokens: int, has_tools: bool, reported: Usage) -> None:
+        raise RuntimeError("nothing is learned")
+
+
+def test_a_hold_comes_back_whatever_breaks() -> None:
+    """A bug in what is learned is a bug, and no leak."""
+
+    async def walk() -> list[int]:
+        limiter = MemoryLimiter(lambda: DAY_US)
+        exchange = await held(limiter, answered(usage=USAGE))
+        limits = LimitSettling(limiter, RuleTable([]), PriceTable())
+        with pytest.raises(RuntimeError):
+            Settle(FakeCounter(per_word), Forgetful(), Silent(), None, limits).finish(exchange)
+        return [state.left for state in (await limiter.take(LIMITS, [0, 0, 0])).states]
+
+    assert asyncio.run(walk()) == [1000 - 70, 1000, 999]
