@@ -206,6 +206,11 @@ def task_bench_fold(arguments: list[str]) -> int:
     return run("-m", "benchmarks.fold", *arguments)
 
 
+def task_bench_assemble(arguments: list[str]) -> int:
+    """what the assemble stage takes of chats of 400 messages (docs/retention.md)"""
+    return run("-m", "benchmarks.assemble", *arguments)
+
+
 def task_faults(arguments: list[str]) -> int:
     """every fault of an upstream: what the caller sees, what upstreams saw, the bill (docs/faults.md)"""
     return run("-m", "benchmarks.faults", *arguments)

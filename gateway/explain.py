@@ -13,7 +13,7 @@ from itertools import groupby
 
 from gateway.core.context.brief import render_brief
 from gateway.core.context.render import turn_of
-from gateway.core.wire.message import parse_message
+from gateway.core.wire.message import reread_message
 from gateway.exchange import Receipt
 from gateway.fitting.draft import Chat, Draft
 from gateway.fitting.fitter import ChatFitter
@@ -151,7 +151,7 @@ def _brief(draft: Draft, width: int) -> str:
 
 
 def _text(chat: Chat, index: int) -> str:
-    return turn_of(index, parse_message(bytes(chat.raws[index]), index)).text
+    return turn_of(index, reread_message(chat.raws[index])).text
 
 
 def _plain(text: str) -> str:

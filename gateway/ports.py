@@ -134,6 +134,9 @@ class TextCounter(Protocol):
     def count_here(self, profile: Profile, text: str) -> int:
         """Tokens of one text, in the calling thread."""
 
+    def counts_lines_apart(self, profile: Profile) -> bool:
+        """Whether a text costs what its lines do, cut behind line ends that neither white space nor a slash follows."""
+
 
 class Calibrations(Protocol):
     """What was learned of how each upstream counts, by (upstream, model)."""

@@ -67,6 +67,9 @@ class FakeCounter:
         self.calls += 1
         return self.rule(text)
 
+    def counts_lines_apart(self, profile: Profile) -> bool:
+        return False
+
 
 def per_four_chars(text: str) -> int:
     return math.ceil(len(text) / 4)
@@ -213,6 +216,7 @@ class World:
     model: str = "gpt-4o"
     early: EarlyRule | None = None
     journal: Journal | None = None
+    max_bytes: int = MAX_BYTES
     calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
     counter: TextCounter = field(init=False)
     store: MemoryBriefStore = field(init=False)
@@ -220,7 +224,7 @@ class World:
     stages: tuple[CountStage, AssembleStage] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = MemoryBriefStore(MAX_BYTES)
+        self.store = MemoryBriefStore(self.max_bytes)
         self.use(FakeCounter(self.rule))
 
     def use(self, counter: TextCounter) -> World:
@@ -231,10 +235,10 @@ class World:
             self.is_enabled, self.is_shadow, self.target_ratio, self.recalls, self.fills, b"fingerprint"
         )
         options = replace(options, is_early=self.early is not None)
-        recaller = RememberingRecaller(counter, message_digests, MAX_BYTES)
+        recaller = RememberingRecaller(counter, message_digests, self.max_bytes)
         fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio, self.early)
         self.stages = (
-            CountStage(counter, CountCaches(MAX_BYTES, message_digests), {}),
+            CountStage(counter, CountCaches(self.max_bytes, message_digests), {}),
             AssembleStage(BudgetTable(self.budget), CompactionTable(options), fitter, self.calibrations, self.journal),
         )
         return self

@@ -8,7 +8,7 @@ message, and a brief of the same messages, is kept between calls, as a running g
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from benchmarks.retention.baselines import blocks, head
 from benchmarks.retention.words import message_tokens, ntok, text_of
@@ -203,6 +203,8 @@ class Plan:
         pool = Pool(
             [Remembered(i, self.all[i]["role"], self.tokens[i] - FRAME_TOKENS, learned(self.texts[i])) for i in folded]
         )
-        before = self.texts[self.last_user - 1] if self.last_user else ""
+        before = partial(self.texts.__getitem__, self.last_user - 1) if self.last_user else None
         query = query_of(self.texts[self.last_user], before, sorted(self.wanted) if self.in_loop else ())
-        return fit_recalled(recall(query, pool, room), pool, self.texts.__getitem__, room, cost_of)
+        return fit_recalled(
+            recall(query, pool, room), pool, self.texts.__getitem__, room, lambda lines: cost_of("".join(lines))
+        )

@@ -18,7 +18,7 @@ from gateway.core.context.shorten import Arrangement, Shorter
 from gateway.core.context.units import Outline
 from gateway.core.routing.routes import Roles
 from gateway.core.wire.body import Edit, splice
-from gateway.core.wire.message import parse_message
+from gateway.core.wire.message import reread_message
 from gateway.core.wire.request import MeteredRequest
 from gateway.exchange import Count, Exchange, Receipt
 from gateway.fitting.forms import Form, Raws
@@ -84,8 +84,8 @@ class Chat:
         turns = []
         for number in sorted(numbers):
             index = self.outline.places[number - 1]
-            turns.append(turn_of(number, parse_message(bytes(self.raws[index]), index)))
-        staying = [turn_of(0, parse_message(bytes(self.raws[index]), index)).text for index in plan.kept]
+            turns.append(turn_of(number, reread_message(self.raws[index])))
+        staying = [turn_of(0, reread_message(self.raws[index])).text for index in plan.kept]
         job = FoldJob(plan.covers, plan.pinned, earlier, tuple(turns), plan.brief_tokens, "\n".join(staying))
         return job if sent is None else replace(job, **_sent_up_to(self, sent, plan.covers))
 
@@ -173,7 +173,8 @@ def body_of(chat: Chat, draft: Draft) -> bytes:
 
 def _messages_of(chat: Chat, draft: Draft) -> list[bytes]:
     kept, brief, form = draft.plan.kept, draft.brief, chat.form
-    messages = [form.restored(at, draft.shorter[at].raw) if at in draft.shorter else form.raw(at) for at in kept]
+    shorter = draft.shorter
+    messages = [form.restored(at, shorter[at].raw) if at in shorter else form.raw(at) for at in kept]
     inserts = []
     if draft.plan.covers:
         inserts.append(Insert(draft.plan.brief_before, render_brief(brief.segments) if brief else None))

@@ -36,13 +36,12 @@ def question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:
         return None
     if room < _MIN_RECALL_TOKENS:
         return None
-    numbers = tuple(number for number in range(1, plan.covers + 1) if number not in plan.pinned)
     pool = hashlib.sha256(chat.keys[plan.covers] + repr(plan.pinned).encode())
     for each in chat.kept:
         pool.update(each.number.to_bytes(8) + each.canonical)
     named = (pool.digest(), chat.keys[max(latest, plan.covers)], latest, names, room)
     key = hashlib.sha256(msgspec.msgpack.encode(named)).digest()
-    return Question(key, pool.digest(), numbers, latest, names, room, chat.kept), before
+    return Question(key, pool.digest(), plan.covers, plan.pinned, latest, names, room, chat.kept), before
 
 
 def _room_before(chat: Chat, draft: Draft, latest: int) -> int:

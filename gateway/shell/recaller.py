@@ -1,7 +1,7 @@
 """Recall, with what is known of each message kept between requests: a chat resends its history.
 
-Records and answers are bounded together. Learning and ranking happen in a thread; the caches of this module are only
-touched on the event loop.
+Records and answers are bounded together. Learning happens in a thread, and ranking where there is much to rank; the
+caches of this module are only touched on the event loop.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from gateway.core.context.units import Outline
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
-from gateway.core.wire.message import parse_message, text_of
+from gateway.core.wire.message import reread_message, text_of
 from gateway.core.wire.prefix import Digest
 from gateway.ports import TextCounter
 
 _ENTRY_BYTES = 220
 _FRAME_TOKENS = 3
+_INLINE_PASSAGES = 600
+"""So many are ranked on the event loop, in about .5 ms: a thread's turn would cost as much as it spares."""
 _PAUSE_EVERY, _PAUSE_S = 32, 1e-5
 _NOTHING = Recalled("", 0, ())
 Raws = Sequence[msgspec.Raw | bytes]
@@ -65,12 +67,15 @@ class RememberingRecaller:
 
     async def _look_up(self, profile: Profile, raws: Raws, outline: Outline, question: Question) -> Recalled | None:
         pool = self._pools.get(question.pool)
+        answer = partial(self._answer, profile, raws, outline, question)
+        if pool is not None and len(pool.passages) <= _INLINE_PASSAGES:
+            return answer(pool)
         if pool is None:
             records = await self._records(raws, outline, question.numbers)
             kept = await self._remember_kept(question.kept)
             pool = await asyncio.to_thread(_pool_of, outline, records, kept, question.base)
             self._pools.put(question.pool, pool)
-        return await asyncio.to_thread(self._answer, profile, raws, outline, question, pool)
+        return await asyncio.to_thread(answer, pool)
 
     async def _records(self, raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
         """What is known of these messages; what is not yet is learned."""
@@ -102,16 +107,20 @@ class RememberingRecaller:
     ) -> Recalled | None:
         base = question.base
         read = partial(_text, raws, outline, base, {each.number: each.text for each in question.kept})
-        latest = text_of(parse_message(bytes(raws[outline.places[question.latest - 1]]), 0))
+        latest = text_of(reread_message(raws[outline.places[question.latest - 1]]))
         newest = base + question.latest - 1
-        before = read(newest) if newest else ""
-        query = query_of(latest, before, question.names)
+        query = query_of(latest, partial(read, newest) if newest else None, question.names)
         picks = recall(query, pool, question.room_tokens)
-        return fit_recalled(picks, pool, read, question.room_tokens, partial(self._cost, profile))
+        return fit_recalled(picks, pool, read, question.room_tokens, partial(self._cost, profile, pool))
 
-    def _cost(self, profile: Profile, text: str) -> int:
-        weight = weigh_message({"role": BRIEF_ROLE, "content": text}, profile)
-        return weight.total([self._counter.count_here(profile, text) for text in weight.all_texts])
+    def _cost(self, profile: Profile, pool: Pool, lines: Sequence[str]) -> int:
+        """Tokens of a message of these lines, each of which begins with neither white space nor a slash."""
+        count = partial(self._counter.count_here, profile)
+        whole = "".join(lines)
+        weight = weigh_message({"role": BRIEF_ROLE, "content": whole}, profile)
+        if weight.all_texts == (whole,) and self._counter.counts_lines_apart(profile):
+            return weight.total([pool.memo.tokens_of(lines, profile.encoding, count)])
+        return weight.total([count(each) for each in weight.all_texts])
 
 
 def _pool_of(outline: Outline, records: Mapping[int, MessageTerms], kept: Sequence[Remembered], base: int) -> Pool:
@@ -127,7 +136,7 @@ def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, Me
     for place, number in enumerate(numbers):
         if place % _PAUSE_EVERY == 0:
             time.sleep(_PAUSE_S)
-        message = parse_message(bytes(raws[outline.places[number - 1]]), 0)
+        message = reread_message(raws[outline.places[number - 1]])
         records[number] = learn_terms(turn_of(number, message).text, str(message.get("name") or ""))
     return records
 
@@ -145,7 +154,7 @@ def _text(raws: Raws, outline: Outline, base: int, kept: Mapping[int, str], numb
     """The text of a message by its number in what is recalled."""
     if number <= base:
         return kept[number]
-    return turn_of(number, parse_message(bytes(raws[outline.places[number - base - 1]]), 0)).text
+    return turn_of(number, reread_message(raws[outline.places[number - base - 1]])).text
 
 
 def _size_of_terms(terms: MessageTerms) -> int:

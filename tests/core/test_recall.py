@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.context.marks import defuse_tags
-from gateway.core.context.recall import Pick, Recalled, fit_recalled, recall, render_recalled
+from gateway.core.context.recall import Pick, Recalled, fit_recalled, recall
 from gateway.core.context.recall_index import learn_terms
 from gateway.core.context.recall_pool import Pool, Remembered
 from gateway.core.context.recall_rank import query_of, rank_passages
@@ -40,7 +40,7 @@ def recalled(
 ) -> Recalled | None:
     pool = pool_of(chat, count)
     picks = recall(query_of(asked), pool, room)
-    return fit_recalled(picks, pool, lambda number: chat[number - 1][1], room, count)
+    return fit_recalled(picks, pool, lambda number: chat[number - 1][1], room, lambda lines: count("".join(lines)))
 
 
 def buried(needle: str, role: str = "user", size: int = 120) -> list[tuple[str, str]]:
@@ -129,7 +129,10 @@ def test_a_short_message_is_understood_from_what_stands_before_it() -> None:
     pool = pool_of(buried("The turbine needs a new bearing from Oslo."))
 
     assert recall(query_of("And then?"), pool, 400) == []
-    assert recall(query_of("And then?", before="I ordered the bearing for the turbine."), pool, 400)[0].number == 41
+    assert (
+        recall(query_of("And then?", before=lambda: "I ordered the bearing for the turbine."), pool, 400)[0].number
+        == 41
+    )
 
 
 def test_a_session_date_is_found_and_shown() -> None:
@@ -200,10 +203,11 @@ def test_left_out_parts_of_a_message_are_marked() -> None:
     pool = pool_of([("user", text)])
     passages = pool.passages
     picks = [Pick(1, passages[at].start, passages[at].end, 1.0, (), 50) for at in (0, 3)]
-    shown = render_recalled(picks, pool, lambda _: text)
+    shown = fit_recalled(picks, pool, lambda _: text, 1000, lambda lines: per_four_chars("".join(lines)))
 
-    assert "\n…\n" in shown
-    assert text[passages[3].start : passages[3].end] in shown
+    assert shown is not None
+    assert "\n…\n" in shown.text
+    assert text[passages[3].start : passages[3].end] in shown.text
 
 
 def test_it_is_the_same_in_every_process() -> None:
@@ -252,10 +256,10 @@ def test_the_index_holds_every_term_and_no_other(chat: list[tuple[str, str]]) ->
 def test_scores_are_of_the_pool_in_its_order() -> None:
     """One score a passage, none below zero, and the message that was asked for has the best."""
     pool = pool_of(buried("My dog is called Bruno."))
-    ranking = rank_passages(query_of("What is the dog called?"), pool)
+    scores = rank_passages(query_of("What is the dog called?"), pool)
 
-    assert ranking is not None
+    assert scores is not None
     assert pool.places == [(at, 0) for at in range(len(pool.messages))]
-    assert len(ranking.scores) == len(pool.passages)
-    assert min(ranking.scores) >= 0
-    assert max(range(len(pool.passages)), key=ranking.scores.__getitem__) == 40
+    assert len(scores) == len(pool.passages)
+    assert min(scores) >= 0
+    assert max(range(len(pool.passages)), key=scores.__getitem__) == 40

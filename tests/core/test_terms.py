@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.context.terms import MAX_WORD_CHARS, hard_terms_of, terms_of, words_by_term
+from gateway.core.context.terms import MAX_WORD_CHARS, name_terms, terms_of
 
 MEETING = [
     ("english endings", "She painted a sunset", "paintings of sunsets"),
@@ -62,7 +62,7 @@ def test_any_text_has_terms(text: str) -> None:
 
     assert found == terms_of(text)
     assert all(0 <= term < 2**32 for term in found)
-    assert set(found) == set(words_by_term(text))
+    assert set(found) == set(name_terms(text).words)
 
 
 @given(
@@ -72,7 +72,7 @@ def test_any_text_has_terms(text: str) -> None:
 )
 def test_a_path_or_identifier_finds_itself(name: str) -> None:
     """Whole, in the middle of a sentence, in any case."""
-    exact = hard_terms_of(name)
+    exact = name_terms(name).hard
 
     assert exact
     assert exact <= set(terms_of(f"Then I opened {name.upper()}, and it was empty."))

@@ -20,7 +20,7 @@ import msgspec
 from gateway.core.context.facts import MessageFacts
 from gateway.core.context.render import turn_of
 from gateway.core.context.secrets import mask_secrets
-from gateway.core.wire.message import parse_message
+from gateway.core.wire.message import reread_message
 
 _MAX_BYTES_A_TOKEN, _FRAME_BYTES = 32, 1000
 """A message of more bytes than that holds what is no text, which is not kept."""
@@ -89,6 +89,6 @@ def choose_new(
 
 def keep_message(raw: msgspec.Raw | bytes, fact: MessageFacts) -> Kept:
     """A message as it is kept, without its number."""
-    message = parse_message(bytes(raw), 0)
+    message = reread_message(raw)
     text = mask_secrets(turn_of(0, message).text)
     return Kept(0, fact.canonical, fact.role, mask_secrets(str(message.get("name") or "")), fact.tokens, text)

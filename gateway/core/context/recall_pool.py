@@ -1,7 +1,8 @@
 """The messages that may be recalled, prepared so that many questions can be asked of them.
 
 Between two compactions the folded messages are the same, so their index is made once: which passages hold a term, what
-each takes, who speaks, and under which heading it stands.
+that is worth there, what each takes, who speaks, and under which heading it stands. A question costs then what its
+terms hit, and a few passes over one number a passage.
 
 Invariants, each with a test of its own:
   1. A term's passages are exactly those that hold it, in the conversation's order.
@@ -11,19 +12,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from gateway.core.context.recall_index import MessageTerms
+from gateway.core.context.recall_memo import MAX_CHARS, RecallMemo
 
 _LINE_TOKENS = 4
 """Number, role and line end of a passage."""
 _LABELLED_LINE_TOKENS = 2
 """The same where the text itself names its speaker."""
 _MIN_LABELS = 3
-_MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _TERM_BYTES = 120, 180, 9, 160
-MAX_TEXT_CHARS = 65_536
-"""Of recalled messages, what a pool holds as text: a few times what fits a prompt."""
+_FULL = 1.5
+_K1 = 1.2
+_B = 0.6
+_MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _REPEAT_BYTES, _TERM_BYTES = 220, 410, 9, 100, 160
 
 
 class Remembered(NamedTuple):
@@ -42,21 +46,35 @@ class Pool:
         messages: oldest first.
 
     Attributes:
+        at_number: where each message stands, by its number.
         passages: of all messages, in order.
         places: where each stands: which message, which part of it.
-        mean_length: of the passages, in terms.
+        numbers: of each passage's message.
+        roles: of each passage's message.
+        said_by: the label of each passage's message.
+        alike: the first passage with the same terms, by passage.
+        fullness: of a passage: 0 without a term, 1 from half as many again as the mean passage has.
         postings: the passages that hold a term, by the term.
         speakers: labels that come again and again.
         headings: what each message stands under.
+        sections: the terms of each heading, and where the passages that it holds for begin and end.
         costs: about what each passage takes: its share of its message, and its line.
-        size_bytes: about what the index takes beside the records, the texts that it may come to hold included.
+        memo: what was read and counted for earlier questions.
+        size_bytes: about what the index takes beside the records, what the memo may come to hold included.
     """
 
     def __init__(self, messages: Sequence[Remembered]) -> None:
         self.messages = messages
+        self.at_number = {each.number: at for at, each in enumerate(messages)}
         self.passages = [passage for each in messages for passage in each.terms.passages]
         self.places = [(at, part) for at, each in enumerate(messages) for part in range(len(each.terms.passages))]
-        self.mean_length = sum([passage.length for passage in self.passages]) / (len(self.passages) or 1) or 1.0
+        self.numbers = [messages[at].number for at, _ in self.places]
+        self.roles = [messages[at].role for at, _ in self.places]
+        self.said_by = [messages[at].terms.speaker for at, _ in self.places]
+        first: dict[tuple[int, ...], int] = {}
+        self.alike = [first.setdefault(passage.terms, place) for place, passage in enumerate(self.passages)]
+        mean = sum([passage.length for passage in self.passages]) / (len(self.passages) or 1) or 1.0
+        self.fullness = [min(1.0, passage.length / (_FULL * mean)) for passage in self.passages]
         self.postings: dict[int, list[int]] = {}
         for place, passage in enumerate(self.passages):
             for term in passage.terms:
@@ -64,34 +82,45 @@ class Pool:
         counted = Counter([each.terms.speaker for each in messages])
         self.speakers = frozenset(name for name, times in counted.items() if name and times >= _MIN_LABELS)
         self.headings = _headings(messages)
+        self.sections = _sections(messages)
         self.costs = _costs(messages, self.speakers)
-        held = sum(map(len, self.postings.values()))
+        self.memo = RecallMemo()
+        total = len(self.passages)
+        self._rarities = [math.log(1 + (total - holding + 0.5) / (holding + 0.5)) for holding in range(total + 1)]
+        norms = [_K1 * (1 - _B + _B * passage.length / mean) for passage in self.passages]
+        self._once = [(_K1 + 1) / (1 + norm) for norm in norms]
+        self._more: dict[int, list[tuple[int, float]]] = {}
+        for place, (passage, norm) in enumerate(zip(self.passages, norms, strict=True)):
+            for term, times in passage.repeats:
+                more = (_K1 + 1) * times / (times + norm) - self._once[place]
+                self._more.setdefault(term, []).append((place, more))
         self.size_bytes = (
             _MESSAGE_BYTES * len(messages)
             + _PASSAGE_BYTES * len(self.passages)
             + _TERM_BYTES * len(self.postings)
-            + _POSTING_BYTES * held
-            + 2 * min(MAX_TEXT_CHARS, 4 * sum(each.tokens for each in messages))
+            + _POSTING_BYTES * sum(map(len, self.postings.values()))
+            + _REPEAT_BYTES * sum(map(len, self._more.values()))
+            + 6 * min(MAX_CHARS, 4 * sum(each.tokens for each in messages))
         )
-        self._texts: dict[int, str] = {}
-        self._text_chars = 0
 
-    def text_of(self, number: int, read: Callable[[int], str]) -> str:
-        """The text of a message; one that is recalled once is often recalled again, so it is read once.
+    def rarity_of(self, term: int) -> float:
+        """Inverse document frequency of a term that some passage holds."""
+        return self._rarities[len(self.postings[term])]
 
-        Two threads may read one twice; each has the right text, and the bound may then be passed by one.
+    def bm25(self, worth: Mapping[int, float]) -> list[float]:
+        """BM25 of each passage.
 
         Args:
-            number: of the message.
-            read: reads it.
+            worth: of each term: its rarity, times what it counts for whoever asks.
         """
-        text = self._texts.get(number)
-        if text is None:
-            text = read(number)
-            if self._text_chars + len(text) <= MAX_TEXT_CHARS:
-                self._text_chars += len(text)
-                self._texts[number] = text
-        return text
+        scores = [0.0] * len(self.passages)
+        once = self._once
+        for term, value in worth.items():
+            for place in self.postings.get(term, ()):
+                scores[place] += value * once[place]
+            for place, more in self._more.get(term, ()):
+                scores[place] += value * more
+        return scores
 
 
 def _headings(messages: Sequence[Remembered]) -> list[str]:
@@ -101,6 +130,14 @@ def _headings(messages: Sequence[Remembered]) -> list[str]:
         current = each.terms.heading or current
         headings.append(current)
     return headings
+
+
+def _sections(messages: Sequence[Remembered]) -> list[tuple[frozenset[int], int, int]]:
+    starts = [0, *accumulate(len(each.terms.passages) for each in messages)]
+    heads = [at for at, each in enumerate(messages) if each.terms.heading_terms]
+    return [
+        (messages[at].terms.heading_terms, starts[at], starts[end]) for at, end in pairwise([*heads, len(messages)])
+    ]
 
 
 def _costs(messages: Sequence[Remembered], speakers: frozenset[str]) -> list[int]:

@@ -25,7 +25,7 @@ from gateway.core.context.elide_plan import MIN_RESULT_TOKENS, Result, note_of_r
 from gateway.core.context.plan import LEAST_PART_TOKENS, LEAST_RESULT_TOKENS
 from gateway.core.context.secrets import mask_secrets
 from gateway.core.context.units import Outline
-from gateway.core.wire.message import encode_message, parse_message, text_of
+from gateway.core.wire.message import encode_message, reread_message, text_of
 
 CountTokens = Callable[[str], int]
 """Tokens of a text."""
@@ -93,7 +93,7 @@ def names_in_use(raws: Sequence[msgspec.Raw | bytes], outline: Outline) -> tuple
     units = outline.units
     start = units[-min(_WANTED_UNITS, len(units))].start
     said = [
-        _said(parse_message(bytes(raws[index]), index))
+        _said(reread_message(raws[index]))
         for index in range(start, len(raws))
         if not outline.facts[index].is_tool_result
     ]
@@ -193,7 +193,7 @@ def _candidates(
         is_said = fact.role == "assistant" and (fact.calls or index < len(facts) - 1)
         if index not in staying or not (fact.is_tool_result or is_said or is_media):
             continue
-        message = parse_message(bytes(raws[index]), index)
+        message = reread_message(raws[index])
         if is_media:
             elidable = fact.tokens - count_message(index, stub_parts(message))
             frame = 0
@@ -294,7 +294,7 @@ def shorten_again(
         count: tokens of a text.
     """
     return {
-        index: encode_message(shorten_message(parse_message(bytes(raws[index]), index), how, names, count))
+        index: encode_message(shorten_message(reread_message(raws[index]), how, names, count))
         for index, how in wanted.items()
     }
 

@@ -17,6 +17,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 from zlib import crc32
 
 from gateway.core.context.terms_words import ARABIC_HEADS, ARABIC_TAILS, ENDINGS, STOP_WORDS
@@ -44,25 +45,38 @@ def terms_of(text: str) -> list[int]:
     return found
 
 
-def hard_terms_of(text: str) -> frozenset[int]:
-    """The terms that stand for whole numbers, paths and identifiers: what matches exactly or not at all."""
-    return frozenset(
-        _number_of(_folded(word[:MAX_WORD_CHARS])) for word in _find_words(text) if _is_code(word[:MAX_WORD_CHARS])
-    )
+class NamedTerms(NamedTuple):
+    """The different terms of a text, in order of first use.
+
+    Attributes:
+        words: the word that each comes from, to name it to people.
+        hard: those that stand for whole numbers, paths and identifiers: what matches exactly or not at all.
+    """
+
+    words: dict[int, str]
+    hard: frozenset[int]
 
 
-def words_by_term(text: str) -> dict[int, str]:
-    """The word that each term of a text comes from, to name it to people."""
-    named: dict[int, str] = {}
+def name_terms(text: str) -> NamedTerms:
+    """The terms of a text that asks for something."""
+    words: dict[int, str] = {}
+    hard: list[int] = []
     for word in _find_words(text):
-        for term in _terms_of_word(word[:MAX_WORD_CHARS]):
-            named.setdefault(term, word)
-    return named
+        short = word[:MAX_WORD_CHARS]
+        for term in _terms_of_word(short):
+            words.setdefault(term, word)
+        hard += _hard_terms_of_word(short)
+    return NamedTerms(words, frozenset(hard))
 
 
 @lru_cache(maxsize=65_536)
 def _terms_of_word(word: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(_number_of, _names_of(word))))
+
+
+@lru_cache(maxsize=4_096)
+def _hard_terms_of_word(word: str) -> tuple[int, ...]:
+    return (_number_of(_folded(word)),) if _is_code(word) else ()
 
 
 def _number_of(name: str) -> int:

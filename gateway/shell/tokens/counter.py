@@ -74,6 +74,10 @@ class TiktokenCounter:
         tokenizer = self._tokenizer(profile.encoding)
         return tokenizer.count(text) if len(text) <= PIECE_CHARS else sum(tokenizer.steps(text))
 
+    def counts_lines_apart(self, profile: Profile) -> bool:
+        """Whether a text costs what its lines do, cut behind line ends that neither white space nor a slash follows."""
+        return isinstance(self._tokenizer(profile.encoding), RankTokenizer)
+
     def close(self) -> None:
         """Let the threads go."""
         self._pool.close()
