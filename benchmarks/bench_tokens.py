@@ -29,13 +29,14 @@ from benchmarks.bodies import prose
 from benchmarks.measurement import percentile
 from benchmarks.report import render_table
 from benchmarks.upstream import loop_factory
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.request import Endpoint, parse_after, parse_metered
 from gateway.exchange import Exchange
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
 from gateway.shell.tokens.rank_files import load_encoding
-from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.count import CountStage
 
 LENGTHS = (4, 40, 400, 4000)
 CACHE_BYTES = 64 * 2**20

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import tracemalloc
 
+from gateway.core.context.count_caches import FACTS_ENTRY_BYTES, ITEM_ENTRY_BYTES, SECTION_ENTRY_BYTES
 from gateway.core.context.facts import MessageFacts
 from gateway.core.context.items import LearnedItem
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.items import CountedItem, Kind
-from gateway.stages.count import FACTS_ENTRY_BYTES, ITEM_ENTRY_BYTES, SECTION_ENTRY_BYTES
 
 CACHE_BYTES = 16 * 2**20
 _MEASURED = """

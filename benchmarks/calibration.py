@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.report import render_table
 from benchmarks.strange_tokenizers import DATA, growing, interleaved, providers, samples_of, short
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.errors import Refusal
 from gateway.core.tokens.calibration import EXACT, Calibration, learn, new_calibration
 from gateway.core.tokens.robust_fit import Sample
@@ -32,7 +33,7 @@ from gateway.exchange import Exchange
 from gateway.offline import FileInbound, NoOutbound
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
-from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.count import CountStage
 
 SPANS = ((0, 10), (10, 25), (25, 50), (50, 100), (100, 200))
 REQUESTS = 200

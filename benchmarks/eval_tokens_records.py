@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.errors import Refusal
 from gateway.core.tokens.frames import TOOLS_KEYS
 from gateway.core.tokens.priors import prior_of
@@ -19,7 +20,7 @@ from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Count, Exchange
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
-from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.count import CountStage
 
 Record = dict[str, Any]
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "usage_dev.jsonl"

@@ -39,6 +39,7 @@ from gateway.compose import (
     make_templates,
 )
 from gateway.core.context.brief import Brief, render_brief
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
 from gateway.core.wire.request import Endpoint
@@ -78,7 +79,7 @@ from gateway.shell.upstream.demo_server import DemoUpstream
 from gateway.stages.admit import AdmitStage
 from gateway.stages.answer_count import AnswerCountStage, answer_input_tokens
 from gateway.stages.assemble import AssembleStage
-from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.count import CountStage
 from gateway.stages.forget_session import ForgetSessionStage
 from gateway.stages.forward import Fallbacks, ForwardStage, Refit
 from gateway.stages.identify import IdentifyStage

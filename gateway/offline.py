@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.compose import make_budget_table, make_compaction, make_encodings, make_prior, make_route, make_templates
 from gateway.core.context.brief import render_brief
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.errors import Refusal
 from gateway.core.tokens.frames import TOOLS_KEYS
 from gateway.core.tokens.priors import EXACT, prior_of
@@ -34,7 +35,7 @@ from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
 from gateway.stages.assemble import AssembleStage
-from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.count import CountStage
 from gateway.stages.identify import IdentifyStage
 from gateway.stages.route import RouteStage
 from gateway.tasks import TaskGroup

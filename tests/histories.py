@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.context.facts import learn_facts, places_together
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
@@ -42,7 +43,7 @@ from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.memory import MemoryBriefStore
 from gateway.shell.tokens.digest import message_digests
 from gateway.stages.assemble import AssembleStage
-from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.count import CountStage
 from gateway.tasks import TaskGroup
 
 Message = dict[str, Any]

@@ -18,6 +18,7 @@ from benchmarks.prompt_cache.chats import Chat
 from benchmarks.prompt_cache.gateway_prompts import Prompts, prompt_of
 from benchmarks.prompt_cache.replay import Clock
 from gateway.compose import make_budget_table, make_compaction, make_early_rule, make_route
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.errors import Refusal
 from gateway.core.tokens.profiles import O200K
 from gateway.core.wire.request import Endpoint, parse_metered
@@ -32,7 +33,7 @@ from gateway.shell.state.sent_prompts import RememberedPrompts
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
 from gateway.stages.assemble import AssembleStage
-from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.count import CountStage
 from gateway.tasks import TaskGroup
 
 MODEL = "gpt-4o"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -23,6 +23,35 @@ from gateway.core.wire.request import MeteredRequest
 from gateway.exchange import Count, Exchange, Receipt
 from gateway.fitting.forms import Form, Raws
 from gateway.receipts import sections_of
+
+
+class PrefixKeys(Sequence[bytes]):
+    """Names of prefixes, each looked up when it is asked for: what is looked for is mostly found among the last.
+
+    Args:
+        keys: of all prefixes, by how many foldable messages they cover.
+        boundaries: which of them.
+    """
+
+    __slots__ = ("_boundaries", "_keys")
+
+    def __init__(self, keys: Sequence[bytes], boundaries: Sequence[int]) -> None:
+        self._keys = keys
+        self._boundaries = boundaries
+
+    def __len__(self) -> int:
+        return len(self._boundaries)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self._keys[covers] for covers in self._boundaries[index]]
+        return self._keys[self._boundaries[index]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +83,9 @@ class Chat:
         """Whether it ends with a user's message, which waits for its answer."""
         return self.outline.last_user == len(self.outline.places)
 
-    def keys_of(self, boundaries: Sequence[int]) -> list[bytes]:
+    def keys_of(self, boundaries: Sequence[int]) -> Sequence[bytes]:
         """The names of these prefixes."""
-        return [self.keys[covers] for covers in boundaries]
+        return PrefixKeys(self.keys, boundaries)
 
     def plan_with(self, brief: Brief | None) -> FoldPlan:
         """How it looks with a brief that exists already, or none; that may or may not fit."""

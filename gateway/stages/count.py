@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
+from array import array
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 
+from gateway.core.context.count_caches import NOTHING_LEARNED, Caches, CountCaches, LearnedChat
 from gateway.core.context.facts import MessageFacts, learn_facts, places_together
 from gateway.core.context.items import LearnedItem, learn_item
 from gateway.core.tokens.asked import as_is, is_one_by_one, read_section, reasoning_of, thinks
-from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.frames import (
     FORMAT_KEYS,
     PRO_MODE_TOKENS,
@@ -34,72 +34,16 @@ from gateway.core.tokens.profiles import NO_TEMPLATES, Profile, Template, profil
 from gateway.core.tokens.sections import Section, weigh_section
 from gateway.core.tokens.weight import PINNED_ROLES, Company, Weight, weigh_company, weigh_message
 from gateway.core.wire.message import parse_message
-from gateway.core.wire.prefix import MIN_BYTES, Digest, KnownMessages, PrefixMemo, places_of
+from gateway.core.wire.prefix import MIN_BYTES, KnownMessages, places_of
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.exchange import Count, Exchange
 from gateway.ports import TextCounter
 
-FACTS_ENTRY_BYTES = 460
-ITEM_ENTRY_BYTES = FACTS_ENTRY_BYTES + 180
-SECTION_ENTRY_BYTES = 200
 _PARSE_INLINE_BYTES = 65_536
 """New messages up to this many bytes are parsed on the event loop: about 0.3 ms."""
 _PAUSE_EVERY, _PAUSE_S = 64, 1e-5
 _MAX_PROFILES = 1000
 """Model names that are remembered; clients may make up any number."""
-
-
-class Caches(NamedTuple):
-    """What was counted once, as one profile sees it: digests with its salt are its own."""
-
-    facts: TwoGenerationCache[MessageFacts]
-    items: TwoGenerationCache[LearnedItem]
-    sections: TwoGenerationCache[Counted]
-    salt: int
-
-
-def _ids_bytes(fact: MessageFacts) -> int:
-    """What call ids take, which clients may make as long as they like."""
-    if not fact.calls and fact.answers is None:
-        return 0
-    return sum(64 + len(call) for call in fact.calls) + len(fact.answers or "")
-
-
-def _item_bytes(item: LearnedItem) -> int:
-    return _ids_bytes(item.fact) if item.fact is not None else 0
-
-
-class CountCaches:
-    """What was counted once: messages, sections and items of all profiles, bounded together.
-
-    Args:
-        max_bytes: the bound.
-        digest: 128 bits over the bytes of each, seeded per process.
-    """
-
-    def __init__(self, max_bytes: int, digest: Digest) -> None:
-        self.facts = TwoGenerationCache[MessageFacts](max_bytes // 2, FACTS_ENTRY_BYTES, _ids_bytes)
-        self.items = TwoGenerationCache[LearnedItem](max_bytes * 3 // 16, ITEM_ENTRY_BYTES, _item_bytes)
-        self.sections = TwoGenerationCache[Counted](max_bytes // 16, SECTION_ENTRY_BYTES)
-        self.digest = digest
-        self.prefixes = PrefixMemo(digest, max_bytes // 4)
-        self._by_profile: dict[Profile, Caches] = {}
-
-    def of(self, profile: Profile) -> Caches:
-        """The caches as one profile sees them; there are only as many profiles as rows of the table."""
-        caches = self._by_profile.get(profile)
-        if caches is None:
-            caches = self._by_profile[profile] = Caches(self.facts, self.items, self.sections, len(self._by_profile))
-        return caches
-
-    @property
-    def held_bytes(self) -> int:
-        """About what all of it takes."""
-        return self.facts.held_bytes + self.items.held_bytes + self.sections.held_bytes + self.prefixes.held_bytes
-
-    def totals(self) -> tuple[int, int]:
-        """Hits and misses of message look-ups so far."""
-        return self.facts.hits, self.facts.misses
 
 
 class CountStage:
@@ -155,12 +99,11 @@ class CountStage:
         return found
 
     async def _count_chat(self, request: MeteredRequest, profile: Profile, caches: Caches) -> Count:
-        facts = await self._learn_all(request, profile, caches)
-        special = [fact for fact in facts if fact.stands_out]
+        facts, special, messages = await self._learn_all(request, profile, caches)
         if any(len(fact.calls) > 1 for fact in special):
             await self._place_results(request.messages, facts, profile, caches)
+            messages = sum([fact.tokens for fact in facts])
         system = sum(fact.tokens for fact in special if fact.role in PINNED_ROLES)
-        messages = sum([fact.tokens for fact in facts])
         sections: dict[str, int] = {}
         if request.sections or request.options:
             counted = await self._count_sections(request, profile, caches)
@@ -235,26 +178,31 @@ class CountStage:
                 counted[key] = tokens
         return counted
 
-    async def _learn_all(self, request: MeteredRequest, profile: Profile, caches: Caches) -> list[MessageFacts]:
+    async def _learn_all(self, request: MeteredRequest, profile: Profile, caches: Caches) -> LearnedChat:
         """The facts of all messages: those of a known beginning as they were learned, and those that follow it."""
         messages, beginning = request.messages, request.beginning
-        before = beginning.learned.get(profile) if beginning is not None else None
-        if before is None:
-            facts = await self._learn(messages, profile, caches, 0)
-        else:
-            facts = [*before]
-            facts += await self._learn(messages[request.known :], profile, caches, request.known)
-        place = request.spans["messages"]
+        before = beginning.learned.get(profile, NOTHING_LEARNED) if beginning is not None else NOTHING_LEARNED
+        new = await self._learn(messages[len(before.facts) :], profile, caches, len(before.facts))
+        facts = [*before.facts, *new]
+        special = [*before.special, *(fact for fact in new if fact.stands_out)]
+        tokens = before.tokens + sum([fact.tokens for fact in new])
+        if len(new) > 1 and len(request.body) >= MIN_BYTES:
+            self._remember(request, profile, LearnedChat(facts, special, tokens))
+        return LearnedChat(facts, special, tokens)
+
+    def _remember(self, request: MeteredRequest, profile: Profile, learned: LearnedChat) -> None:
+        """Keep what was learned of all messages but the last."""
+        messages, place = request.messages, request.spans["messages"]
         if isinstance(messages, KnownMessages):
-            if before is not None and len(before) == len(messages) - 1:
-                return facts
-            self.caches.prefixes.put(request.body, messages.start, messages.ends, profile, tuple(facts))
-        elif len(request.body) >= MIN_BYTES:
-            lengths = [memoryview(raw).nbytes for raw in messages]
-            ends = places_of(place.start + 1, place.end - 1, lengths)
-            if ends is not None:
-                self.caches.prefixes.put(request.body, place.start + 1, ends, profile, tuple(facts))
-        return facts
+            ends: array[int] | None = messages.ends
+        else:
+            ends = places_of(place.start + 1, place.end - 1, [memoryview(raw).nbytes for raw in messages])
+        if ends is not None:
+            last, special = learned.facts[-1], learned.special
+            before = LearnedChat(
+                learned.facts[:-1], special[:-1] if last.stands_out else special, learned.tokens - last.tokens
+            )
+            self.caches.prefixes.put(request.body, place.start + 1, ends, profile, before)
 
     async def _learn(
         self, messages: Sequence[msgspec.Raw | bytes], profile: Profile, caches: Caches, number: int

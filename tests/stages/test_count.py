@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles
 from gateway.core.tokens.profiles import Profile, profile_of
@@ -20,7 +21,7 @@ from gateway.core.tokens.schema_text import Manner, render_tools
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Count, Exchange
 from gateway.shell.tokens.digest import message_digests
-from gateway.stages.count import CountCaches, CountStage
+from gateway.stages.count import CountStage
 from tests.histories import (
     FakeCounter,
     Message,

@@ -72,12 +72,12 @@ class Beginning(msgspec.Struct, frozen=True):
     Attributes:
         start: of the first message.
         ends: of each message.
-        learned: what was learned of each message, in order, by who learned it.
+        learned: what was learned of these messages, by who learned it.
     """
 
     start: int
     ends: Any
-    learned: dict[Hashable, Sequence[Any]]
+    learned: dict[Hashable, Any]
 
 
 def places_of(start: int, end: int, lengths: Iterable[int]) -> array[int] | None:
@@ -130,9 +130,9 @@ class PrefixMemo:
         self.misses += 1
         return None
 
-    def put(self, body: bytes, start: int, ends: array[int], who: Hashable, learned: Sequence[Any]) -> None:
+    def put(self, body: bytes, start: int, ends: array[int], who: Hashable, learned: Any) -> None:
         """Keep what was read of a body before its last message, and what somebody learned of those messages."""
-        ends, learned = ends[:-1], learned[:-1]
+        ends = ends[:-1]
         if not ends or ends[-1] < _LEVELS[0]:
             return
         end = ends[-1]
