@@ -34,6 +34,7 @@ from gateway.compose import (
     make_reuse_options,
     make_route,
     make_rule_table,
+    make_shared_limiter,
     make_state_store,
     make_summarizer_options,
     make_templates,
@@ -47,6 +48,7 @@ from gateway.exchange import Exchange
 from gateway.fitting.fitter import ChatFitter
 from gateway.listening import changed_for_restart, keeping, listen, log_listening, log_refused
 from gateway.pipeline import Pipeline, Stage
+from gateway.ports import Limiter
 from gateway.settings import DEMO_URL, Settings
 from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
@@ -66,6 +68,7 @@ from gateway.shell.telemetry.figures import (
     cache_metrics,
     calibration_metrics,
     health_metrics,
+    limit_store_metrics,
     state_metrics,
     summary_metrics,
 )
@@ -130,7 +133,8 @@ class Gateway:
         self.calibrations = StoredCalibrations(self.state, make_prior)
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
         self._sent = RememberedPrompts()
-        self._limiter = MemoryLimiter()
+        self._shared_limiter = make_shared_limiter(self.settings)
+        self._limiter: Limiter = self._shared_limiter or MemoryLimiter()
         self._health = RememberedHealth()
         self._windows = LearnedWindows()
         self.answers = make_answer_store(self.settings.cache)
@@ -163,6 +167,9 @@ class Gateway:
         if self.answers is not None:
             await self.answers.open()
             self._stack.push_async_callback(self.answers.close)
+        if self._shared_limiter is not None and self.settings.rate_limits:
+            await self._shared_limiter.open()
+            self._stack.push_async_callback(self._shared_limiter.close)
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
         self._pipeline = self._make_pipeline(self.settings)
@@ -342,6 +349,7 @@ class Gateway:
             gauge_metric("recall_cache_bytes", "What recall remembers of messages.", self._recaller.held_bytes),
             *summary_metrics(self._summaries),
             *calibration_metrics(self.calibrations),
+            *limit_store_metrics(self._shared_limiter),
             *health_metrics(self._health, self._windows),
             *state_metrics(self.state, self.briefs.ignored + self.journal.ignored),
             *(cache_metrics(self._reuse_tally, self.answers) if self.answers is not None else ()),

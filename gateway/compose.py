@@ -24,9 +24,17 @@ from gateway.core.tokens.priors import prior_of
 from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Template
 from gateway.fitting.gain import EarlyRule
 from gateway.fitting.options import CompactionOptions, CompactionTable, Differing
-from gateway.ports import AnswerStore, SentPrompts
+from gateway.ports import AnswerStore, Limiter, SentPrompts
 from gateway.settings import DEMO_URL, Cache, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator
-from gateway.settings_check import Fault, is_redis, key_digests, resolve_budget, share_tokens, sqlite_path
+from gateway.settings_check import (
+    Fault,
+    is_redis,
+    key_digests,
+    limit_store_url,
+    resolve_budget,
+    share_tokens,
+    sqlite_path,
+)
 from gateway.settings_clients import ClientOptions, CompactionDiffering
 from gateway.settings_load import InvalidSettings
 from gateway.settings_upstreams import UpstreamOptions
@@ -36,7 +44,7 @@ from gateway.shell.state.key_value import ManagedStore, MemoryStateStore
 from gateway.shell.state.memory import ManagedBriefStore, MemoryBriefStore
 from gateway.shell.state.sqlite import SqliteStateStore
 from gateway.shell.summarizer import SummarizerOptions
-from gateway.shell.telemetry.figures import AnswerFigures
+from gateway.shell.telemetry.figures import AnswerFigures, LimitStoreFigures
 from gateway.shell.tokens.counter import encoding_fault
 from gateway.stages.reuse import ReuseOptions
 from gateway.tasks import TaskGroup
@@ -143,8 +151,8 @@ def _grants(options: ClientOptions) -> Grants:
 
 
 def make_rule_table(settings: Settings) -> RuleTable:
-    """What limits hold; each of several workers has its share of them, at least 1."""
-    share = settings.server.workers
+    """What limits hold; of several workers without a store in common each has its share of them, at least 1."""
+    share = 1 if limit_store_url(settings) else settings.server.workers
     rules = []
     for row in settings.rate_limits:
         cost = None if row.cost_per_day_usd is None else max(1, round(row.cost_per_day_usd * 1e9))
@@ -191,6 +199,24 @@ def make_state_store(options: State) -> ManagedStore:
         return RedisStateStore(options.url, options.max_bytes)
     path = sqlite_path(options.url)
     return MemoryStateStore(options.max_bytes) if path is None else SqliteStateStore(path, options.max_bytes)
+
+
+class SharedLimits(Limiter, LimitStoreFigures, Protocol):
+    """Limits of all replicas, whose store is opened, closed and measured."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def make_shared_limiter(settings: Settings) -> SharedLimits | None:
+    """What keeps limits for all replicas; None where each process keeps its own."""
+    url, options = limit_store_url(settings), settings.rate_limit_store
+    if url is None:
+        return None
+    from gateway.shell.limits.shared import SharedLimiter  # its client is an extra
+
+    return SharedLimiter(url, options.cluster, options.timeout_ms / 1000, options.lease_seconds, options.replicas)
 
 
 class ManagedAnswers(AnswerStore, AnswerFigures, Protocol):

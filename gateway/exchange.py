@@ -241,6 +241,7 @@ class Hold(msgspec.Struct, frozen=True):
         tokens: of these, what was reserved in all.
         day: on which (days since 1970).
         states: of the limits right after, for the client to see.
+        leases: under which each was taken, as the limiter knows them.
     """
 
     limits: Sequence[Limit]
@@ -248,6 +249,7 @@ class Hold(msgspec.Struct, frozen=True):
     tokens: int
     day: int
     states: Sequence[State]
+    leases: Sequence[str]
 
 
 class SentMark(msgspec.Struct, frozen=True):

@@ -339,11 +339,13 @@ class Verdict:
         refused: the limit that said no, or None: then everything was taken.
         states: of all limits asked, after that.
         day: on which it was decided (days since 1970).
+        lease: under which it was taken; only the limiter knows what that means.
     """
 
     refused: Refused | None
     states: Sequence[State]
     day: int
+    lease: str = ""
 
 
 class Limiter(Protocol):
@@ -358,8 +360,18 @@ class Limiter(Protocol):
         A caller that is cancelled while it waits has taken nothing.
         """
 
-    def settle(self, limits: Sequence[Limit], reserved: Sequence[int], used: Sequence[int], day: int) -> None:
-        """Put right what was taken on a day, once it is known what was used; in the background if that takes time."""
+    def settle(
+        self, limits: Sequence[Limit], reserved: Sequence[int], used: Sequence[int], day: int, lease: str = ""
+    ) -> None:
+        """Put right what was taken on a day, once it is known what was used; in the background if that takes time.
+
+        Args:
+            limits: that were taken from.
+            reserved: of each.
+            used: of each.
+            day: on which that was decided.
+            lease: as the verdict had it; "" for what nobody had taken.
+        """
 
 
 class AnswerStore(Protocol):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.settings_clients import ClientOptions, CompactionDiffering, RateLimit, Recall
+from gateway.settings_clients import ClientOptions, CompactionDiffering, RateLimit, RateLimitStore, Recall
 from gateway.settings_section import Section
 from gateway.settings_upstreams import UpstreamOptions
 
@@ -354,6 +354,7 @@ class Settings(Section, frozen=True):
             " shadow: false}]."
         ),
     ] = msgspec.field(default_factory=list)
+    rate_limit_store: RateLimitStore = RateLimitStore()
     state: State = State()
     cache: Cache = Cache()
     telemetry: Telemetry = Telemetry()
@@ -370,5 +371,5 @@ LATER = frozenset(
     }
 )
 """Names that are kept for what this version does not do yet; using one is an error that says so."""
-RESTART_ONLY = ("server", "state", "cache", "telemetry")
+RESTART_ONLY = ("server", "rate_limit_store", "state", "cache", "telemetry")
 """Sections that a reload cannot change."""

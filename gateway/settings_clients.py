@@ -89,3 +89,28 @@ class RateLimit(Section, frozen=True):
         Annotated[float, Meta(gt=0, le=1_000_000)] | None, Meta(description="The same in money, by prices.")
     ] = None
     shadow: Annotated[bool, Meta(description="Record what would be refused, and refuse nothing.")] = False
+
+
+class RateLimitStore(Section, frozen=True):
+    """Where replicas keep their limits together (docs/limits.md)."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description='redis://host:6379/0 (rediss:// for TLS) shares limits between replicas and workers; "" is'
+            " state.url where that is a Redis, and otherwise the memory of each process."
+        ),
+    ] = ""
+    cluster: Annotated[bool, Meta(description="The address is one node of a Redis Cluster.")] = False
+    timeout_ms: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="What a decision waits for it; then each replica goes on with its share."),
+    ] = 100
+    lease_seconds: Annotated[
+        float,
+        Meta(ge=1, le=3600, description="After this, what a replica held that was killed is there again."),
+    ] = 30.0
+    replicas: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="That are taken to share the limits until they were counted there."),
+    ] = 1

@@ -2,16 +2,20 @@
 
 Taken are one request, the prompt as it is expected to be billed with as many answers as are asked for of the length
 that they may have, and one of the requests at a time: all of it, or nothing. `settle` puts right what was taken.
-Limits in shadow are asked one by one, and their refusals only recorded.
+Limits in shadow are asked one by one, together, and their refusals only recorded.
 """
 
 from __future__ import annotations
+
+import asyncio
+
+import msgspec
 
 from gateway.core.context.prices import PriceTable, cost_nanos
 from gateway.core.limits.decision import Limit
 from gateway.core.limits.rules import RuleTable, Use
 from gateway.core.limits.wording import refusal_of
-from gateway.exchange import Client, Exchange, Hold
+from gateway.exchange import Exchange, Hold
 from gateway.ports import Calibrations, Limiter
 
 
@@ -44,21 +48,25 @@ class ReserveStage:
         if verdict.refused is not None:
             exchange.limit_hits = [(verdict.refused.limit.kind.value, "refused")]
             raise refusal_of(verdict.refused, client.name, model, verdict.states)
-        exchange.hold = Hold(limits.strict, use, use.tokens, verdict.day, verdict.states)
+        leases = (verdict.lease,) * len(limits.strict)
+        exchange.hold = Hold(limits.strict, use, use.tokens, verdict.day, verdict.states, leases)
         if limits.shadow:
-            await self._watch(exchange, exchange.hold, client, limits.shadow)
+            await self._watch(exchange, exchange.hold, limits.shadow)
 
-    async def _watch(self, exchange: Exchange, hold: Hold, client: Client, shadow: tuple[Limit, ...]) -> None:
+    async def _watch(self, exchange: Exchange, hold: Hold, shadow: tuple[Limit, ...]) -> None:
         """Take from limits that only watch, as far as they would let it."""
-        held: list[Limit] = []
         hits: list[tuple[str, str]] = []
-        for limit in shadow:
+
+        async def take(limit: Limit) -> None:
             verdict = await self._limiter.take([limit], hold.taken.of_all([limit]))
-            if verdict.refused is None:
-                held.append(limit)
-            else:
+            if verdict.refused is not None:
                 hits.append((limit.kind.value, "shadow"))
-            exchange.hold = Hold((*hold.limits, *held), hold.taken, hold.tokens, hold.day, hold.states)
+                return
+            held = exchange.hold or hold
+            limits, leases = (*held.limits, limit), (*held.leases, verdict.lease)
+            exchange.hold = msgspec.structs.replace(held, limits=limits, leases=leases)
+
+        await asyncio.gather(*map(take, shadow))
         exchange.limit_hits = hits
 
     def _use_of(self, exchange: Exchange) -> Use:

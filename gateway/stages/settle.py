@@ -51,7 +51,9 @@ class LimitSettling:
     def put_right(self, hold: Hold, bill: Bill | None, model: str) -> None:
         """The request stays counted, its tokens are those of the bill, and nothing is out any more."""
         used = self._use_of(bill, model)
-        self._limiter.settle(hold.limits, hold.taken.of_all(hold.limits), used.of_all(hold.limits), hold.day)
+        for lease in dict.fromkeys(hold.leases):
+            limits = [limit for limit, under in zip(hold.limits, hold.leases, strict=True) if under == lease]
+            self._limiter.settle(limits, hold.taken.of_all(limits), used.of_all(limits), hold.day, lease)
 
     def charge(self, exchange: Exchange, prompt_tokens: int, completion_tokens: int) -> None:
         """Take what was used on a client's behalf beside its requests, such as for a brief; that may be owed."""

@@ -279,7 +279,7 @@ async def held(limiter: MemoryLimiter, exchange: Exchange) -> Exchange:
     """With a request, 500 tokens and a place taken."""
     taken = Use(requests=1, tokens=500, concurrent=1)
     verdict = await limiter.take(LIMITS, taken.of_all(LIMITS))
-    exchange.hold = Hold(LIMITS, taken, 500, verdict.day, verdict.states)
+    exchange.hold = Hold(LIMITS, taken, 500, verdict.day, verdict.states, (verdict.lease,) * len(LIMITS))
     return exchange
 
 

@@ -44,15 +44,17 @@ class MemoryLimiter:
     def peek(self, limits: Sequence[Limit], units: Sequence[int]) -> Verdict:
         now_us = self._clock_us()
         present, refused = decide(limits, self._read(limits, now_us), units, now_us)
-        return _verdict(limits, present, refused, now_us) if refused else Verdict(None, (), now_us // DAY_US)
+        return verdict_of(limits, present, refused, now_us) if refused else Verdict(None, (), now_us // DAY_US)
 
     async def take(self, limits: Sequence[Limit], units: Sequence[int]) -> Verdict:
         now_us = self._clock_us()
         present, refused = decide(limits, self._read(limits, now_us), units, now_us)
         self._write(limits, present, now_us)
-        return _verdict(limits, present, refused, now_us)
+        return verdict_of(limits, present, refused, now_us)
 
-    def settle(self, limits: Sequence[Limit], reserved: Sequence[int], used: Sequence[int], day: int) -> None:
+    def settle(
+        self, limits: Sequence[Limit], reserved: Sequence[int], used: Sequence[int], day: int, lease: str = ""
+    ) -> None:
         now_us = self._clock_us()
         changed = [each for each in zip(limits, reserved, used, strict=True) if each[1] != each[2]]
         which = [limit for limit, _, _ in changed]
@@ -84,6 +86,9 @@ class MemoryLimiter:
         self.forgotten += not idle
 
 
-def _verdict(limits: Sequence[Limit], gauges: Sequence[Gauge], refused: Refused | None, now_us: int) -> Verdict:
+def verdict_of(
+    limits: Sequence[Limit], gauges: Sequence[Gauge], refused: Refused | None, now_us: int, lease: str = ""
+) -> Verdict:
+    """A decision, from the gauges that it left."""
     states = [state_of(limit, gauge, now_us) for limit, gauge in zip(limits, gauges, strict=True)]
-    return Verdict(refused, states, now_us // DAY_US)
+    return Verdict(refused, states, now_us // DAY_US, lease)

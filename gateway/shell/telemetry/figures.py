@@ -52,6 +52,40 @@ def calibration_metrics(calibrations: StoredCalibrations) -> list[Metric]:
     ]
 
 
+class LimitStoreFigures(Protocol):
+    """What a store of rate limits that replicas share says of itself."""
+
+    @property
+    def is_down(self) -> bool:
+        """Whether this process decides alone."""
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """What went wrong so far, by reason."""
+
+    @property
+    def round_trips(self) -> int:
+        """To the store, so far."""
+
+    replicas: int
+    unsettled: int
+
+
+def limit_store_metrics(store: LimitStoreFigures | None) -> list[Metric]:
+    """Whether replicas decide together; nothing where they never do."""
+    if store is None:
+        return []
+    return [
+        gauge_metric("rate_limit_store_up", "1: replicas decide together; 0: each by its share.", not store.is_down),
+        gauge_metric("rate_limit_replicas", "Processes that share the limits, when last counted.", store.replicas),
+        counter_metric("rate_limit_store_round_trips", "Calls to it.", "result", {"sent": store.round_trips}),
+        counter_metric("rate_limit_store_faults", "Decisions that it failed, by reason.", "reason", {**store.faults}),
+        counter_metric(
+            "rate_limit_unsettled", "Requests whose use it could not be told.", "reason", {"down": store.unsettled}
+        ),
+    ]
+
+
 def summary_metrics(tally: Mapping[str, int]) -> list[Metric]:
     """What the language model that writes briefs was asked, and what it spent."""
     asked: dict[str, float] = {"ok": tally["calls"] - tally["failures"], "failed": tally["failures"]}

@@ -29,6 +29,8 @@ _JOINED: Mapping[str, Join] = {
     "token_correction_ratio": max,
     "token_correction_margin_ratio": max,
     "gateway_config_last_reload_successful": min,
+    "rate_limit_store_up": min,
+    "rate_limit_replicas": max,
 }
 """Gauges of which every process shows the same thing, or of which the worst is what matters."""
 
