@@ -35,11 +35,17 @@ def find_server() -> Path | None:
     return Path(REDIS_SERVER_PATH)
 
 
+_MAX_PORT = 55_000
+"""Nodes of a cluster talk to each other on the port 10,000 above."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            if port < _MAX_PORT:
+                return port
 
 
 class RedisServer:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.core.limits.decision import Limit, Refused, decide, is_idle, settle, state_of
-from gateway.core.limits.gauge import DAY_US, Gauge, fresh
+from gateway.core.limits.gauge import DAY_US, Gauge, brought_up, fresh, left
 from gateway.ports import Verdict
 
 MAX_LIMITS = 200_000
@@ -63,6 +63,16 @@ class MemoryLimiter:
             for (limit, was, now), gauge in zip(changed, self._read(which, now_us), strict=True)
         ]
         self._write(which, settled, now_us)
+
+    def begin(self, limit: Limit, gauge: Gauge) -> None:
+        """No more is left of a limit than this gauge says, wherever it is from."""
+        now_us = self._clock_us()
+        present = brought_up(limit.kind, limit.amount, gauge, now_us)
+        known = self._gauges.get(limit.key)
+        if known is not None:
+            other = brought_up(limit.kind, limit.amount, known[1], now_us)
+            present = min(present, other, key=lambda each: left(limit.kind, limit.amount, each))
+        self._write([limit], [present], now_us)
 
     def _read(self, limits: Sequence[Limit], now_us: int) -> list[Gauge]:
         found = [self._gauges.get(limit.key) for limit in limits]

@@ -10,7 +10,8 @@ comes back when the old lease runs out. Requests that still run under the old on
 
 Invariants, each with a test of its own:
   1. A decision takes one round trip, and no longer than the time limit; then this process decides alone.
-  2. While Redis is away, all replicas together let through no more than the limits, and one more amount at its end.
+  2. While Redis is away, each replica lets through its share of what it last saw to be left, and of what refills. When
+     Redis is back, what it had left is there once more: one amount at most, or two where it has forgotten everything.
   3. What a killed process held comes back within the lease.
   4. A caller that is cancelled while it waits has taken nothing, once the answer is there.
 """
@@ -22,6 +23,7 @@ import time
 import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from gateway.core.limits.decision import Limit, Refused, decide
 from gateway.core.limits.gauge import DAY_US, Gauge, Kind, fresh
@@ -47,6 +49,14 @@ _LOCAL = "local"
 _BEATS_A_LEASE = 4
 
 
+class _Seen(NamedTuple):
+    """A limit as Redis had it, and until when a refusal by it is repeated (seconds of the monotonic clock)."""
+
+    limit: Limit
+    gauge: Gauge
+    refused_until_s: float
+
+
 class SharedLimiter:
     """Limits of many replicas.
 
@@ -66,7 +76,7 @@ class SharedLimiter:
         self._lease = uuid.uuid4().hex
         self._held: Counter[bytes] = Counter()
         self._local = MemoryLimiter()
-        self._seen: OrderedDict[bytes, tuple[Limit, Gauge, float]] = OrderedDict()
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
         self._tasks = TaskGroup()
         self._beating: asyncio.Task[None] | None = None
         self.replicas = replicas
@@ -76,6 +86,7 @@ class SharedLimiter:
         """Connect, say that one is here, and see how many are."""
         await self._line.open()
         await self._beat()
+        self._start_beating()
 
     async def close(self) -> None:
         """Say that one is gone, once what ended was put right."""
@@ -108,7 +119,7 @@ class SharedLimiter:
         now_us, now_s = wall_us(), time.monotonic()
         known = [self._seen.get(limit.key) for limit in limits]
         gauges = [
-            each[1] if each is not None and now_s - each[2] < _SEEN_S else fresh(limit.kind, limit.amount, now_us)
+            each.gauge if each is not None and now_s < each.refused_until_s else fresh(limit.kind, limit.amount, now_us)
             for limit, each in zip(limits, known, strict=True)
         ]
         present, refused = decide(limits, gauges, units, now_us)
@@ -117,8 +128,7 @@ class SharedLimiter:
     async def take(self, limits: Sequence[Limit], units: Sequence[int]) -> Verdict:
         if not limits:
             return Verdict(None, (), wall_us() // DAY_US)
-        if self._beating is None:
-            self._beating = self._tasks.spawn(self._beat_on(), "renew leases of rate limits")
+        self._start_beating()
         lease = self._lease
         asked = self._line.call(take_call(limits, units, lease, self._lease_us))
         try:
@@ -183,15 +193,23 @@ class SharedLimiter:
             )
 
     def _renounce(self) -> None:
-        """Go on under a new lease."""
+        """Go on under a new lease, and with shares of what was left."""
         self._lease = uuid.uuid4().hex
         self._held.clear()
+        for limit, gauge, _ in self._seen.values():
+            if limit.kind is not Kind.CONCURRENT:
+                share = self._shares([limit], [0], self.replicas)[0][0]
+                self._local.begin(share, Gauge(gauge.level // self.replicas, gauge.at))
         self._seen.clear()
+
+    def _start_beating(self) -> None:
+        if self._beating is None:
+            self._beating = self._tasks.spawn(self._beat_on(), "renew leases of rate limits")
 
     async def _beat_on(self) -> None:
         while True:
-            await self._beat()
             await asyncio.sleep(self._beat_s)
+            await self._beat()
 
     async def _beat(self) -> None:
         """Say that one is here, and go on holding what is held."""
@@ -227,11 +245,11 @@ class SharedLimiter:
         return shares, own
 
     def _remember(self, limits: Sequence[Limit], gauges: Sequence[Gauge], *, is_refused: bool) -> None:
-        """What a refusal found, so that it can be repeated; what was granted ends that."""
+        """What was found, so that a refusal can be repeated, and shares be taken of what is left."""
+        until_s = time.monotonic() + _SEEN_S if is_refused else 0.0
         for limit, gauge in zip(limits, gauges, strict=True):
             self._seen.pop(limit.key, None)
-            if is_refused:
-                self._seen[limit.key] = (limit, gauge, time.monotonic())
+            self._seen[limit.key] = _Seen(limit, gauge, until_s)
         while len(self._seen) > _MAX_SEEN:
             self._seen.popitem(last=False)
 
