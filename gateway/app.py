@@ -108,6 +108,7 @@ class Gateway:
         loaded: a valid configuration.
         reload: reads the configuration again; None where there is nothing to read.
         listener: a socket that listens already, for one of several workers: the admin port is then another's.
+        limiter: of all workers.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Gateway:
         loaded: Loaded,
         reload: Callable[[], Loaded] | None = None,
         listener: socket.socket | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self.settings = loaded.settings
         self._files = loaded.files
@@ -134,7 +136,7 @@ class Gateway:
         self._caches = CountCaches(self.settings.state.count_cache_bytes, message_digests)
         self._sent = RememberedPrompts()
         self._shared_limiter = make_shared_limiter(self.settings)
-        self._limiter: Limiter = self._shared_limiter or MemoryLimiter()
+        self._limiter: Limiter = self._shared_limiter or limiter or MemoryLimiter()
         self._health = RememberedHealth()
         self._windows = LearnedWindows()
         self.answers = make_answer_store(self.settings.cache)

@@ -151,8 +151,7 @@ def _grants(options: ClientOptions) -> Grants:
 
 
 def make_rule_table(settings: Settings) -> RuleTable:
-    """What limits hold; of several workers without a store in common each has its share of them, at least 1."""
-    share = 1 if limit_store_url(settings) else settings.server.workers
+    """What limits hold."""
     rules = []
     for row in settings.rate_limits:
         cost = None if row.cost_per_day_usd is None else max(1, round(row.cost_per_day_usd * 1e9))
@@ -163,7 +162,7 @@ def make_rule_table(settings: Settings) -> RuleTable:
             Kind.DAY_TOKENS: row.tokens_per_day,
             Kind.DAY_COST: cost,
         }
-        given = {kind: max(1, amount // share) for kind, amount in amounts.items() if amount is not None}
+        given = {kind: amount for kind, amount in amounts.items() if amount is not None}
         rules.append(Rule(row.client, row.model, given, row.shadow))
     return RuleTable(rules)
 

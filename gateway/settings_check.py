@@ -296,15 +296,10 @@ def _check_limits(settings: Settings, faults: list[Fault], notes: list[str]) -> 
         least = min(filter(None, (row.tokens_per_minute, row.tokens_per_day)), default=None)
         if least is not None and least < completion:
             notes.append(f"{path}: {least} tokens are less than the {completion} that an answer alone may take.")
-    store, workers = settings.rate_limit_store.url, settings.server.workers
+    store = settings.rate_limit_store.url
     if store and not is_redis(store):
         faults.append(Fault("rate_limit_store.url", repr(without_password(store)), '"redis://host:6379/0", or ""'))
     _check_redis(store, faults, notes, path="rate_limit_store.url")
-    if settings.rate_limits and workers > 1 and limit_store_url(settings) is None:
-        notes.append(
-            f"rate_limits: each of the {workers} workers has its share of every limit, at least 1: a client whose"
-            f" connections are with few of them has less than all, and a limit below {workers} lets {workers} through."
-        )
 
 
 def _may_meet(pattern: str, other: str) -> bool:

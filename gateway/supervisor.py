@@ -4,7 +4,8 @@ The supervisor opens the socket of the data port and hands it to its workers, so
 accepted outlive any one of them. It serves the admin port for all: metrics are summed (`figures_merge`), ready means
 that at least one worker is. It forwards no request itself.
 
-Without a store that outlives a process the workers share a file of their own, which goes with the supervisor.
+Limits stand in a file that the workers map; without a store that outlives a process they share another one of their
+own. Both go with the supervisor.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gateway.settings import Settings, State
 from gateway.settings_load import InvalidSettings, Loaded
 from gateway.shell.config_watch import digest_of_files, watch_files
 from gateway.shell.http.admin_server import AdminPort, AdminViews
+from gateway.shell.limits.mapped import give_back
 from gateway.shell.telemetry.figures_merge import Family, families_of, lasting, merge_families, render_families
 from gateway.shell.telemetry.supervision import SupervisorMetrics
 from gateway.shell.workers.process import WorkerProcess
@@ -82,7 +84,9 @@ class Supervisor:
 
     async def _start(self) -> None:
         server = self.settings.server
-        self._shared = self._stack.enter_context(_shared_state(self.settings))
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="llm-gateway-")))
+        self._folder = folder
+        self._shared = _shared_state(self.settings, folder)
         self._listener = self._stack.enter_context(_open_listener(server.host, server.port))
         self.data_port = self._listener.getsockname()[1]
         store = make_state_store(self._shared)
@@ -160,7 +164,7 @@ class Supervisor:
 
     async def _start_worker(self) -> WorkerProcess:
         self._number += 1
-        worker = await WorkerProcess.start(self._number, self._listener, self._encoded())
+        worker = await WorkerProcess.start(self._number, self._listener, self._encoded(), str(self._folder))
         self._workers[worker.number] = worker
         return worker
 
@@ -188,8 +192,9 @@ class Supervisor:
             pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
 
     def _forget(self, worker: WorkerProcess) -> None:
-        """What it had counted stays."""
+        """What it had counted stays; what it held of limits is there again."""
         if self._workers.pop(worker.number, None) is not None:
+            give_back(self._folder, worker.number)
             self._ended = merge_families([self._ended, lasting(worker.figures)])
 
     async def _end(self, worker: WorkerProcess) -> None:
@@ -227,14 +232,11 @@ def _open_listener(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-@contextlib.contextmanager
-def _shared_state(settings: Settings) -> Iterator[State]:
-    """Where the workers keep what they share; a file for as long as this lasts, where the configuration names none."""
+def _shared_state(settings: Settings, folder: Path) -> State:
+    """Where the workers keep what they share; a file of the supervisor's own, where the configuration names none."""
     if settings.state.url != "memory://":
-        yield settings.state
-        return
-    with tempfile.TemporaryDirectory(prefix="llm-gateway-") as folder:
-        yield msgspec.structs.replace(settings.state, url=f"sqlite://{Path(folder) / 'state.db'}")
+        return settings.state
+    return msgspec.structs.replace(settings.state, url=f"sqlite://{folder / 'state.db'}")
 
 
 async def supervise(loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:

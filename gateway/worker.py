@@ -9,12 +9,14 @@ import asyncio
 import logging
 import signal
 import socket
+from pathlib import Path
 
 import msgspec
 
 from gateway.app import Gateway, settle_process
 from gateway.settings import Settings
 from gateway.settings_load import InvalidSettings, Loaded
+from gateway.shell.limits.mapped import MappedLimiter
 from gateway.shell.telemetry.figures_merge import families_of
 from gateway.shell.telemetry.logs import set_up_logging
 from gateway.shell.workers.channel import Channel, Drain, Figures, Ready, Reload, Scrape, Start
@@ -32,7 +34,7 @@ async def run_worker(channel_end: socket.socket, listener: socket.socket) -> int
         return 1
     settings = msgspec.json.decode(start.settings, type=Settings)
     set_up_logging(settings.telemetry.log_level, settings.telemetry.log_format, worker=start.number)
-    gateway = Gateway(Loaded(settings), None, listener)
+    gateway = Gateway(Loaded(settings), None, listener, MappedLimiter(Path(start.limits), start.number))
     await gateway.start()
     settle_process()
     leaving = asyncio.Event()

@@ -133,6 +133,45 @@ async def test_a_killed_worker(fake: FakeOpenAI) -> None:
     assert samples.total("gateway_worker_exits_total", reason="crash") == 1
 
 
+async def read_all(stream: Any) -> None:
+    async for _ in stream:
+        pass
+
+
+async def test_limits_are_those_of_all_workers_whoever_dies(fake: FakeOpenAI) -> None:
+    """No more at once than the limit, on whichever worker; kill -9 of one that holds some brings them back, once."""
+    limits = [{"client": "*", "concurrent_requests": 4, "requests_per_minute": 1000}]
+    fake.script.extend(stall(3) for _ in range(4))
+    async with GatewayProcess({**config_for(fake, server=WORKERS), "rate_limits": limits}) as gateway:
+        before = children_of(gateway.pid)
+        clients = [client_of(gateway) for _ in range(4)]
+        streams = [await client.chat.completions.create(**CHAT, stream=True) for client in clients]
+        refused = {(await ask(gateway))[0] for _ in range(20)}
+        os.kill(before[0], signal.SIGKILL)
+        await gateway.wait_log(message="a worker took its place", timeout_s=30)
+        reading = [asyncio.create_task(read_all(stream)) for stream in streams]
+        broken, _ = await asyncio.wait(reading, timeout=1)
+        lost = sum(task.exception() is not None for task in broken)
+        fake.script.extend(stall(3) for _ in range(4))
+        held = []
+        for _ in range(20):
+            body = {**CHAT, "stream": True}
+            session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"})
+            response = await session.post(f"{gateway.base_url}/chat/completions", json=body)
+            held.append((session, response))
+        let_through = sum(response.status == 200 for _, response in held)
+        for session, response in held:
+            response.close()
+            await session.close()
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, *(client.close() for client in clients), return_exceptions=True)
+        print(f"{lost} of 4 streams were the killed worker's; {let_through} places were free after it")
+
+    assert refused == {429}
+    assert let_through == lost
+
+
 async def test_streams_end_whole(fake: FakeOpenAI) -> None:
     """SIGTERM: nothing that runs is cut, on either worker."""
     fake.script.extend(stall(3) for _ in range(16))

@@ -437,10 +437,6 @@ LIMITS_TOLD = {
     ),
     "a client that is none": ("rate_limits: [{client: app, requests_per_minute: 1}]", "matches no client"),
     "less than one answer": ("rate_limits: [{tokens_per_minute: 10}]", "an answer alone"),
-    "fewer than workers": (
-        "server: {workers: 4}\nrate_limits: [{concurrent_requests: 1}]",
-        "a limit below 4 lets 4 through",
-    ),
 }
 
 

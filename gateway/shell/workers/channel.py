@@ -20,10 +20,11 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """To a worker, first: its number, and the configuration as JSON."""
+    """To a worker, first: its number, the configuration as JSON, and the folder of the limits that workers share."""
 
     number: int
     settings: bytes
+    limits: str
 
 
 class Reload(msgspec.Struct, frozen=True, tag=True):

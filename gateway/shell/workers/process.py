@@ -35,13 +35,14 @@ class WorkerProcess:
         self._hearing = asyncio.create_task(self._hear())
 
     @classmethod
-    async def start(cls, number: int, listener: socket.socket, settings: bytes) -> WorkerProcess:
+    async def start(cls, number: int, listener: socket.socket, settings: bytes, limits: str) -> WorkerProcess:
         """Start a process that serves this socket.
 
         Args:
             number: of the worker.
             listener: listens already; the worker inherits it.
             settings: the configuration as JSON.
+            limits: the folder of the limits that workers share.
         """
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), listener.fileno())
@@ -51,7 +52,7 @@ class WorkerProcess:
                 sys.executable, *arguments, pass_fds=fds, start_new_session=False
             )
         channel = await Channel.over(ours)
-        channel.send(Start(number, settings))
+        channel.send(Start(number, settings, limits))
         return cls(number, process, channel)
 
     @property
