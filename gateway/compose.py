@@ -74,6 +74,8 @@ def make_route(options: UpstreamOptions) -> Route:
         retry_ratio=options.retries.budget_ratio,
         weight=options.weight,
         aliases=tuple(options.model_aliases.items()),
+        key_header=options.key_header or ("api-key" if options.azure_api_version else "Authorization"),
+        azure_version=options.azure_api_version,
     )
 
 

@@ -330,6 +330,8 @@ class Exchange(msgspec.Struct, eq=False):
     started_s: float
     peer: str = ""
     """The address at the other end of the connection."""
+    deployment: str = ""
+    """The model that its path named, as Azure's clients do; the body's says no more then."""
 
     overrides: Overrides = NO_OVERRIDES
     request: MeteredRequest | None = None

@@ -58,6 +58,17 @@ class UpstreamOptions(Section, frozen=True):
             ' {"gpt-4o": "prod-gpt4o"}. Metered requests are sent with its name.'
         ),
     ] = msgspec.field(default_factory=dict)
+    azure_api_version: Annotated[
+        str,
+        Meta(
+            description="Of an Azure OpenAI resource, such as 2024-10-21: its base_url ends in /openai, models are its"
+            " deployments (see model_aliases), and the key goes in api-key."
+        ),
+    ] = ""
+    key_header: Annotated[
+        Literal["", "Authorization", "api-key", "x-api-key"],
+        Meta(description='What carries api_key; "": Authorization, or api-key where azure_api_version is set.'),
+    ] = ""
     priority: Annotated[int, Meta(description="Lower is asked first.")] = 0
     weight: Annotated[
         int,

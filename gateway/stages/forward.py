@@ -11,14 +11,15 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from gateway.calls import call_of
 from gateway.core.access import ALL_GRANTS, decide_model
 from gateway.core.errors import Refusal
-from gateway.core.routing.aliases import as_known_to, rename_model
+from gateway.core.routing.aliases import rename_model
 from gateway.core.routing.breaker import Event, event_of_status
 from gateway.core.routing.retry import (
     Next,
@@ -29,14 +30,12 @@ from gateway.core.routing.retry import (
 )
 from gateway.core.routing.routes import Route, StreamUsage
 from gateway.core.routing.windows import read_exceeded
-from gateway.core.wire.body import ask_for_usage, object_spans, splice
-from gateway.core.wire.headers import forwardable_request_headers, header_of
+from gateway.core.wire.headers import header_of
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Exchange
-from gateway.ports import Health, SentPrompts, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault, Windows
+from gateway.ports import Health, SentPrompts, Upstream, UpstreamAnswer, UpstreamFault, Windows
 from gateway.relays import HELD_BYTES, begun, headers_for_client, relay_raw, relay_stream, relay_whole
 
-API_PREFIX = "/v1"
 _REFUSED = frozenset({400, 422})
 _TOO_LONG = frozenset({400, 413, 422})
 _UNWELL = frozenset({429, 500, 502, 503, 504, 529})
@@ -299,7 +298,7 @@ class ForwardStage:
         exchange.outcome.attempts += 1
         asked_s = time.perf_counter()
         try:
-            answer = await self._upstream.send(_call(exchange, route, asks_for_usage=asks_for_usage))
+            answer = await self._upstream.send(call_of(exchange, route, asks_for_usage=asks_for_usage))
             if exchange.request is not None:
                 await begun(answer, 1)
             return answer
@@ -342,29 +341,6 @@ def _state_of(exchange: Exchange) -> dict[str, Any]:
 def _close(failed: _Reply | Refusal | None) -> None:
     if isinstance(failed, _Reply):
         failed.answer.close()
-
-
-def _call(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> UpstreamCall:
-    request = exchange.request
-    body: bytes | AsyncIterator[bytes] | None
-    if request is not None:
-        body = exchange.prompt if exchange.prompt is not None else request.body
-        if asks_for_usage:
-            spans = request.spans if exchange.prompt is None else object_spans(body)
-            body = splice(body, [ask_for_usage(body, spans)])
-        if route.aliases:
-            body = as_known_to(route, request.model, body)
-    else:
-        body = exchange.inbound.stream() if exchange.inbound.has_body else None
-    headers = forwardable_request_headers(
-        exchange.headers,
-        is_metered=request is not None,
-        upstream_key=route.api_key,
-        request_id=exchange.request_id,
-    )
-    if request is None and (length := exchange.header("content-length")) is not None:
-        headers.append(("Content-Length", length))
-    return UpstreamCall(route, exchange.method, exchange.target.removeprefix(API_PREFIX), headers, body)
 
 
 def _retry_after_of(answer: UpstreamAnswer) -> float | None:

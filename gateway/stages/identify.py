@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 
 from gateway.core.access import DEFAULT_CLIENT, Directory, decide_call, decide_model, scope_of
+from gateway.core.routing.azure import with_model
 from gateway.core.wire.headers import without_credentials
 from gateway.core.wire.overrides import read_overrides
 from gateway.core.wire.prefix import PrefixMemo
@@ -63,6 +64,8 @@ class IdentifyStage:
             return
         exchange.overrides = read_overrides(exchange.headers)
         body = await exchange.inbound.read()
+        if exchange.deployment:
+            body = with_model(body, exchange.deployment)
         if exchange.endpoint is Endpoint.CHAT and (beginning := self._prefixes.find(body)):
             exchange.request = parse_after(body, beginning)
         if exchange.request is None:

@@ -34,7 +34,5 @@ def as_known_to(route: Route, model: str, body: bytes) -> bytes:
         model: as the body names it.
         body: as for `rename_model`.
     """
-    for name, sent in route.aliases:
-        if name == model:
-            return rename_model(body, sent)
-    return body
+    name = route.known_as(model)
+    return rename_model(body, name) if name != model else body

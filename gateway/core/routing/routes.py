@@ -57,6 +57,14 @@ class Route:
     """Its share of conversations among those of its priority."""
     aliases: tuple[tuple[str, str], ...] = ()
     """Models by the names that requests use and those that this upstream uses."""
+    key_header: str = "Authorization"
+    """What carries its key: this one as a bearer token, any other as it is."""
+    azure_version: str = ""
+    """Of Azure's interface, where it speaks that: models are deployments then."""
+
+    def known_as(self, model: str) -> str:
+        """The name by which it knows a model; an alias is looked up once."""
+        return next((sent for name, sent in self.aliases if name == model), model)
 
 
 def routes_for(model: str | None, routes: Sequence[Route]) -> list[Route]:

@@ -84,7 +84,12 @@ _RESPONSE = _Fates(_RESPONSE_DROPPED)
 
 
 def forwardable_request_headers(
-    headers: Sequence[tuple[str, str]], *, is_metered: bool, upstream_key: str, request_id: str
+    headers: Sequence[tuple[str, str]],
+    *,
+    is_metered: bool,
+    upstream_key: str,
+    request_id: str,
+    key_header: str = "Authorization",
 ) -> Headers:
     """The client's headers as the upstream may see them.
 
@@ -93,10 +98,12 @@ def forwardable_request_headers(
         is_metered: the body was read and is sent decoded, and the answer will be read beside: ask for no encoding.
         upstream_key: the upstream's own key, which replaces the client's credentials; "" lets them pass.
         request_id: sent on as `x-request-id` unless the client named its own.
+        key_header: what carries the upstream's key: `Authorization` as a bearer token, any other as it is.
     """
     sent, is_named = _forwarded(headers, _REQUEST[is_metered, bool(upstream_key)])
     if upstream_key:
-        sent.append(("Authorization", f"Bearer {upstream_key}"))
+        is_bearer = key_header == "Authorization"
+        sent.append((key_header, f"Bearer {upstream_key}" if is_bearer else upstream_key))
     if is_metered:
         sent.append(("Accept-Encoding", "identity"))
     if not is_named:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 
 from gateway.core.errors import Refusal
+from gateway.core.routing.azure import read_azure
 from gateway.core.wire.origin import OriginRules, decide_origin
 from gateway.core.wire.request import METERED_PATHS, Endpoint, endpoint_of, local_method
 from gateway.exchange import Exchange
@@ -49,7 +50,7 @@ class DataPort:
         self._origins = origins
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        target = request.raw_path
+        target, deployment = read_azure(request.raw_path)
         path = target.partition("?")[0]
         origin = request.headers.get(hdrs.ORIGIN)
         refusal = decide_origin(origin, request.headers.get(hdrs.HOST), self._origins)
@@ -69,6 +70,7 @@ class DataPort:
             outbound=outbound,
             started_s=time.perf_counter(),
             peer=request.remote or "",
+            deployment=deployment,
         )
         refusal = refusal or decide_target(target, path) or decide_upgrade(request.headers.get(hdrs.UPGRADE))
         if refusal is None and exchange.endpoint is Endpoint.PASSTHROUGH and (method := local_method(path)):
