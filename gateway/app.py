@@ -86,6 +86,7 @@ from gateway.stages.count import CountStage
 from gateway.stages.forget_session import ForgetSessionStage
 from gateway.stages.forward import Fallbacks, ForwardStage, Refit
 from gateway.stages.identify import IdentifyStage
+from gateway.stages.list_models import ListModelsStage
 from gateway.stages.reserve import ReserveStage
 from gateway.stages.reuse import Flight, ReuseStage
 from gateway.stages.route import RouteStage
@@ -301,6 +302,7 @@ class Gateway:
         others: dict[Endpoint, tuple[Stage, ...]] = {
             Endpoint.TOKENS_COUNT: (identify, *admit, route, count, AnswerCountStage(calibrations, budgets)),
             Endpoint.INPUT_TOKENS: (identify, *admit, route, count, forward),
+            Endpoint.MODELS: (identify, *admit, route, ListModelsStage(self._upstream, forward)),
             Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs)),
         }
         settle = Settle(self.counter, calibrations, recorder, self.journal, limits)

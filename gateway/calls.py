@@ -8,7 +8,7 @@ from gateway.core.routing.aliases import as_known_to
 from gateway.core.routing.azure import azure_target
 from gateway.core.routing.routes import Route
 from gateway.core.wire.body import ask_for_usage, object_spans, splice
-from gateway.core.wire.headers import forwardable_request_headers
+from gateway.core.wire.headers import Headers, forwardable_request_headers
 from gateway.exchange import Exchange
 from gateway.ports import UpstreamCall
 
@@ -34,13 +34,7 @@ def call_of(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> Upstre
             body = as_known_to(route, request.model, body)
     else:
         body = exchange.inbound.stream() if exchange.inbound.has_body else None
-    headers = forwardable_request_headers(
-        exchange.headers,
-        is_metered=request is not None,
-        upstream_key=route.api_key,
-        request_id=exchange.request_id,
-        key_header=route.key_header,
-    )
+    headers = upstream_headers(exchange, route, is_metered=request is not None)
     if request is None and (length := exchange.header("content-length")) is not None:
         headers.append(("Content-Length", length))
     target = exchange.target.removeprefix(API_PREFIX)
@@ -48,3 +42,20 @@ def call_of(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> Upstre
         model = request.model if request is not None else exchange.deployment
         target = azure_target(target, route.known_as(model), route.azure_version)
     return UpstreamCall(route, exchange.method, target, headers, body)
+
+
+def upstream_headers(exchange: Exchange, route: Route, *, is_metered: bool) -> Headers:
+    """The client's headers as this upstream may see them, with its own key.
+
+    Args:
+        exchange: whose request it is.
+        route: the upstream.
+        is_metered: the body is sent decoded, and the answer is read here: it must come unencoded.
+    """
+    return forwardable_request_headers(
+        exchange.headers,
+        is_metered=is_metered,
+        upstream_key=route.api_key,
+        request_id=exchange.request_id,
+        key_header=route.key_header,
+    )

@@ -101,7 +101,7 @@ async def test_each_does_what_it_may(gateway: GatewayProcess, fake: FakeOpenAI) 
         with pytest.raises(openai.NotFoundError) as no_model:
             await client.chat.completions.create(**CHAT)
         with pytest.raises(openai.PermissionDeniedError) as no_path:
-            await client.models.list()
+            await client.files.list()
         with pytest.raises(openai.PermissionDeniedError) as no_header:
             await client.chat.completions.create(**CHAT, extra_headers={"x-gateway-session": "s"})
         long = [{"role": "user", "content": "word " * 300}]

@@ -21,6 +21,7 @@ from gateway.exchange import Client, Exchange
 
 _PARSE_INLINE_BYTES = 262_144
 """Bodies up to this size are parsed on the event loop: about 0.2 ms."""
+_UNREAD = frozenset({Endpoint.PASSTHROUGH, Endpoint.SESSIONS, Endpoint.MODELS})
 _SHARED = Client(DEFAULT_CLIENT, scope_of(DEFAULT_CLIENT))
 
 
@@ -60,7 +61,7 @@ class IdentifyStage:
 
     async def _read(self, exchange: Exchange) -> None:
         assert exchange.client is not None
-        if exchange.endpoint in (Endpoint.PASSTHROUGH, Endpoint.SESSIONS):
+        if exchange.endpoint in _UNREAD:
             return
         exchange.overrides = read_overrides(exchange.headers)
         body = await exchange.inbound.read()

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self, TypeVar
+from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 
@@ -353,7 +354,7 @@ class FakeOpenAI(Rules):
             self.check(body)
             return metered[path](body)
         if seen.method == "GET" and path.startswith("/v1/models"):
-            return self._models(path.removeprefix("/v1/models").lstrip("/"))
+            return self._models(unquote(path.removeprefix("/v1/models").lstrip("/")))
         if (seen.method, path) == ("POST", "/v1/files"):
             return self._upload(seen)
         if found := re.fullmatch(r"/v1/files/([^/]+)(/content)?", path):

@@ -30,6 +30,7 @@ class Endpoint(enum.Enum):
     TOKENS_COUNT = "tokens_count"
     INPUT_TOKENS = "responses_input_tokens"
     SESSIONS = "sessions"
+    MODELS = "models"
 
 
 ASK_FOR_COUNTS = frozenset({Endpoint.TOKENS_COUNT, Endpoint.INPUT_TOKENS})
@@ -45,6 +46,7 @@ METERED_PATHS = {
 }
 LOCAL_PATHS = {"/api/v1/tokens/count": Endpoint.TOKENS_COUNT}
 """What the gateway answers by itself."""
+MODELS_PATH = "/v1/models"
 SESSIONS_PATH = "/api/v1/sessions/"
 """And what is below that, with a session's name."""
 
@@ -67,6 +69,8 @@ def endpoint_of(method: str, path: str) -> Endpoint:
     Other spellings of a metered path (`//`, a trailing slash, percent-encoding) are metered too, since a lenient
     upstream may serve them: nothing goes uncounted by its spelling.
     """
+    if method == "GET" and (path == MODELS_PATH or path.startswith(f"{MODELS_PATH}/")):
+        return Endpoint.MODELS
     if method != "POST":
         is_session = method == "DELETE" and local_method(path) == method
         return Endpoint.SESSIONS if is_session else Endpoint.PASSTHROUGH
