@@ -60,6 +60,7 @@ from gateway.shell.http.inbound import BufferPool
 from gateway.shell.limits.memory import MemoryLimiter
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.routing.health import RememberedHealth
+from gateway.shell.routing.ids import StoredIds
 from gateway.shell.routing.windows import LearnedWindows
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.sent_prompts import RememberedPrompts
@@ -140,6 +141,7 @@ class Gateway:
         self._limiter: Limiter = self._shared_limiter or limiter or MemoryLimiter()
         self._health = RememberedHealth()
         self._windows = LearnedWindows()
+        self._ids = StoredIds(self.state, self._tasks)
         self.answers = make_answer_store(self.settings.cache)
         self._flights: dict[bytes, Flight] = {}
         self._reuse_tally: Counter[tuple[str, str]] = Counter()
@@ -281,7 +283,8 @@ class Gateway:
         budgets = make_budget_table(settings.token_budget)
         own_keys = any(not upstream.api_key for upstream in settings.upstreams)
         identify = IdentifyStage(self._caches.prefixes, make_directory(settings), has_own_keys=own_keys)
-        route = RouteStage(routes)
+        ids = self._ids if len(routes) > 1 else None
+        route = RouteStage(routes, ids)
         estimator = settings.token_estimator
         check_tokenizers(estimator)
         encodings, templates = make_encodings(estimator), make_templates(estimator)
@@ -296,7 +299,7 @@ class Gateway:
         refit = Refit(self._windows, assemble)
         again = tuple(settings.fallbacks.items())
         fallbacks = Fallbacks(again, (route, count, assemble)) if again else None
-        forward = ForwardStage(self._upstream, self._health, instead, self._sent, refit, fallbacks)
+        forward = ForwardStage(self._upstream, self._health, instead, self._sent, refit, fallbacks, ids)
         admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
         reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
         others: dict[Endpoint, tuple[Stage, ...]] = {

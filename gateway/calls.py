@@ -32,10 +32,12 @@ def call_of(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> Upstre
             body = splice(body, [ask_for_usage(body, spans)])
         if route.aliases:
             body = as_known_to(route, request.model, body)
+    elif exchange.small_body is not None:
+        body = exchange.small_body
     else:
         body = exchange.inbound.stream() if exchange.inbound.has_body else None
     headers = upstream_headers(exchange, route, is_metered=request is not None)
-    if request is None and (length := exchange.header("content-length")) is not None:
+    if request is None and exchange.small_body is None and (length := exchange.header("content-length")) is not None:
         headers.append(("Content-Length", length))
     target = exchange.target.removeprefix(API_PREFIX)
     if route.azure_version:

@@ -330,6 +330,8 @@ class Exchange(msgspec.Struct, eq=False):
     started_s: float
     peer: str = ""
     """The address at the other end of the connection."""
+    small_body: bytes | None = None
+    """Of a call that is passed through, the body, where it had to be read to know where it goes."""
     deployment: str = ""
     """The model that its path named, as Azure's clients do; the body's says no more then."""
 

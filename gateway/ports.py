@@ -18,7 +18,7 @@ from gateway.core.context.journal import Kept
 from gateway.core.context.recall import Question, Recalled
 from gateway.core.context.shorten import Arrangement
 from gateway.core.context.units import Outline
-from gateway.core.limits.decision import Limit, Refused, State
+from gateway.core.limits.decision import Limit, Verdict
 from gateway.core.routing.breaker import Event
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.calibration import Correction
@@ -123,6 +123,16 @@ class Windows(Protocol):
 
     def learn(self, upstream: str, model: str, window_tokens: int) -> None:
         """An upstream has refused a prompt and named its window."""
+
+
+class IdMemory(Protocol):
+    """Which upstream knows the thing that an id names."""
+
+    async def upstream_of(self, ids: Sequence[str]) -> str | None:
+        """The upstream where the first known of these lives; None where none is known."""
+
+    def remember(self, ids: Sequence[str], upstream: str) -> None:
+        """These live there; for other processes in the background."""
 
 
 class TextCounter(Protocol):
@@ -329,23 +339,6 @@ class SentPrompts(Protocol):
 
     def find(self, upstream: str, keys: Sequence[bytes]) -> SentPrompt | None:
         """The latest that is known of a chain whose newest key comes first; None where nothing is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A limiter's decision.
-
-    Attributes:
-        refused: the limit that said no, or None: then everything was taken.
-        states: of all limits asked, after that.
-        day: on which it was decided (days since 1970).
-        lease: under which it was taken; only the limiter knows what that means.
-    """
-
-    refused: Refused | None
-    states: Sequence[State]
-    day: int
-    lease: str = ""
 
 
 class Limiter(Protocol):

@@ -21,6 +21,7 @@ from gateway.core.access import ALL_GRANTS, decide_model
 from gateway.core.errors import Refusal
 from gateway.core.routing.aliases import rename_model
 from gateway.core.routing.breaker import Event, event_of_status
+from gateway.core.routing.ids import ANSWER_BYTES, ids_in_answer
 from gateway.core.routing.retry import (
     Next,
     backoff_s,
@@ -33,7 +34,7 @@ from gateway.core.routing.windows import read_exceeded
 from gateway.core.wire.headers import header_of
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Exchange
-from gateway.ports import Health, SentPrompts, Upstream, UpstreamAnswer, UpstreamFault, Windows
+from gateway.ports import Health, IdMemory, SentPrompts, Upstream, UpstreamAnswer, UpstreamFault, Windows
 from gateway.relays import HELD_BYTES, begun, headers_for_client, relay_raw, relay_stream, relay_whole
 
 _REFUSED = frozenset({400, 422})
@@ -45,6 +46,9 @@ _MAY_MOVE = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES})
 _MOVED = ("request", "count", "routes", "session", "receipt", "prompt", "sent_mark")
 """What of an exchange belongs to the model that it is for at this moment."""
 _NO_SUCH_ENDPOINT = frozenset({404, 405, 501})
+_MAKE_THINGS = frozenset({Endpoint.RESPONSES, Endpoint.PASSTHROUGH})
+_FIRST_EVENT_BYTES = 256
+"""A stream's first event names what it is about, and is longer than this."""
 _USAGE_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
 
@@ -115,6 +119,7 @@ class ForwardStage:
         sent: remembers which prompts upstreams have accepted; None where nobody asks.
         refit: makes a prompt fit a window that an upstream has named; None where that cannot be.
         fallbacks: models that stand in for others; None where there are none.
+        ids: which upstream knows what; None where there is but one.
     """
 
     def __init__(
@@ -125,6 +130,7 @@ class ForwardStage:
         sent: SentPrompts | None = None,
         refit: Refit | None = None,
         fallbacks: Fallbacks | None = None,
+        ids: IdMemory | None = None,
     ) -> None:
         self._upstream = upstream
         self._health = health
@@ -132,6 +138,7 @@ class ForwardStage:
         self._sent = sent
         self._refit = refit
         self._fallbacks = fallbacks
+        self._ids = ids
         self._refuses_usage: set[str] = set()
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -148,6 +155,16 @@ class ForwardStage:
                 await self._relay(exchange, reply)
         finally:
             reply.answer.close()
+
+    async def _remember_ids(self, exchange: Exchange, reply: _Reply) -> None:
+        """What an upstream has made, or knows, is to be asked for there."""
+        answer = reply.answer
+        if self._ids is None or not 200 <= answer.status < 300 or exchange.endpoint not in _MAKE_THINGS:
+            return
+        content_type = (header_of(answer.headers, "content-type") or "").lower()
+        if "json" in content_type or content_type.startswith("text/event-stream"):
+            wanted = ANSWER_BYTES if "json" in content_type else _FIRST_EVENT_BYTES
+            self._ids.remember(ids_in_answer(await begun(answer, wanted)), reply.route.name)
 
     async def _reply_of_any(self, exchange: Exchange, others: Sequence[str]) -> _Reply:
         """The first answer of the model that was asked for, or of those that stand in for it; the last failure, else.
@@ -322,6 +339,7 @@ class ForwardStage:
         headers = headers_for_client(exchange, answer)
         content_type = (header_of(answer.headers, "content-type") or "").lower()
         try:
+            await self._remember_ids(exchange, reply)
             if exchange.request is None:
                 await relay_raw(exchange, answer, headers)
             elif answer.status < 400 and content_type.startswith("text/event-stream"):

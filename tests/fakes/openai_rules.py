@@ -159,7 +159,7 @@ def check_items(items: list[Json]) -> None:
     for call in calls:
         if call not in outputs:
             raise ApiError(400, f"No tool output found for function call {call}.", "input")
-    for item, after in zip(items, [*items[1:], {}], strict=True):
+    for item, after in zip(items, [*items[1:], {}], strict=False):  # of none there are none
         if item.get("type") == "reasoning" and not (after.get("role") == "assistant" or after.get("name")):
             message = f"Item '{item.get('id')}' of type 'reasoning' was provided without its required following item."
             raise ApiError(400, message, "input")

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.limits.decision import Limit
+from gateway.core.limits.decision import Limit, Verdict
 from gateway.core.limits.gauge import Kind
-from gateway.ports import Verdict
 from gateway.shell.limits.scripts import key_name
 from gateway.shell.limits.shared import SharedLimiter
 from tests.redis_server import RedisServer, StallingWire, free_port, redis_server, shared_redis

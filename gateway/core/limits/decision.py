@@ -9,6 +9,7 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.core.limits.gauge import BUCKETS, DAYS, Gauge, Kind, brought_up, full_in_us, left, taken, wait_us
@@ -43,6 +44,23 @@ class State(NamedTuple):
     limit: Limit
     left: int
     full_in_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A limiter's decision.
+
+    Attributes:
+        refused: the limit that said no, or None: then everything was taken.
+        states: of all limits asked, after that.
+        day: on which it was decided (days since 1970).
+        lease: under which it was taken; only the limiter knows what that means.
+    """
+
+    refused: Refused | None
+    states: Sequence[State]
+    day: int
+    lease: str = ""
 
 
 def decide(

@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.core.limits.decision import Limit, decide, settle
+from gateway.core.limits.decision import Limit, Verdict, decide, settle
 from gateway.core.limits.gauge import DAY_US, DAYS, Gauge, Kind, fresh
-from gateway.ports import Verdict
 from gateway.shell.limits.memory import verdict_of, wall_us
 from gateway.shell.limits.slots import Held, SlotTable, digest_of, holds_path
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.core.limits.decision import Limit, Refused, decide, is_idle, settle, state_of
+from gateway.core.limits.decision import Limit, Refused, Verdict, decide, is_idle, settle, state_of
 from gateway.core.limits.gauge import DAY_US, Gauge, brought_up, fresh, left
-from gateway.ports import Verdict
 
 MAX_LIMITS = 200_000
 """About 60 MB."""

@@ -25,9 +25,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.core.limits.decision import Limit, Refused, decide
+from gateway.core.limits.decision import Limit, Refused, Verdict, decide
 from gateway.core.limits.gauge import DAY_US, Gauge, Kind, fresh
-from gateway.ports import Verdict
 from gateway.shell.limits.memory import MemoryLimiter, verdict_of, wall_us
 from gateway.shell.limits.script_line import LineDownError, ScriptLine
 from gateway.shell.limits.scripts import (
