@@ -43,7 +43,8 @@ def call_of(exchange: Exchange, route: Route, *, asks_for_usage: bool) -> Upstre
     if route.azure_version:
         model = request.model if request is not None else exchange.deployment
         target = azure_target(target, route.known_as(model), route.azure_version)
-    return UpstreamCall(route, exchange.method, target, headers, body)
+    timeouts = route.timeouts_for(request.model if request is not None else "")
+    return UpstreamCall(route, exchange.method, target, headers, body, timeouts)
 
 
 def upstream_headers(exchange: Exchange, route: Route, *, is_metered: bool) -> Headers:

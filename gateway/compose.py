@@ -37,7 +37,7 @@ from gateway.settings_check import (
 )
 from gateway.settings_clients import ClientOptions, CompactionDiffering
 from gateway.settings_load import InvalidSettings
-from gateway.settings_upstreams import UpstreamOptions
+from gateway.settings_upstreams import DifferingTimeouts, UpstreamOptions, UpstreamTimeouts
 from gateway.shell.state.briefs import StoredBriefs
 from gateway.shell.state.journal import StoredJournal
 from gateway.shell.state.key_value import ManagedStore, MemoryStateStore
@@ -52,7 +52,6 @@ from gateway.tasks import TaskGroup
 
 def make_route(options: UpstreamOptions) -> Route:
     """An upstream as the core knows it."""
-    times = options.timeouts
     return Route(
         name=options.name,
         base_url=options.base_url.rstrip("/") if options.base_url != DEMO_URL else DEMO_URL,
@@ -61,13 +60,7 @@ def make_route(options: UpstreamOptions) -> Route:
         priority=options.priority,
         roles=Roles(options.roles),
         stream_usage=StreamUsage(options.stream_usage),
-        timeouts=Timeouts(
-            times.connect_seconds,
-            times.header_seconds,
-            times.first_token_seconds,
-            times.idle_seconds,
-            times.total_seconds,
-        ),
+        timeouts=_timeouts(options.timeouts),
         max_retries=options.retries.max,
         cache_s=options.cache_seconds,
         breaker=BreakerRules(options.breaker.failures, options.breaker.reset_seconds),
@@ -76,6 +69,23 @@ def make_route(options: UpstreamOptions) -> Route:
         aliases=tuple(options.model_aliases.items()),
         key_header=options.key_header or ("api-key" if options.azure_api_version else "Authorization"),
         azure_version=options.azure_api_version,
+        model_timeouts=tuple(
+            (pattern, _timeouts(options.timeouts, differing)) for pattern, differing in options.model_timeouts.items()
+        ),
+    )
+
+
+def _timeouts(options: UpstreamTimeouts, differing: DifferingTimeouts | None = None) -> Timeouts:
+    """Deadlines, with those of some models over them."""
+    others = msgspec.structs.asdict(differing) if differing is not None else {}
+    options = msgspec.structs.replace(options, **{name: value for name, value in others.items() if value is not None})
+    return Timeouts(
+        options.connect_seconds,
+        options.header_seconds,
+        options.first_token_seconds,
+        options.idle_seconds,
+        options.total_seconds,
+        options.max_answer_bytes,
     )
 
 

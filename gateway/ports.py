@@ -20,7 +20,7 @@ from gateway.core.context.shorten import Arrangement
 from gateway.core.context.units import Outline
 from gateway.core.limits.decision import Limit, Verdict
 from gateway.core.routing.breaker import Event
-from gateway.core.routing.routes import Route
+from gateway.core.routing.routes import Route, Timeouts
 from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
@@ -46,13 +46,22 @@ class UpstreamFault(Exception):  # noqa: N818 - named for what it is in logs and
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCall:
-    """One HTTP request to an upstream; `target` is the path below its base URL with the query as the client sent it."""
+    """One HTTP request to an upstream; `target` is the path below its base URL, with its query.
+
+    `deadlines` are those of the model that it is for; None for the upstream's own.
+    """
 
     route: Route
     method: str
     target: str
     headers: Headers
     body: bytes | AsyncIterator[bytes] | None
+    deadlines: Timeouts | None = None
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The deadlines that hold."""
+        return self.deadlines or self.route.timeouts
 
 
 class UpstreamAnswer(Protocol):

@@ -18,6 +18,22 @@ class UpstreamTimeouts(Section, frozen=True):
     first_token_seconds: Annotated[float, Meta(gt=0, description="From the head to the first byte.")] = 60.0
     idle_seconds: Annotated[float, Meta(gt=0, description="Between two chunks.")] = 60.0
     total_seconds: Annotated[float, Meta(gt=0, description="The whole answer.")] = 600.0
+    max_answer_bytes: Annotated[int, Meta(ge=0, description="A longer answer is broken off; 0: none is.")] = 0
+
+
+class DifferingTimeouts(Section, frozen=True):
+    """Deadlines of some models; null is as the upstream's."""
+
+    connect_seconds: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="Until connected.")] = None
+    header_seconds: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="Until the head of the answer.")
+    ] = None
+    first_token_seconds: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="From the head to the first byte.")
+    ] = None
+    idle_seconds: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="Between two chunks.")] = None
+    total_seconds: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="The whole answer.")] = None
+    max_answer_bytes: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="0: any number.")] = None
 
 
 class Retries(Section, frozen=True):
@@ -95,5 +111,12 @@ class UpstreamOptions(Section, frozen=True):
         ),
     ] = 300.0
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
+    model_timeouts: Annotated[
+        dict[str, DifferingTimeouts],
+        Meta(
+            description="Other timeouts by model pattern, such as"
+            ' {"o3*": {first_token_seconds: 300}}; the first match holds.'
+        ),
+    ] = msgspec.field(default_factory=dict)
     retries: Retries = Retries()
     breaker: UpstreamBreaker = UpstreamBreaker()

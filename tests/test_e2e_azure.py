@@ -126,6 +126,22 @@ async def test_chats_are_compacted_for_azure_too(azure: FakeAzure) -> None:
     assert len(json.loads(azure.requests[-1].body)["messages"]) < len(messages)
 
 
+async def test_briefs_are_written_at_azure_too(azure: FakeAzure) -> None:
+    """By the request's own deployment, with the same key."""
+    messages = [
+        {"role": "user" if place % 2 == 0 else "assistant", "content": f"alpha {place} " + "beta gamma " * 300}
+        for place in range(21)
+    ]
+    async with at_azure(azure, token_budget=BUDGET) as gateway, plain_client(gateway) as client:
+        await client.chat.completions.create(model="gpt-4o", messages=messages, max_tokens=20)
+        samples = await gateway.metrics()
+
+    assert len(azure.requests) >= 2
+    assert len({request.raw_path for request in azure.requests}) == 1
+    assert all(request.header("api-key") == AZURE_KEY for request in azure.requests)
+    assert samples.total("summarizer_calls_total", result="ok") >= 1
+
+
 async def test_what_azure_refuses_is_passed_on(azure: FakeAzure) -> None:
     """With its key masked."""
     upstream = upstream_for(azure, api_key="azure-wrong-key-0123456789", azure_api_version=VERSION)

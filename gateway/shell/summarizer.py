@@ -16,9 +16,10 @@ from gateway.core.context.brief import FoldJob
 from gateway.core.context.summary import read_summary, render_summary_request
 from gateway.core.context.summary_going_on import render_going_on
 from gateway.core.routing.aliases import as_known_to
+from gateway.core.routing.azure import azure_target
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
-from gateway.core.wire.headers import Headers
+from gateway.core.wire.headers import Headers, credential
 from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
 from gateway.ports import TextCounter, Upstream, UpstreamCall, UpstreamFault
@@ -177,9 +178,13 @@ class Summarizer:
     async def _ask(self, exchange: Exchange, call: UpstreamCall) -> str | None:
         """One call; None if another may do better."""
         self.tally["calls"] += 1
-        if call.route.aliases and exchange.request is not None and isinstance(call.body, bytes):
+        route = call.route
+        if exchange.request is not None and isinstance(call.body, bytes) and (route.aliases or route.azure_version):
             model = self._options.model or exchange.request.model
-            call = replace(call, body=as_known_to(call.route, model, call.body))
+            call = replace(call, body=as_known_to(route, model, call.body))
+            if route.azure_version:
+                target = azure_target(call.target, route.known_as(model), route.azure_version)
+                call = replace(call, target=target)
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 status, body = await self._exchange(call)
@@ -239,7 +244,7 @@ class Summarizer:
     def _headers(self, exchange: Exchange, route: Route) -> Headers:
         headers: Headers = [("Content-Type", "application/json"), ("Accept-Encoding", "identity")]
         if route.api_key:
-            headers.append(("Authorization", f"Bearer {route.api_key}"))
+            headers.append(credential(route.api_key, route.key_header))
         elif self._options.route is None:  # the request's own key, for the request's own upstream only
             headers += [(name, value) for name, value in exchange.headers if name.lower() in _CREDENTIALS]
         return headers

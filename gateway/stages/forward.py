@@ -373,7 +373,7 @@ def _can_repeat(exchange: Exchange) -> bool:
 
 def _refusal_of(fault: UpstreamFault, routes: Sequence[Route]) -> Refusal:
     is_late = fault.kind.endswith("timeout")
-    code = f"upstream_{fault.kind}" if is_late else "upstream_error"
+    code = f"upstream_{fault.kind}" if is_late or fault.kind == "too_large" else "upstream_error"
     names = ", ".join(route.name for route in routes)
     return Refusal(
         504 if is_late else 502, code, f"The upstream failed ({fault.kind}): {fault.message}. Asked: {names}."

@@ -26,13 +26,14 @@ class StreamUsage(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Deadlines of one upstream call, in seconds."""
+    """Deadlines of one upstream call, in seconds, and how many bytes its answer may have; 0 for any number."""
 
     connect_s: float
     header_s: float
     first_token_s: float
     idle_s: float
     total_s: float
+    max_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,15 @@ class Route:
     """What carries its key: this one as a bearer token, any other as it is."""
     azure_version: str = ""
     """Of Azure's interface, where it speaks that: models are deployments then."""
+    model_timeouts: tuple[tuple[str, Timeouts], ...] = ()
+    """Other deadlines by pattern of models; the first match holds."""
+
+    def timeouts_for(self, model: str) -> Timeouts:
+        """The deadlines of a call for a model, "" for none."""
+        for pattern, timeouts in self.model_timeouts:
+            if fnmatchcase(model, pattern):
+                return timeouts
+        return self.timeouts
 
     def known_as(self, model: str) -> str:
         """The name by which it knows a model; an alias is looked up once."""

@@ -102,13 +102,17 @@ def forwardable_request_headers(
     """
     sent, is_named = _forwarded(headers, _REQUEST[is_metered, bool(upstream_key)])
     if upstream_key:
-        is_bearer = key_header == "Authorization"
-        sent.append((key_header, f"Bearer {upstream_key}" if is_bearer else upstream_key))
+        sent.append(credential(upstream_key, key_header))
     if is_metered:
         sent.append(("Accept-Encoding", "identity"))
     if not is_named:
         sent.append(("x-request-id", request_id))
     return sent
+
+
+def credential(key: str, key_header: str) -> tuple[str, str]:
+    """The header that carries a key: `Authorization` as a bearer token, any other as it is."""
+    return key_header, f"Bearer {key}" if key_header == "Authorization" else key
 
 
 def without_credentials(headers: Sequence[tuple[str, str]]) -> Headers:

@@ -67,7 +67,7 @@ class HttpUpstream:
             await self._session.close()
 
     async def send(self, call: UpstreamCall) -> HttpAnswer:
-        limits, body = call.route.timeouts, call.body
+        limits, body = call.timeouts, call.body
         if body is not None and not isinstance(body, bytes):
             return await self._upload(call, _Upload(body), limits.total_s)
         if body is not None and len(body) > _WHOLE_BYTES:
@@ -76,7 +76,7 @@ class HttpUpstream:
         connection: Connection | None = None
         try:
             with self._deadlines.within(limits.header_s):
-                origin = self._origin_of(call.route)
+                origin = self._origin_of(call.route, limits.connect_s)
                 connection = await origin.connect()
                 origin.write(connection, call.method, call.target, call.headers, body)
                 assert connection.protocol is not None
@@ -92,7 +92,7 @@ class HttpUpstream:
     async def _upload(self, call: UpstreamCall, upload: _Upload, wait_s: float) -> HttpAnswer:
         """Send a body piece by piece; while it is uploaded only the deadline of the whole call holds."""
         assert self._session is not None
-        limits = call.route.timeouts
+        limits = call.timeouts
         deadline = asyncio.get_running_loop().time() + limits.total_s
         headers = CIMultiDict(call.headers)
         if isinstance(call.body, bytes):
@@ -118,13 +118,13 @@ class HttpUpstream:
     def _base_url_of(self, route: Route) -> str:
         return self._builtin.get(route.base_url, route.base_url)
 
-    def _origin_of(self, route: Route) -> Origin:
-        key = (route.base_url, route.timeouts.connect_s)
+    def _origin_of(self, route: Route, connect_s: float) -> Origin:
+        key = (route.base_url, connect_s)
         origin = self._origins.get(key)
         if origin is None:
             assert self._connector is not None
             assert self._session is not None
-            origin = Origin(self._base_url_of(route), self._connector, self._session, route.timeouts.connect_s)
+            origin = Origin(self._base_url_of(route), self._connector, self._session, connect_s)
             self._origins[key] = origin
         return origin
 
@@ -175,7 +175,18 @@ class _Held(Protocol):
 class HttpAnswer:
     """`ports.UpstreamAnswer` over an aiohttp connection."""
 
-    __slots__ = ("_begun", "_content", "_deadline", "_deadlines", "_has_begun", "_held", "_limits", "headers", "status")
+    __slots__ = (
+        "_begun",
+        "_content",
+        "_deadline",
+        "_deadlines",
+        "_has_begun",
+        "_held",
+        "_limits",
+        "_size",
+        "headers",
+        "status",
+    )
 
     def __init__(
         self,
@@ -196,6 +207,7 @@ class HttpAnswer:
         self._deadline = deadline
         self._begun = _arrived(content)
         self._has_begun = bool(self._begun)
+        self._size = sum(map(len, self._begun))
 
     async def begin(self, min_bytes: int) -> bytes:
         begun = self._begun
@@ -206,6 +218,7 @@ class HttpAnswer:
         return begun[0] if len(begun) == 1 else b"".join(begun)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
+        self._check_size()
         for chunk in self._begun:
             yield chunk
         while chunk := await self._next():
@@ -226,7 +239,14 @@ class HttpAnswer:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UpstreamFault("cut", f"the answer broke off: {_said(error)}", is_retryable=False) from None
         self._has_begun = True
+        self._size += len(chunk)
+        self._check_size()
         return chunk
+
+    def _check_size(self) -> None:
+        most = self._limits.max_bytes
+        if most and self._size > most:
+            raise UpstreamFault("too_large", f"the answer has more than {most} bytes", is_retryable=False)
 
     def _silence(self, wait_s: float) -> UpstreamFault:
         """Which deadline has passed."""
