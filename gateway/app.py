@@ -299,7 +299,10 @@ class Gateway:
         refit = Refit(self._windows, assemble)
         again = tuple(settings.fallbacks.items())
         fallbacks = Fallbacks(again, (route, count, assemble)) if again else None
-        forward = ForwardStage(self._upstream, self._health, instead, self._sent, refit, fallbacks, ids)
+        repairs = settings.stream_repair.enabled
+        forward = ForwardStage(
+            self._upstream, self._health, instead, self._sent, refit, fallbacks, ids, repairs=repairs
+        )
         admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
         reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
         others: dict[Endpoint, tuple[Stage, ...]] = {

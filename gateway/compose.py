@@ -69,6 +69,7 @@ def make_route(options: UpstreamOptions) -> Route:
         aliases=tuple(options.model_aliases.items()),
         key_header=options.key_header or ("api-key" if options.azure_api_version else "Authorization"),
         azure_version=options.azure_api_version,
+        takes_prefill=options.accepts_prefill,
         model_timeouts=tuple(
             (pattern, _timeouts(options.timeouts, differing)) for pattern, differing in options.model_timeouts.items()
         ),

@@ -296,6 +296,8 @@ class Outcome(msgspec.Struct):
     usage: Usage | None = None
     generated: Generated | None = None
     cache: str = ""
+    repairs: int = 0
+    """How often another answer went on where a stream had broken off."""
 
 
 class Bill(msgspec.Struct, frozen=True):

@@ -308,6 +308,18 @@ class Telemetry(Section, frozen=True):
     log_format: Literal["json", "text"] = "json"
 
 
+class StreamRepair(Section, frozen=True):
+    """Streams that break off after their first byte (docs/routing.md)."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="A chat's stream goes on with another upstream's answer, if that begins with exactly the same"
+            " text (temperature 0, or a seed) or takes it as given (accepts_prefill)."
+        ),
+    ] = False
+
+
 class Settings(Section, frozen=True):
     """The whole configuration."""
 
@@ -326,6 +338,7 @@ class Settings(Section, frozen=True):
             ' byte, by pattern, such as {"gpt-4o": ["gpt-4o-mini"]}. x-gateway-model then says who answered.'
         ),
     ] = msgspec.field(default_factory=dict)
+    stream_repair: StreamRepair = StreamRepair()
     clients: Annotated[
         list[ClientOptions],
         Meta(

@@ -74,6 +74,9 @@ class UpstreamOptions(Section, frozen=True):
             ' {"gpt-4o": "prod-gpt4o"}. Metered requests are sent with its name.'
         ),
     ] = msgspec.field(default_factory=dict)
+    accepts_prefill: Annotated[
+        bool, Meta(description="It goes on from a last assistant message (stream_repair), rather than answering it.")
+    ] = False
     azure_api_version: Annotated[
         str,
         Meta(

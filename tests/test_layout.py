@@ -13,7 +13,15 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "gateway"
 CORE_LIBRARIES = {"msgspec", "orjson"}
 CORE_FORBIDDEN_STDLIB = {"asyncio", "time", "random", "os", "socket", "logging"}
-SHARED = {"gateway.calls", "gateway.exchange", "gateway.ports", "gateway.receipts", "gateway.relays", "gateway.tasks"}
+SHARED = {
+    "gateway.calls",
+    "gateway.exchange",
+    "gateway.ports",
+    "gateway.receipts",
+    "gateway.relays",
+    "gateway.repairs",
+    "gateway.tasks",
+}
 ROOTS = {
     "gateway.app",
     "gateway.compose",

@@ -36,6 +36,7 @@ from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.exchange import Exchange
 from gateway.ports import Health, IdMemory, SentPrompts, Upstream, UpstreamAnswer, UpstreamFault, Windows
 from gateway.relays import HELD_BYTES, begun, headers_for_client, relay_raw, relay_stream, relay_whole
+from gateway.repairs import repaired
 
 _REFUSED = frozenset({400, 422})
 _TOO_LONG = frozenset({400, 413, 422})
@@ -120,6 +121,7 @@ class ForwardStage:
         refit: makes a prompt fit a window that an upstream has named; None where that cannot be.
         fallbacks: models that stand in for others; None where there are none.
         ids: which upstream knows what; None where there is but one.
+        repairs: whether another answer may go on where a stream has broken off.
     """
 
     def __init__(
@@ -131,6 +133,8 @@ class ForwardStage:
         refit: Refit | None = None,
         fallbacks: Fallbacks | None = None,
         ids: IdMemory | None = None,
+        *,
+        repairs: bool = False,
     ) -> None:
         self._upstream = upstream
         self._health = health
@@ -139,6 +143,7 @@ class ForwardStage:
         self._refit = refit
         self._fallbacks = fallbacks
         self._ids = ids
+        self._repairs = repairs
         self._refuses_usage: set[str] = set()
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -343,6 +348,11 @@ class ForwardStage:
             if exchange.request is None:
                 await relay_raw(exchange, answer, headers)
             elif answer.status < 400 and content_type.startswith("text/event-stream"):
+                if self._repairs:
+                    asks = reply.asked_for_usage
+                    answer = reply.answer = repaired(
+                        exchange, answer, reply.route, self._upstream, self._health, asks_for_usage=asks
+                    )
                 await relay_stream(exchange, answer, headers, cuts_usage=reply.asked_for_usage)
             else:
                 await relay_whole(exchange, answer, headers)

@@ -62,6 +62,8 @@ class Route:
     """What carries its key: this one as a bearer token, any other as it is."""
     azure_version: str = ""
     """Of Azure's interface, where it speaks that: models are deployments then."""
+    takes_prefill: bool = False
+    """It goes on from a last message of the assistant's, rather than answering it."""
     model_timeouts: tuple[tuple[str, Timeouts], ...] = ()
     """Other deadlines by pattern of models; the first match holds."""
 

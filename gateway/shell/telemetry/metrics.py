@@ -128,6 +128,9 @@ class Metrics:
                 registry=registry,
             )
         )
+        self.repairs = QuickCounter(
+            "gateway_stream_repairs", "Answers that went on where a stream had broken off.", registry=registry
+        )
         self.faults = Labelled(
             QuickCounter(
                 "gateway_faults", "Requests that broke, by what broke.", ["kind", "upstream"], registry=registry

@@ -45,6 +45,8 @@ class Recorder:
                 metrics.first_token[endpoint, outcome.upstream].observe(outcome.first_byte_s)
         if outcome.attempts > 1:
             metrics.retries[(outcome.upstream,)].inc(outcome.attempts - 1)
+        if outcome.repairs:
+            metrics.repairs.inc(outcome.repairs)
         if outcome.fault:
             metrics.faults[outcome.fault, outcome.upstream].inc()
         if outcome.refusal is not None:
@@ -135,6 +137,8 @@ def access_fields(exchange: Exchange) -> dict[str, Any]:
         fields["is_estimated"] = exchange.bill.is_estimated
     if outcome.cache:
         fields["cache"] = outcome.cache
+    if outcome.repairs:
+        fields["stream_repairs"] = outcome.repairs
     if outcome.fallback_model:
         fields["fallback_model"] = outcome.fallback_model
     if outcome.fault:
