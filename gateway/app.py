@@ -61,6 +61,7 @@ from gateway.shell.limits.memory import MemoryLimiter
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.routing.health import RememberedHealth
 from gateway.shell.routing.ids import StoredIds
+from gateway.shell.routing.probes import Prober
 from gateway.shell.routing.windows import LearnedWindows
 from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
 from gateway.shell.state.sent_prompts import RememberedPrompts
@@ -178,6 +179,9 @@ class Gateway:
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
         self._pipeline = self._make_pipeline(self.settings)
+        self._prober = Prober(self._upstream, self._health)
+        self._prober.follow([make_route(upstream) for upstream in self.settings.upstreams])
+        self._stack.callback(self._prober.close)
         self.metrics.bind(self._collect)
         limits = DataPortLimits(server.max_body_bytes, server.body_idle_seconds)
         origins = OriginRules(frozenset(server.allowed_origins), is_loopback(server.host))
@@ -229,6 +233,7 @@ class Gateway:
         pipeline = self._make_pipeline(settings)
         needs_restart = changed_for_restart(self.settings, loaded.settings)
         self._pipeline, self._files, self.settings = pipeline, loaded.files, settings
+        self._prober.follow([make_route(upstream) for upstream in settings.upstreams])
         return needs_restart
 
     async def watch(self) -> None:

@@ -70,6 +70,8 @@ def make_route(options: UpstreamOptions) -> Route:
         key_header=options.key_header or ("api-key" if options.azure_api_version else "Authorization"),
         azure_version=options.azure_api_version,
         takes_prefill=options.accepts_prefill,
+        probe_path=options.probe.path,
+        probe_s=options.probe.interval_seconds,
         model_timeouts=tuple(
             (pattern, _timeouts(options.timeouts, differing)) for pattern, differing in options.model_timeouts.items()
         ),

@@ -55,6 +55,15 @@ class UpstreamBreaker(Section, frozen=True):
     ] = 30.0
 
 
+class Probe(Section, frozen=True):
+    """A question from time to time, so that no request has to find out that an upstream is down."""
+
+    path: Annotated[str, Meta(pattern="^/", description="Asked for below base_url; any answer below 500 will do.")] = (
+        "/models"
+    )
+    interval_seconds: Annotated[float, Meta(ge=0, le=3600, description="How often; 0: never.")] = 0.0
+
+
 class UpstreamOptions(Section, frozen=True):
     """One OpenAI-compatible endpoint."""
 
@@ -123,3 +132,4 @@ class UpstreamOptions(Section, frozen=True):
     ] = msgspec.field(default_factory=dict)
     retries: Retries = Retries()
     breaker: UpstreamBreaker = UpstreamBreaker()
+    probe: Probe = Probe()

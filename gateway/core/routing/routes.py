@@ -62,6 +62,10 @@ class Route:
     """What carries its key: this one as a bearer token, any other as it is."""
     azure_version: str = ""
     """Of Azure's interface, where it speaks that: models are deployments then."""
+    probe_path: str = ""
+    """What is asked from time to time whether it is well."""
+    probe_s: float = 0.0
+    """How often; 0 for never."""
     takes_prefill: bool = False
     """It goes on from a last message of the assistant's, rather than answering it."""
     model_timeouts: tuple[tuple[str, Timeouts], ...] = ()

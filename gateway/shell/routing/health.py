@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from gateway.core.routing.breaker import (
     CLOSED,
@@ -43,14 +43,19 @@ class RememberedHealth:
         self._jitter = jitter
         self._breakers: dict[tuple[str, str], Breaker] = {}
         self._budgets: dict[str, RetryBudget] = {}
+        self._unwell: set[str] = set()
         self.transitions: Counter[str] = Counter(opened=0, closed=0, probed=0)
         self.denied_retries = 0
 
     def is_willing(self, route: Route, model: str) -> bool:
         breaker = self._breakers.get((route.name, model))
+        if self._unwell and route.name in self._unwell:
+            return False
         return breaker is None or ask(breaker, self._clock())[1]
 
     def may_ask(self, route: Route, model: str) -> bool:
+        if self._unwell and route.name in self._unwell:
+            return False
         breaker = self._breakers.get((route.name, model))
         if breaker is None:
             return True
@@ -88,7 +93,22 @@ class RememberedHealth:
         self.denied_retries += not may
         return may
 
+    def probed(self, route: Route, *, is_well: bool) -> bool:
+        """What a probe found; returns whether that is new."""
+        was_well = route.name not in self._unwell
+        if is_well:
+            self._unwell.discard(route.name)
+        else:
+            self._unwell.add(route.name)
+        return is_well != was_well
+
+    def keep_probed(self, names: Set[str]) -> None:
+        """Only these are probed from now on: of others nobody would notice that they are well again."""
+        self._unwell &= names
+
     def states(self) -> Iterator[tuple[str, str, int]]:
         """Upstream, model and state of every breaker that is not closed, and of those that count failures."""
         for (upstream, model), breaker in self._breakers.items():
             yield upstream, model, breaker.state.value
+        for upstream in sorted(self._unwell):
+            yield upstream, "*", BreakerState.OPEN.value
