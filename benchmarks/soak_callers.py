@@ -124,7 +124,7 @@ class Asks:
             client = talk.client
             messages, headers = talk.ask(mark, draw)
         elif drawn < 0.40:
-            mark = f"{self.seed}-again-{draw.randrange(400)}" if draw.random() < 0.7 else mark
+            mark = f"{self.seed}-again-{draw.randrange(draw.choice((8, 400)))}" if draw.random() < 0.7 else mark
             options |= {"temperature": 0, "model": "two-1"}
             messages = [{"role": "user", "content": f"Say it again. [n={mark}]"}]
         elif drawn < 0.41:
@@ -133,7 +133,7 @@ class Asks:
         elif drawn < 0.42:
             messages = [{"role": "user", "content": f"{_long(draw, 60)} [n={mark}]"}]
         elif drawn < 0.45:
-            return Ask(mark, client, _odd(draw, mark), is_stream=False, leave=leave)
+            return Ask(mark, client, _odd(draw, mark), is_stream=is_stream, leave=leave)
         elif drawn < 0.48:
             body = _encode({"model": "m", "stream": is_stream, "input": f"[n={mark}]"})
             return Ask(mark, client, body, PASSED, is_stream, draw.random() < 0.5, leave, pause_s)

@@ -8,7 +8,8 @@ resident memory and open files of the gateway, what its metrics say that it hold
 the first third and at the end, with no request in flight and no connection that idles, the two are compared.
 
 The exit status is 1 if memory grew by more than a tenth since then, if files were left open, a request never ended, a
-byte is still counted as buffered, a limit of concurrent requests has not come back, or a client was told a lie.
+byte is still counted as buffered, a limit of concurrent requests has not come back, the gateway logged an error of its
+own, or a client was told a lie.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ class Soak:
             writer.close()
         last = found.files + 1
         while found.files < last and time.monotonic() < ends_at:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.1)
             last, found = found.files, await self.mark()
         return found
 
@@ -243,6 +244,7 @@ class Verdict:
     end: Mark
     lacking: list[str]
     tally: Tally
+    broken: list[Json]
 
     @property
     def growth(self) -> float:
@@ -251,7 +253,7 @@ class Verdict:
 
     def faults(self, max_growth: float = MAX_GROWTH) -> list[str]:
         """Everything that is wrong."""
-        found = [*self.tally.lies[:20], *self.lacking]
+        found = [*self.tally.lies[:20], *self.lacking, *(f"logged: {log}" for log in self.broken[:20])]
         if self.growth > max_growth:
             found.append(f"memory grew by {self.growth:.1%}: {self.warm.rss_mib:.1f} to {self.end.rss_mib:.1f} MiB")
         if self.end.files > self.start.files + 1:
@@ -295,7 +297,8 @@ async def judge_soak(soak: Soak) -> Verdict:
     await soak.run(soak.asks.total)
     end = await soak.quiet()
     lacking = await soak.limits_lacking()
-    return Verdict(start, warm, end, lacking, soak.tally)
+    soak.read_logs()
+    return Verdict(start, warm, end, lacking, soak.tally, soak.broken)
 
 
 async def _main(chosen: argparse.Namespace) -> int:
