@@ -72,12 +72,19 @@ class Ask:
 
 @dataclass(slots=True)
 class Talk:
-    """A chat that grows; one that names a session sends its newest messages only."""
+    """A chat that grows, and has some turns to begin with; one that names a session sends its newest messages only."""
 
     number: int
     client: str
     is_named: bool
-    messages: list[dict[str, str]] = field(default_factory=lambda: [SYSTEM])
+    messages: list[dict[str, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.messages = [SYSTEM]
+        for turn in range(self.number * 7 % (MAX_TURNS - 4)):
+            story = _STORY.format(self.number * 100 + turn, turn)
+            self.messages.append({"role": "user", "content": story * 2})
+            self.messages.append({"role": "assistant", "content": "That is noted."})
 
     def ask(self, mark: str, draw: random.Random) -> tuple[list[dict[str, str]], tuple[str, ...]]:
         """One turn more: messages and headers."""
