@@ -200,12 +200,13 @@ class Line:
 
 @dataclass(slots=True)
 class Got:
-    """What came back: pieces of the body, and whether the message is whole."""
+    """What came back: pieces of the body, whether the message is whole, and whether it took longer than `HANG_S`."""
 
     status: int = 0
     kind: str = ""
     pieces: list[bytes] = field(default_factory=list)
     is_whole: bool = False
+    has_hung: bool = False
 
     @property
     def body(self) -> bytes:
@@ -213,11 +214,7 @@ class Got:
 
 
 async def call(line: Line, ask: Ask) -> Got | None:
-    """Ask; None where the client left before it was answered.
-
-    Raises:
-        TimeoutError: no end within `HANG_S`.
-    """
+    """Ask; None where the client left before it was answered."""
     got = Got()
     try:
         async with asyncio.timeout(HANG_S):
@@ -225,6 +222,9 @@ async def call(line: Line, ask: Ask) -> Got | None:
     except LeftError:
         line.close()
         return None
+    except TimeoutError:
+        line.close()
+        got.has_hung = True
     except (asyncio.IncompleteReadError, ConnectionError):
         line.close()
     return got
@@ -266,8 +266,8 @@ def judge(ask: Ask, got: Got | None) -> tuple[str, bool]:
     """What became of a request, and whether it was told the truth."""
     if got is None:
         return "left", True
-    if not got.status:
-        return "no answer", False
+    if got.has_hung or not got.status:
+        return "hang" if got.has_hung else "no answer", False
     if got.status != 200:
         return str(got.status), got.is_whole and _is_error(got.body)
     if ask.path == PASSED:

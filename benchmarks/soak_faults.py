@@ -208,31 +208,37 @@ class Soak:
 
     async def limits_lacking(self) -> list[str]:
         """Clients that may no longer have as many requests at once as their limit says, or may have more."""
-        return [each for each in [await self._lacking(client) for client in APPS] if each]
+        found = []
+        for client in APPS:
+            found.append(await self.lacking_of(client))
+            await self.quiet()
+        return [each for each in found if each]
 
-    async def _lacking(self, client: str) -> str:
+    async def lacking_of(self, client: str) -> str:
         """What is wrong with a client's limit, found by taking all of it: none is answered until its client leaves."""
-        body = b'{"model":"hold","messages":[{"role":"user","content":"[n=hold]"}]}'
-        lines = [Line(self.gateway.port) for _ in range(AT_ONCE)]
-        ask = Ask("hold", client, body)
-        taking = [asyncio.create_task(call(line, ask)) for line in lines]
+        lines = [Line(self.gateway.port) for _ in range(AT_ONCE + 1)]
+        taking = [asyncio.create_task(call(line, hold(client))) for line in lines[1:]]
         try:
             ends_at = time.monotonic() + SETTLE_S
-            while (await self.mark()).in_flight < AT_ONCE:
-                refused = [task.result() for task in taking if task.done()]
-                if refused or time.monotonic() > ends_at:
-                    return f"{client}: not all of {AT_ONCE} were let in, {[got and got.status for got in refused]}"
-            one_more = await call(Line(self.gateway.port), ask)
-            if one_more is None or one_more.status != 429:
-                return f"{client}: one more than {AT_ONCE} was let in"
-            return ""
+            while (await self.mark()).in_flight < AT_ONCE and not any(task.done() for task in taking):
+                if time.monotonic() > ends_at:
+                    break
+            one_more = await call(lines[0], hold(client))
+            refused = [got and got.status for got in (task.result() for task in taking if task.done())]
+            if refused or time.monotonic() > ends_at:
+                return f"{client}: not all of {AT_ONCE} were let in, {refused}"
+            return "" if one_more and one_more.status == 429 else f"{client}: one more than {AT_ONCE} was let in"
         finally:
             for task in taking:
                 task.cancel()
+            await asyncio.gather(*taking, return_exceptions=True)
             for line in lines:
                 line.close()
-            await asyncio.gather(*taking, return_exceptions=True)
-            await self.quiet()
+
+
+def hold(client: str) -> Ask:
+    """A request that is not answered."""
+    return Ask("hold", client, b'{"model":"hold","messages":[{"role":"user","content":"[n=hold]"}]}')
 
 
 @dataclass(frozen=True, slots=True)

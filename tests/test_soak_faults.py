@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.soak_answers import DONE, Call, event, text_of
-from benchmarks.soak_callers import PASSED, Ask, Asks, Got, judge
-from benchmarks.soak_faults import Verdict, judge_soak, running_soak
+from benchmarks.soak_callers import APPS, PASSED, Ask, Asks, Got, Line, call, judge
+from benchmarks.soak_faults import Soak, Verdict, hold, judge_soak, running_soak
 from benchmarks.soak_upstream import FAULTS, Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -24,9 +24,14 @@ REQUESTS, STREAMS = 400, 150
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def found() -> AsyncIterator[Verdict]:
-    async with running_soak(Asks(7, REQUESTS, STREAMS), concurrency=32) as soak:
-        yield await judge_soak(soak)
+async def soak() -> AsyncIterator[Soak]:
+    async with running_soak(Asks(7, REQUESTS, STREAMS), concurrency=32) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def found(soak: Soak) -> Verdict:
+    return await judge_soak(soak)
 
 
 async def test_everybody_was_told_the_truth(found: Verdict) -> None:
@@ -51,6 +56,20 @@ async def test_nothing_is_left_of_what_has_ended(found: Verdict) -> None:
 
 async def test_limits_are_whole_again(found: Verdict) -> None:
     assert found.lacking == []
+
+
+async def test_a_limit_that_lacks_one_is_known(found: Verdict, soak: Soak) -> None:
+    line = Line(soak.gateway.port)
+    holding = asyncio.create_task(call(line, hold(APPS[0])))
+    while not (await soak.mark()).in_flight:
+        assert not holding.done()
+    lacking = await soak.lacking_of(APPS[0])
+    holding.cancel()
+    line.close()
+    await soak.quiet()
+
+    assert "not all" in lacking
+    assert await soak.lacking_of(APPS[0]) == ""
 
 
 async def test_every_fault_is_drawn() -> None:
@@ -82,6 +101,7 @@ JUDGED: dict[str, tuple[bool, Got, bool]] = {
     "an error": (False, Got(502, "", [ERROR], True), True),
     "an error that says nothing": (False, Got(502, "", [b"{}"], True), False),
     "half an error": (False, Got(502, "", [ERROR[:20]], False), False),
+    "a whole one without end": (False, Got(200, "", [WHOLE], has_hung=True), False),
     "nothing": (False, Got(), False),
     "stream": (True, Got(200, "", events(text_of("m"), "stop", DONE), True), True),
     "stream without its end mark": (True, Got(200, "", events(text_of("m"), "stop"), True), True),
