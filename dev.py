@@ -201,6 +201,11 @@ def task_soak(arguments: list[str]) -> int:
     return run("-m", "benchmarks.soak_compaction", *arguments)
 
 
+def task_soak_faults(arguments: list[str]) -> int:
+    """220,000 requests to upstreams that misbehave: is memory flat, is every answer true (docs/benchmarks.md)"""
+    return run("-m", "benchmarks.soak_faults", *arguments)
+
+
 def task_bench_fold(arguments: list[str]) -> int:
     """what an extractive brief of 30,000 tokens costs, part by part (docs/retention.md)"""
     return run("-m", "benchmarks.fold", *arguments)

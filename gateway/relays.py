@@ -113,8 +113,8 @@ async def relay_stream(exchange: Exchange, answer: UpstreamAnswer, headers: Head
             raise UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)
     except UpstreamFault as fault:
         is_whole = observer.is_complete and not observer.has_error and tail.endswith(_EVENT_ENDS)
-        if fault.kind == "idle_timeout" and is_whole:
-            last = observer.finish()  # it said all that it had to say, and forgot to end
+        if is_whole and (fault.kind == "idle_timeout" or observer.has_end_mark):
+            last = observer.finish()  # it said all that it had to say, and forgot to end, or ended badly
         elif tail.endswith(_EVENT_ENDS):
             raise
         else:

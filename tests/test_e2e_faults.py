@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +30,7 @@ from tests.fakes.openai_server import (
     slow,
     stall,
 )
-from tests.gateway_process import GatewayProcess, config_for, upstream_for
+from tests.gateway_process import GatewayProcess, ask_raw, config_for, head, upstream_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -201,6 +202,21 @@ async def test_cut_stream_raises(kind: str, after: int, end: End, client: Any, f
     assert type(error) is openai.APIError
     assert error.code == "upstream_error"
     assert "first" in error.message
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["asked", "not asked"])
+async def test_what_follows_the_end_mark_is_no_fault(asks: bool, gateway: GatewayProcess, first: FakeOpenAI) -> None:
+    """An answer that said that it was all has not failed because its connection then broke: one end, not two."""
+    first.script.append(cut(100, End.CLOSED))
+    options = {"stream_options": {"include_usage": True}} if asks else {}
+    body = json.dumps({"model": f"alone-end-{asks}", "messages": MESSAGES, "stream": True, **options}).encode()
+    lines = (f"Content-Length: {len(body)}", f"Authorization: Bearer {KEY}")
+    answer = await ask_raw(gateway, head("POST", "/v1/chat/completions", *lines), body)
+    settled = await gateway.settled(dict(answer.headers))
+
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    assert b"error" not in answer.body
+    assert "fault" not in settled
 
 
 @pytest.mark.parametrize("end", End)

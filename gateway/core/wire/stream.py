@@ -79,6 +79,7 @@ class StreamObserver:
     Attributes:
         generated: all that the client could see: text, refusals, reasoning, tool calls.
         usage: as the upstream said it last.
+        has_end_mark: the stream said that this was all.
         has_error: the stream said that it failed.
         is_malformed: an event began a JSON object that is none; nothing is forwarded from there on.
     """
@@ -86,11 +87,11 @@ class StreamObserver:
     __slots__ = (
         "_cuts_usage",
         "_finished",
-        "_has_end_mark",
         "_is_oversized",
         "_splitter",
         "_started",
         "generated",
+        "has_end_mark",
         "has_error",
         "is_malformed",
         "usage",
@@ -103,7 +104,7 @@ class StreamObserver:
         self.generated = Generated()
         self._started: set[int] = set()
         self._finished: set[int] = set()
-        self._has_end_mark = False
+        self.has_end_mark = False
         self.usage: Usage | None = None
         self.has_error = False
         self.is_malformed = False
@@ -111,7 +112,7 @@ class StreamObserver:
     @property
     def is_complete(self) -> bool:
         """Whether the answer's end was seen: the stream's end mark, or the finish of every choice that began."""
-        return self._has_end_mark or (bool(self._finished) and self._finished >= self._started)
+        return self.has_end_mark or (bool(self._finished) and self._finished >= self._started)
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to forward now, for these bytes received."""
@@ -150,7 +151,7 @@ class StreamObserver:
             return raw
         data = event.data
         if len(data) < _SHORT_BYTES and data.strip() == b"[DONE]":
-            self._has_end_mark = True
+            self.has_end_mark = True
             return raw
         try:
             chunk = _read_chunk(data)
@@ -180,7 +181,7 @@ class StreamObserver:
             if delta and not kind.endswith("audio.delta"):
                 self.generated.add(kind, delta)  # items of one kind come one after another
         elif kind in _RESPONSES_ENDS:
-            self._has_end_mark = True
+            self.has_end_mark = True
             self.has_error = self.has_error or kind in ("error", "response.failed")
         elif kind == "response.output_item.added" and chunk.item and isinstance(chunk.item.name, str):
             calls = self.generated.calls

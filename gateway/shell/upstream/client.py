@@ -19,6 +19,7 @@ from gateway.core.wire.headers import Headers
 from gateway.ports import UpstreamCall, UpstreamFault
 from gateway.shell.deadlines import Deadlines
 from gateway.shell.upstream.origin import MAX_FIELD_BYTES, READ_BUFFER_BYTES, Origin, read_answer
+from gateway.shell.upstream.pool import SilentConnector
 
 _NOT_ADDED: CIMultiDict[None] = CIMultiDict({"Content-Type": None})
 _FAULTS = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
@@ -48,7 +49,7 @@ class HttpUpstream:
         self._deadlines = Deadlines()
 
     async def __aenter__(self) -> HttpUpstream:
-        self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=30)
+        self._connector = SilentConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=30)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
