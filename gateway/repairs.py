@@ -119,6 +119,8 @@ class RepairedAnswer:
             except DivergedError:
                 pass
             except (UpstreamFault, _SaidError) as broken:
+                if self._sent.is_over and isinstance(broken, UpstreamFault):
+                    raise  # it has said all that it had to say
                 fault = broken
                 self._failed(self._route)
             continuation = await self._go_on(left)

@@ -310,7 +310,8 @@ def _may_meet(pattern: str, other: str) -> bool:
 def _check_proxies(settings: Settings, faults: list[Fault], notes: list[str]) -> None:
     for place, network in enumerate(settings.server.trusted_proxies):
         try:
-            ipaddress.ip_network(network)
+            if ipaddress.ip_network(network).prefixlen == 0:
+                notes.append(f"server.trusted_proxies[{place}], {network!r}, is everybody: anyone may name any client.")
         except ValueError as error:
             faults.append(Fault(f"server.trusted_proxies[{place}]", f"{network!r} ({error})", "a network"))
     if settings.server.trusted_proxies and not settings.clients:
@@ -320,7 +321,7 @@ def _check_proxies(settings: Settings, faults: list[Fault], notes: list[str]) ->
 def check_exposure(settings: Settings, faults: list[Fault]) -> None:
     """A provider's key must not be anyone's to spend who reaches the port."""
     server = settings.server
-    has_key = any(upstream.api_key for upstream in settings.upstreams)
+    has_key = any(upstream.api_key for upstream in settings.upstreams) or bool(settings.summarizer.api_key)
     if has_key and not settings.clients and not server.allow_anonymous and not is_loopback(server.host):
         faults.append(
             Fault(

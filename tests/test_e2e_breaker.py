@@ -185,3 +185,18 @@ async def test_conversations_are_spread_and_stay(fakes: list[FakeOpenAI]) -> Non
     assert all(len(set(names)) == 1 for names in turns.values())
     assert {names[0] for names in turns.values()} == {"first", "second"}
     assert raw.headers["x-gateway-upstream"] != home
+
+
+async def test_every_attempt_is_the_same_request(fakes: list[FakeOpenAI]) -> None:
+    """Its idempotency key and its id are kept over retries and failover, so that an upstream can tell."""
+    first, second = fakes
+    first.script.append(rate_limited(0.1))
+    second.script.extend([reset(), reset()])
+    async with gateway_of(*fakes, retries={"max": 2}) as gateway, client_of(gateway) as client:
+        await client.chat.completions.create(**CHAT, extra_headers={"Idempotency-Key": "once-1"})
+    seen = first.requests + second.requests
+
+    assert len(seen) >= 2
+    assert {request.header("idempotency-key") for request in seen} == {"once-1"}
+    assert len({request.header("x-request-id") for request in seen}) == 1
+    assert len({request.body for request in seen}) == 1

@@ -90,6 +90,7 @@ async def test_nobody_else_is_served(gateway: GatewayProcess, fake: FakeOpenAI) 
         status = answer.status
 
     assert refused.value.code == "invalid_api_key"
+    assert refused.value.response.headers["www-authenticate"] == "Bearer"
     assert status == 401
     assert fake.requests == []
 

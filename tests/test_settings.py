@@ -151,6 +151,28 @@ def test_contradictions_are_faults(text: str, path: str | None, tmp_path: Path) 
     assert path is None or path in faults
 
 
+def test_a_summarisers_key_is_a_key_too(tmp_path: Path) -> None:
+    """Who reaches the port could spend it."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        "server: {host: 0.0.0.0}\nsummarizer: {endpoint: 'http://s/v1', api_key: k, model: m}\n"
+        "upstreams: [{name: a, base_url: 'http://h/v1'}]",
+        encoding="utf-8",
+    )
+
+    with pytest.raises(InvalidSettings, match=r"server\.host"):
+        load_settings(path, {})
+
+
+def test_a_proxy_that_is_everybody_is_told(tmp_path: Path) -> None:
+    """It is no fault, but hardly meant."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text("server: {trusted_proxies: [10.0.0.0/8, '::/0']}", encoding="utf-8")
+
+    (note,) = [note for note in load_settings(path, {}).notes if "everybody" in note]
+    assert "trusted_proxies[1]" in note
+
+
 def test_anonymous_use_of_a_key_must_be_allowed_by_name(tmp_path: Path) -> None:
     """allow_anonymous: true opens what is refused without it."""
     text = "server: {host: 0.0.0.0, allow_anonymous: true}\nupstreams: [{name: a, base_url: 'http://h/v1', api_key: k}]"

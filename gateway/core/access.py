@@ -158,7 +158,7 @@ def _presented(headers: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]
 
 
 def _nobody(message: str) -> Refusal:
-    return Refusal(401, "invalid_api_key", message)
+    return Refusal(401, "invalid_api_key", message, headers=[("WWW-Authenticate", "Bearer")])
 
 
 def is_trusted(peer: str, proxies: Sequence[Network]) -> bool:
