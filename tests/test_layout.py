@@ -13,7 +13,14 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "gateway"
 CORE_LIBRARIES = {"msgspec", "orjson"}
 CORE_FORBIDDEN_STDLIB = {"asyncio", "time", "random", "os", "socket", "logging"}
-SHARED = {"gateway.exchange", "gateway.ports", "gateway.receipts", "gateway.relays", "gateway.tasks"}
+SHARED = {
+    "gateway.attempts",
+    "gateway.exchange",
+    "gateway.ports",
+    "gateway.receipts",
+    "gateway.relays",
+    "gateway.tasks",
+}
 ROOTS = {
     "gateway.app",
     "gateway.compose",
