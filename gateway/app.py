@@ -35,6 +35,7 @@ from gateway.compose import (
     make_route,
     make_rule_table,
     make_shared_limiter,
+    make_socket_limits,
     make_state_store,
     make_summarizer_options,
     make_templates,
@@ -85,6 +86,7 @@ from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountStage
 from gateway.stages.forget_session import ForgetSessionStage
 from gateway.stages.forward import Fallbacks, ForwardStage, Refit
+from gateway.stages.forward_socket import ForwardSocketStage
 from gateway.stages.identify import IdentifyStage
 from gateway.stages.reserve import ReserveStage
 from gateway.stages.reuse import Flight, ReuseStage
@@ -298,9 +300,14 @@ class Gateway:
         forward = ForwardStage(self._upstream, self._health, instead, self._sent, refit, fallbacks)
         admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
         reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
+        charge_session = limits.charge_session if limits else None
+        sockets = ForwardSocketStage(
+            self._upstream, self._health, make_socket_limits(settings.websockets), charge_session
+        )
         others: dict[Endpoint, tuple[Stage, ...]] = {
             Endpoint.TOKENS_COUNT: (identify, *admit, route, count, AnswerCountStage(calibrations, budgets)),
             Endpoint.INPUT_TOKENS: (identify, *admit, route, count, forward),
+            Endpoint.REALTIME: (identify, *admit, route, *reserve, sockets),
             Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs)),
         }
         settle = Settle(self.counter, calibrations, recorder, self.journal, limits)

@@ -25,7 +25,7 @@ from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.usage import Usage
-from gateway.exchange import Exchange, SentMark, Session
+from gateway.exchange import Duplex, Exchange, SentMark, Session
 
 
 class UpstreamFault(Exception):  # noqa: N818 - named for what it is in logs and metrics
@@ -91,6 +91,11 @@ class Upstream(Protocol):
         Raises:
             UpstreamFault: no head came.
         """
+
+
+class SocketUpstream(Protocol):
+    async def open(self, call: UpstreamCall) -> tuple[UpstreamAnswer, Duplex | None]:
+        """As `Upstream.send`; with 101 comes the connection, which is then the caller's to close."""
 
 
 class Health(Protocol):

@@ -85,6 +85,20 @@ class Server(Section, frozen=True):
     ] = msgspec.field(default_factory=list)
 
 
+class Websockets(Section, frozen=True):
+    """Websockets that are passed through, such as realtime sessions."""
+
+    max_message_bytes: Annotated[
+        int, Meta(ge=1024, description="Largest message, either way; a larger one closes with 1009.")
+    ] = 33_554_432
+    idle_seconds: Annotated[
+        float, Meta(ge=0, description="Longest silence of both ends, pings included; then 1001. 0 for any.")
+    ] = 0.0
+    total_seconds: Annotated[
+        float, Meta(ge=0, description="How long one may be open; then 1001. 0 for as long as its ends like.")
+    ] = 0.0
+
+
 Share = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(gt=0, lt=1)]
 
 
@@ -312,6 +326,7 @@ class Settings(Section, frozen=True):
     """The whole configuration."""
 
     server: Server = Server()
+    websockets: Websockets = Websockets()
     upstreams: Annotated[
         list[UpstreamOptions],
         Meta(

@@ -20,6 +20,7 @@ SHARED = {
     "gateway.receipts",
     "gateway.relays",
     "gateway.tasks",
+    "gateway.tunnel",
 }
 ROOTS = {
     "gateway.app",

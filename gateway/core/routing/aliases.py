@@ -34,7 +34,10 @@ def as_known_to(route: Route, model: str, body: bytes) -> bytes:
         model: as the body names it.
         body: as for `rename_model`.
     """
-    for name, sent in route.aliases:
-        if name == model:
-            return rename_model(body, sent)
-    return body
+    sent = alias_of(route, model)
+    return body if sent is None else rename_model(body, sent)
+
+
+def alias_of(route: Route, model: str) -> str | None:
+    """This upstream's own name for a model, None where it has none."""
+    return next((sent for name, sent in route.aliases if name == model), None)

@@ -30,6 +30,7 @@ class Endpoint(enum.Enum):
     TOKENS_COUNT = "tokens_count"
     INPUT_TOKENS = "responses_input_tokens"
     SESSIONS = "sessions"
+    REALTIME = "realtime"
 
 
 ASK_FOR_COUNTS = frozenset({Endpoint.TOKENS_COUNT, Endpoint.INPUT_TOKENS})
