@@ -35,6 +35,7 @@ from gateway.compose import (
     make_route,
     make_rule_table,
     make_shared_limiter,
+    make_socket_limits,
     make_state_store,
     make_summarizer_options,
     make_templates,
@@ -69,13 +70,15 @@ from gateway.shell.summarizer import Summarizer
 from gateway.shell.telemetry.figures import (
     cache_metrics,
     calibration_metrics,
+    context_metrics,
+    count_metrics,
     health_metrics,
     limit_store_metrics,
     state_metrics,
     summary_metrics,
 )
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
-from gateway.shell.telemetry.metrics import Metrics, counter_metric, gauge_metric
+from gateway.shell.telemetry.metrics import Metrics, gauge_metric
 from gateway.shell.telemetry.recorder import Recorder
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
@@ -87,6 +90,7 @@ from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountStage
 from gateway.stages.forget_session import ForgetSessionStage
 from gateway.stages.forward import Fallbacks, ForwardStage, Refit
+from gateway.stages.forward_socket import ForwardSocketStage
 from gateway.stages.identify import IdentifyStage
 from gateway.stages.list_models import ListModelsStage
 from gateway.stages.reserve import ReserveStage
@@ -310,10 +314,15 @@ class Gateway:
         )
         admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
         reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
+        charge_session = limits.charge_session if limits else None
+        sockets = ForwardSocketStage(
+            self._upstream, self._health, make_socket_limits(settings.websockets), charge_session
+        )
         others: dict[Endpoint, tuple[Stage, ...]] = {
             Endpoint.TOKENS_COUNT: (identify, *admit, route, count, AnswerCountStage(calibrations, budgets)),
             Endpoint.INPUT_TOKENS: (identify, *admit, route, count, forward),
-            Endpoint.MODELS: (identify, *admit, route, ListModelsStage(self._upstream, forward)),
+            Endpoint.MODELS: (identify, *admit, route, *reserve, ListModelsStage(self._upstream, forward)),
+            Endpoint.REALTIME: (identify, *admit, route, *reserve, sockets),
             Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs)),
         }
         settle = Settle(self.counter, calibrations, recorder, self.journal, limits)
@@ -328,39 +337,10 @@ class Gateway:
         return (ReuseStage(later, self.answers, self._flights, options, self._reuse_tally, self._tasks),)
 
     def _collect(self) -> list[Metric]:
-        hits, misses = self._caches.totals()
         return [
-            counter_metric(
-                "count_cache_lookups",
-                "Messages whose count was known, or not.",
-                "result",
-                {"hit": hits, "miss": misses},
-            ),
-            gauge_metric("count_cache_bytes", "What is remembered of counted messages.", self._caches.held_bytes),
-            counter_metric(
-                "context_retrievals",
-                "Look-ups of stored context, by result.",
-                "result",
-                {"hit": self.briefs.hits, "miss": self.briefs.misses},
-            ),
-            counter_metric(
-                "context_storage",
-                "Context stored, by kind.",
-                "kind",
-                {"brief": self.briefs.writes, "journal": self.journal.writes},
-            ),
-            gauge_metric(
-                "context_storage_bytes",
-                "Size of stored context in memory.",
-                self.briefs.held_bytes + self.journal.held_bytes,
-            ),
+            *count_metrics(self._caches, self.counter),
+            *context_metrics(self.briefs, self.journal),
             gauge_metric("gateway_buffered_bytes", "Request bodies held at this moment.", self._pool.held_bytes),
-            counter_metric(
-                "token_counter_fallbacks",
-                "Texts counted by words for want of a tokenizer.",
-                "reason",
-                {"words": self.counter.fallbacks, "inexact_cut": self.counter.inexact_cuts},
-            ),
             gauge_metric("recall_cache_bytes", "What recall remembers of messages.", self._recaller.held_bytes),
             *summary_metrics(self._summaries),
             *calibration_metrics(self.calibrations),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import math
 from typing import Protocol
 
 import msgspec
@@ -25,7 +26,16 @@ from gateway.core.tokens.profiles import FILE_PREFIX, WORDS, Template
 from gateway.fitting.gain import EarlyRule
 from gateway.fitting.options import CompactionOptions, CompactionTable, Differing
 from gateway.ports import AnswerStore, Limiter, SentPrompts
-from gateway.settings import DEMO_URL, Cache, Settings, State, SummarizerSettings, TokenBudget, TokenEstimator
+from gateway.settings import (
+    DEMO_URL,
+    Cache,
+    Settings,
+    State,
+    SummarizerSettings,
+    TokenBudget,
+    TokenEstimator,
+    Websockets,
+)
 from gateway.settings_check import (
     Fault,
     is_redis,
@@ -48,6 +58,7 @@ from gateway.shell.telemetry.figures import AnswerFigures, LimitStoreFigures
 from gateway.shell.tokens.counter import encoding_fault
 from gateway.stages.reuse import ReuseOptions
 from gateway.tasks import TaskGroup
+from gateway.tunnel import SocketLimits
 
 
 def make_route(options: UpstreamOptions) -> Route:
@@ -90,6 +101,11 @@ def _timeouts(options: UpstreamTimeouts, differing: DifferingTimeouts | None = N
         options.total_seconds,
         options.max_answer_bytes,
     )
+
+
+def make_socket_limits(options: Websockets) -> SocketLimits:
+    """Bounds of websockets; 0 seconds are no bound."""
+    return SocketLimits(options.max_message_bytes, options.idle_seconds or math.inf, options.total_seconds or math.inf)
 
 
 def make_budget_table(options: TokenBudget) -> BudgetTable:

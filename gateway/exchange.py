@@ -6,7 +6,7 @@ metrics and logs need is here when the walk ends, however it ends.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -78,6 +78,30 @@ class Outbound(Protocol):
 
     async def abort(self) -> None:
         """The body cannot be completed: cut the connection, so that no client takes it for whole."""
+
+
+class Duplex(Protocol):
+    """A connection that no longer speaks HTTP: bytes as they are, both ways."""
+
+    async def read(self) -> bytes:
+        """The next bytes; none once the other side has gone, however it went."""
+
+    async def write(self, data: bytes) -> None:
+        """Bytes for the other side; waits while that reads slowly.
+
+        Raises:
+            ConnectionError: it has gone.
+        """
+
+    def say(self, data: bytes) -> None:
+        """The same without waiting, for a few last bytes; nothing happens where the other side has gone."""
+
+    def close(self) -> None:
+        """Close once what was written has been sent, or could not be for a while."""
+
+
+Switch = Callable[[Headers], Awaitable[Duplex]]
+"""Answers a handshake with 101 and these headers."""
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -280,6 +304,7 @@ class Outcome(msgspec.Struct):
         first_byte_s: from arrival to the first byte of the answer's body, or None.
         upstream_s: time spent waiting for upstreams.
         usage: as the upstream billed it, or None.
+        charged: of that, what was taken of limits while a session was open.
         generated: what the client could see of it; kept only where usage is missing.
         cache: `hit`, `miss` or `bypass` of the response cache; "" where there is none.
     """
@@ -294,6 +319,7 @@ class Outcome(msgspec.Struct):
     first_byte_s: float | None = None
     upstream_s: float = 0.0
     usage: Usage | None = None
+    charged: Usage | None = None
     generated: Generated | None = None
     cache: str = ""
     repairs: int = 0
@@ -336,6 +362,8 @@ class Exchange(msgspec.Struct, eq=False):
     """Of a call that is passed through, the body, where it had to be read to know where it goes."""
     deployment: str = ""
     """The model that its path named, as Azure's clients do; the body's says no more then."""
+    switch: Switch | None = None
+    """Of a websocket's handshake."""
 
     overrides: Overrides = NO_OVERRIDES
     request: MeteredRequest | None = None

@@ -25,7 +25,7 @@ from gateway.core.tokens.calibration import Correction
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.usage import Usage
-from gateway.exchange import Exchange, SentMark, Session
+from gateway.exchange import Duplex, Exchange, SentMark, Session
 
 
 class UpstreamFault(Exception):  # noqa: N818 - named for what it is in logs and metrics
@@ -100,6 +100,11 @@ class Upstream(Protocol):
         Raises:
             UpstreamFault: no head came.
         """
+
+
+class SocketUpstream(Protocol):
+    async def open(self, call: UpstreamCall) -> tuple[UpstreamAnswer, Duplex | None]:
+        """As `Upstream.send`; with 101 comes the connection, which is then the caller's to close."""
 
 
 class Health(Protocol):
@@ -367,12 +372,7 @@ class Limiter(Protocol):
     ) -> None:
         """Put right what was taken on a day, once it is known what was used; in the background if that takes time.
 
-        Args:
-            limits: that were taken from.
-            reserved: of each.
-            used: of each.
-            day: on which that was decided.
-            lease: as the verdict had it; "" for what nobody had taken.
+        `lease` is as the verdict had it, or "" for what nobody had taken.
         """
 
 

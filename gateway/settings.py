@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from gateway.settings_clients import ClientOptions, CompactionDiffering, RateLimit, RateLimitStore, Recall
 from gateway.settings_section import Section
-from gateway.settings_upstreams import UpstreamOptions
+from gateway.settings_upstreams import StreamRepair, UpstreamOptions
 
 
 class Server(Section, frozen=True):
@@ -83,6 +83,20 @@ class Server(Section, frozen=True):
             " proxy must set it on every request. From all others the header counts nothing."
         ),
     ] = msgspec.field(default_factory=list)
+
+
+class Websockets(Section, frozen=True):
+    """Websockets that are passed through, such as realtime sessions."""
+
+    max_message_bytes: Annotated[
+        int, Meta(ge=1024, description="Largest message, either way; a larger one closes with 1009.")
+    ] = 33_554_432
+    idle_seconds: Annotated[
+        float, Meta(ge=0, description="Longest silence of both ends, pings included; then 1001. 0 for any.")
+    ] = 0.0
+    total_seconds: Annotated[
+        float, Meta(ge=0, description="How long one may be open; then 1001. 0 for as long as its ends like.")
+    ] = 0.0
 
 
 Share = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(gt=0, lt=1)]
@@ -308,22 +322,11 @@ class Telemetry(Section, frozen=True):
     log_format: Literal["json", "text"] = "json"
 
 
-class StreamRepair(Section, frozen=True):
-    """Streams that break off after their first byte (docs/routing.md)."""
-
-    enabled: Annotated[
-        bool,
-        Meta(
-            description="A chat's stream goes on with another upstream's answer, if that begins with exactly the same"
-            " text (temperature 0, or a seed) or takes it as given (accepts_prefill)."
-        ),
-    ] = False
-
-
 class Settings(Section, frozen=True):
     """The whole configuration."""
 
     server: Server = Server()
+    websockets: Websockets = Websockets()
     upstreams: Annotated[
         list[UpstreamOptions],
         Meta(

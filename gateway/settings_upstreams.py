@@ -133,3 +133,15 @@ class UpstreamOptions(Section, frozen=True):
     retries: Retries = Retries()
     breaker: UpstreamBreaker = UpstreamBreaker()
     probe: Probe = Probe()
+
+
+class StreamRepair(Section, frozen=True):
+    """Streams that break off after their first byte (docs/routing.md)."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="A chat's stream goes on with another upstream's answer, if that begins with exactly the same"
+            " text (temperature 0, or a seed) or takes it as given (accepts_prefill)."
+        ),
+    ] = False

@@ -32,7 +32,7 @@ def forget(fake: FakeOpenAI) -> None:
     """Bring a fake back to its defaults, as if nothing had been asked."""
     for name, value in vars(Rules()).items():
         setattr(fake, name, value)
-    for held in (fake.requests, fake.cancelled, fake.script, fake.files):
+    for held in (fake.requests, fake.cancelled, fake.script, fake.files, fake.sessions):
         held.clear()
 
 

@@ -14,6 +14,7 @@ PACKAGE = PROJECT / "gateway"
 CORE_LIBRARIES = {"msgspec", "orjson"}
 CORE_FORBIDDEN_STDLIB = {"asyncio", "time", "random", "os", "socket", "logging"}
 SHARED = {
+    "gateway.attempts",
     "gateway.calls",
     "gateway.exchange",
     "gateway.ports",
@@ -21,6 +22,7 @@ SHARED = {
     "gateway.relays",
     "gateway.repairs",
     "gateway.tasks",
+    "gateway.tunnel",
 }
 ROOTS = {
     "gateway.app",

@@ -33,6 +33,7 @@ ANY_NAME = "*"
 OTHER = "other"
 """The label of all clients that only a proxy knows: metrics stay bounded."""
 _ALL = ("*",)
+_UNREAD = frozenset({Endpoint.PASSTHROUGH, Endpoint.REALTIME})
 _is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}").fullmatch
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -175,7 +176,7 @@ def is_trusted(peer: str, proxies: Sequence[Network]) -> bool:
 def decide_call(endpoint: Endpoint, headers: Sequence[tuple[str, str]], client: Identity) -> Refusal | None:
     """The refusal of a call that the client may not make, or None; the model is not known yet."""
     may = client.grants.may
-    if endpoint is Endpoint.PASSTHROUGH and Permission.PASSTHROUGH not in may:
+    if endpoint in _UNREAD and Permission.PASSTHROUGH not in may:
         return _denied(client.name, Permission.PASSTHROUGH, "paths that are passed through")
     if Permission.OVERRIDES in may:
         return None
@@ -198,6 +199,25 @@ def decide_model(model: str, grants: Grants) -> Refusal | None:
     if _matches(model, grants.models):
         return None
     return model_not_found(model)
+
+
+def decide_socket(model: str | None, grants: Grants, *, is_metered: bool) -> Refusal | None:
+    """The refusal of a websocket that the client may not open, or None.
+
+    What is said on it is not read. A client whose models are limited must name its model in the query, and may not
+    open one where each message names a model.
+
+    Args:
+        model: as the query names it, or None.
+        grants: the client's.
+        is_metered: the path is that of a metered endpoint.
+    """
+    if grants.models == _ALL:
+        return None
+    if model is None or is_metered:
+        message = "Your key is for certain models, so a websocket must name one of them in the query of /v1/realtime."
+        return Refusal(403, "permission_denied", message, param="model")
+    return decide_model(model, grants)
 
 
 def model_not_found(model: str) -> Refusal:

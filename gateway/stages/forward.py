@@ -7,28 +7,19 @@ leaves cancels the upstream call at once.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from gateway.attempts import Attempts, refusal_of
 from gateway.calls import call_of
 from gateway.core.access import ALL_GRANTS, decide_model
 from gateway.core.errors import Refusal
 from gateway.core.routing.aliases import rename_model
-from gateway.core.routing.breaker import Event, event_of_status
+from gateway.core.routing.breaker import Event
 from gateway.core.routing.ids import ANSWER_BYTES, ids_in_answer
-from gateway.core.routing.retry import (
-    Next,
-    backoff_s,
-    decide_after_fault,
-    decide_after_status,
-    parse_retry_after,
-)
 from gateway.core.routing.routes import Route, StreamUsage
 from gateway.core.routing.windows import read_exceeded
 from gateway.core.wire.headers import header_of
@@ -138,6 +129,7 @@ class ForwardStage:
     ) -> None:
         self._upstream = upstream
         self._health = health
+        self._attempts = Attempts(health, self._ask_and_refit)
         self._instead = instead or {}
         self._sent = sent
         self._refit = refit
@@ -207,52 +199,19 @@ class ForwardStage:
         raise failed
 
     async def _reply(self, exchange: Exchange) -> _Reply:
-        """The first answer worth passing on, after retries and failover.
+        """The first answer worth passing on.
 
         Raises:
             Refusal: 502 or 504, no upstream answered.
         """
-        can_repeat = _can_repeat(exchange)
-        model = exchange.request.model if exchange.request is not None else ""
-        routes = [route for route in exchange.routes if self._health.is_willing(route, model)]
-        routes = routes or list(exchange.routes[:1])  # all are left alone: better to ask one than nobody
-        fault: UpstreamFault | None = None
-        for place, route in enumerate(routes if can_repeat else routes[:1]):
-            is_last = place + 1 == len(routes)
-            if not self._health.may_ask(route, model) and not is_last:
-                continue
-            self._health.note_call(route)
-            for tries in itertools.count(1):
-                reply, fault = await self._try(exchange, route, model)
-                retry_after_s = _retry_after_of(reply.answer) if reply is not None else None
-                step = self._step(reply, fault, tries, route, retry_after_s, is_last=is_last, can_repeat=can_repeat)
-                if reply is not None:
-                    if step is Next.PASS_ON:
-                        exchange.outcome.fault = ""
-                        return reply
-                    reply.answer.close()
-                if step is Next.NEXT_ROUTE:
-                    break
-                await asyncio.sleep(backoff_s(tries, random.random(), retry_after_s))
-        assert fault is not None
-        raise _refusal_of(fault, routes)
+        return await self._attempts.reply(exchange, can_repeat=_can_repeat(exchange))
 
-    async def _try(self, exchange: Exchange, route: Route, model: str) -> tuple[_Reply | None, UpstreamFault | None]:
-        """One call, whose upstream's health is told what became of it: a reply, or a fault."""
-        try:
-            reply = await self._ask(exchange, route)
-            if self._refit is not None and reply.answer.status in _TOO_LONG and exchange.receipt is not None:
-                reply = await self._refitted(exchange, reply, self._refit)
-        except UpstreamFault as fault:
-            exchange.outcome.upstream, exchange.outcome.fault = route.name, fault.kind
-            self._health.report(route, model, Event.FAILURE)
-            return None, fault
-        except BaseException:
-            self._health.give_back(route, model)
-            raise
-        retry_after_s = _retry_after_of(reply.answer)
-        self._health.report(route, model, event_of_status(reply.answer.status, retry_after_s), retry_after_s or 0.0)
-        return reply, None
+    async def _ask_and_refit(self, exchange: Exchange, route: Route) -> _Reply:
+        """One call, and another where the prompt was too large and can be made to fit."""
+        reply = await self._ask(exchange, route)
+        if self._refit is not None and reply.answer.status in _TOO_LONG and exchange.receipt is not None:
+            reply = await self._refitted(exchange, reply, self._refit)
+        return reply
 
     async def _refitted(self, exchange: Exchange, reply: _Reply, refit: Refit) -> _Reply:
         """The answer to a smaller prompt, where this one says that the prompt was too large; else this one."""
@@ -277,28 +236,6 @@ class ForwardStage:
             return reply
         reply.answer.close()
         return await self._ask(exchange, reply.route)
-
-    def _step(
-        self,
-        reply: _Reply | None,
-        fault: UpstreamFault | None,
-        tries: int,
-        route: Route,
-        retry_after_s: float | None,
-        *,
-        is_last: bool,
-        can_repeat: bool,
-    ) -> Next:
-        """What to do after a call; a reply is passed on where nothing else is left."""
-        if reply is not None:
-            step = decide_after_status(reply.answer.status, tries, route, retry_after_s, is_last=is_last)
-        else:
-            step = decide_after_fault(fault is not None and fault.is_retryable and can_repeat, tries, route)
-        if reply is not None and not can_repeat:
-            return Next.PASS_ON
-        if step is Next.SAME_ROUTE and not self._health.may_retry(route):
-            step = Next.NEXT_ROUTE
-        return Next.PASS_ON if reply is not None and is_last and step is Next.NEXT_ROUTE else step
 
     async def _ask(self, exchange: Exchange, route: Route) -> _Reply:
         """One call; a 400 about `stream_options` is repeated without, and if that helps, never asked again."""
@@ -359,7 +296,7 @@ class ForwardStage:
         except UpstreamFault as fault:
             exchange.outcome.fault = fault.kind
             self._health.report(reply.route, exchange.request.model if exchange.request else "", Event.FAILURE)
-            raise _refusal_of(fault, [reply.route]) from None
+            raise refusal_of(fault, [reply.route]) from None
 
 
 def _state_of(exchange: Exchange) -> dict[str, Any]:
@@ -371,20 +308,6 @@ def _close(failed: _Reply | Refusal | None) -> None:
         failed.answer.close()
 
 
-def _retry_after_of(answer: UpstreamAnswer) -> float | None:
-    value = header_of(answer.headers, "retry-after") if answer.status >= 400 else None
-    return parse_retry_after(value, time.time()) if value is not None else None
-
-
 def _can_repeat(exchange: Exchange) -> bool:
     """A body that is streamed through is gone once it was sent."""
     return exchange.request is not None or not exchange.inbound.has_body
-
-
-def _refusal_of(fault: UpstreamFault, routes: Sequence[Route]) -> Refusal:
-    is_late = fault.kind.endswith("timeout")
-    code = f"upstream_{fault.kind}" if is_late or fault.kind == "too_large" else "upstream_error"
-    names = ", ".join(route.name for route in routes)
-    return Refusal(
-        504 if is_late else 502, code, f"The upstream failed ({fault.kind}): {fault.message}. Asked: {names}."
-    )

@@ -3,7 +3,8 @@
 With clients configured, who presents no key of theirs is refused, and the key ends here: later stages, and so every
 upstream, see the request without credentials. Without, all requests are one client's, `default`; in own-key mode (an
 upstream without a key of its own) its scope is the digest of the request's Authorization, so that two users of one
-gateway never share a brief. Reads the body of a metered call last, when all else is allowed.
+gateway never share a brief. Reads the body of a metered call last, when all else is allowed; a websocket's model stands
+in its query.
 """
 
 from __future__ import annotations
@@ -11,12 +12,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from gateway.core.access import DEFAULT_CLIENT, Directory, decide_call, decide_model, scope_of
+from gateway.core.access import DEFAULT_CLIENT, Directory, decide_call, decide_model, decide_socket, scope_of
 from gateway.core.routing.azure import with_model
 from gateway.core.wire.headers import without_credentials
 from gateway.core.wire.overrides import read_overrides
 from gateway.core.wire.prefix import PrefixMemo
-from gateway.core.wire.request import Endpoint, MeteredRequest, kind_of_body, parse_after, parse_metered
+from gateway.core.wire.request import (
+    Endpoint,
+    MeteredRequest,
+    endpoint_of,
+    kind_of_body,
+    parse_after,
+    parse_metered,
+)
+from gateway.core.wire.upgrade import model_of_query, with_plain_key
 from gateway.exchange import Client, Exchange
 
 _PARSE_INLINE_BYTES = 262_144
@@ -40,6 +49,8 @@ class IdentifyStage:
         self._has_own_keys = has_own_keys
 
     async def __call__(self, exchange: Exchange) -> None:
+        if exchange.endpoint is Endpoint.REALTIME:
+            exchange.headers = with_plain_key(exchange.headers)
         if self._directory is not None:
             self._recognise(exchange, self._directory)
         elif self._has_own_keys:
@@ -63,6 +74,9 @@ class IdentifyStage:
         assert exchange.client is not None
         if exchange.endpoint in _UNREAD:
             return
+        if exchange.endpoint is Endpoint.REALTIME:
+            exchange.request = _read_query(exchange, exchange.client)
+            return
         exchange.overrides = read_overrides(exchange.headers)
         body = await exchange.inbound.read()
         if exchange.deployment:
@@ -75,6 +89,15 @@ class IdentifyStage:
             exchange.request = await parsing if parsing else _parse(exchange.endpoint, body)
         if refusal := decide_model(exchange.request.model, exchange.client.grants):
             raise refusal
+
+
+def _read_query(exchange: Exchange, client: Client) -> MeteredRequest | None:
+    """What is known of a websocket: its model, if it names one."""
+    model = model_of_query(exchange.target)
+    is_metered = endpoint_of("POST", exchange.path) is not Endpoint.PASSTHROUGH
+    if refusal := decide_socket(model, client.grants, is_metered=is_metered):
+        raise refusal
+    return MeteredRequest(Endpoint.REALTIME, model, b"", {}) if model is not None else None
 
 
 def _parse(endpoint: Endpoint, body: bytes) -> MeteredRequest:

@@ -24,7 +24,9 @@ from gateway.core.tokens.calibration import MILLION
 from gateway.core.tokens.completion import framing_tokens, may_hide_reasoning
 from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.generated import Generated
+from gateway.core.wire.realtime import added
 from gateway.core.wire.request import ASK_FOR_COUNTS, Endpoint, MeteredRequest, has_tools
+from gateway.core.wire.usage import Usage
 from gateway.exchange import Bill, Count, Exchange, Hold
 from gateway.ports import Calibrations, Journal, Limiter, Telemetry, TextCounter
 
@@ -64,6 +66,16 @@ class LimitSettling:
         use = self._use_of(Bill(prompt_tokens, completion_tokens, 0, is_estimated=False), model)
         used = replace(use, requests=0).of_all(limits)
         self._limiter.settle(limits, [0] * len(limits), used, self._limiter.peek((), ()).day)
+
+    def charge_session(self, exchange: Exchange, usage: Usage) -> None:
+        """Take what an open session has used just now, so that not all of it is owed at its end."""
+        hold = exchange.hold
+        if hold is None:
+            return
+        used = self._use_of(_billed(usage), _model_of(exchange))
+        units = replace(used, requests=0).of_all(hold.limits)
+        self._limiter.settle(hold.limits, [0] * len(units), units, self._limiter.peek((), ()).day)
+        exchange.outcome.charged = added(exchange.outcome.charged, usage)
 
     def _use_of(self, bill: Bill | None, model: str) -> Use:
         if bill is None:
@@ -131,7 +143,7 @@ class Settle:
             self._keep(exchange)
         finally:
             if self._limits is not None and exchange.hold is not None:
-                self._limits.put_right(exchange.hold, exchange.bill, _model_of(exchange))
+                self._limits.put_right(exchange.hold, _not_charged(exchange), _model_of(exchange))
             self._telemetry.settled(exchange)
 
     def _bill(self, exchange: Exchange, visible_tokens: int) -> Bill | None:
@@ -140,7 +152,7 @@ class Settle:
         if exchange.endpoint in ASK_FOR_COUNTS:
             return None
         if usage is not None:
-            return Bill(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, is_estimated=False)
+            return _billed(usage)
         was_served = outcome.attempts > 0 and (outcome.status < 400 or outcome.status == CLIENT_GONE)
         if count is None or not was_served:
             return None
@@ -166,6 +178,23 @@ class Settle:
             return
         if exchange.outcome.attempts and 0 < exchange.outcome.status < 400:
             self._journal.keep(session, request.messages, count.facts)
+
+
+def _billed(usage: Usage) -> Bill:
+    return Bill(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, is_estimated=False)
+
+
+def _not_charged(exchange: Exchange) -> Bill | None:
+    """The bill without what was taken already."""
+    bill, charged = exchange.bill, exchange.outcome.charged
+    if bill is None or charged is None:
+        return bill
+    return Bill(
+        bill.prompt_tokens - charged.prompt_tokens,
+        bill.completion_tokens - charged.completion_tokens,
+        bill.cached_tokens - charged.cached_tokens,
+        bill.is_estimated,
+    )
 
 
 async def count_generated(

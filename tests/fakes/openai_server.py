@@ -7,7 +7,8 @@
 The next request takes the first entry of `script` whose `when` accepts it; without one the answer is the
 regular one. An event is one SSE event of a stream ([DONE] is one too); a whole JSON body counts as two, its
 halves, so that it can be cut and stalled as well. What was received is in `requests`, what was sent in
-`requests[i].sent`, and who left before the end in `cancelled`.
+`requests[i].sent`, and who left before the end in `cancelled`. A websocket's handshake below /v1/realtime that no entry
+is for is taken, and what it became is in `sessions` (tests/fakes/realtime.py).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from tests.fakes.openai_rules import (
     render,
     render_event,
 )
+from tests.fakes.realtime import Session, converse
 
 T = TypeVar("T")
 
@@ -198,6 +200,7 @@ class FakeOpenAI(Rules):
     cancelled: list[Cancelled] = field(default_factory=list, init=False)
     script: deque[Behaviour] = field(default_factory=deque, init=False)
     files: dict[str, tuple[Json, bytes]] = field(default_factory=dict, init=False)
+    sessions: list[Session] = field(default_factory=list, init=False)
     _runner: web.ServerRunner | None = field(default=None, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -235,6 +238,10 @@ class FakeOpenAI(Rules):
         """Waits until so many clients have left."""
         return await self._wait(self.cancelled, count, timeout_s)
 
+    async def wait_sessions(self, count: int = 1, timeout_s: float = 5) -> list[Session]:
+        """Waits until so many websockets were opened."""
+        return await self._wait(self.sessions, count, timeout_s)
+
     async def _wait(self, what: list[T], count: int, timeout_s: float) -> list[T]:
         async with asyncio.timeout(timeout_s):
             while len(what) < count:
@@ -253,10 +260,12 @@ class FakeOpenAI(Rules):
             seen.body = await request.content.read()
             self.requests.append(seen)
             self._changed.set()
-            behaviour = next((one for one in self.script if one.when(seen)), Behaviour())
-            if behaviour in self.script:
+            behaviour = next((one for one in self.script if one.when(seen)), None)
+            if behaviour is not None:
                 self.script.remove(behaviour)
-            response = await self._play(request, seen, behaviour)
+            elif self._is_session(seen):
+                return await self._converse(request, seen)
+            response = await self._play(request, seen, behaviour or Behaviour())
         except (asyncio.CancelledError, ConnectionError):
             if self._runner:
                 self.cancelled.append(Cancelled(seen, time.monotonic()))
@@ -265,6 +274,22 @@ class FakeOpenAI(Rules):
         while response is None:
             await asyncio.sleep(60)  # broken off: aiohttp cancels this task when the connection is gone
         return response
+
+    def _is_session(self, seen: Recorded) -> bool:
+        """Whether this opens a websocket; with a key that is not the required one, it does not."""
+        if (seen.header("upgrade") or "").lower() != "websocket" or not seen.raw_path.startswith("/v1/realtime"):
+            return False
+        try:
+            self._check_key(seen)
+        except ApiError:
+            return False
+        return True
+
+    async def _converse(self, request: web.BaseRequest, seen: Recorded) -> web.StreamResponse:
+        session = Session(seen.headers, seen.raw_path)
+        self.sessions.append(session)
+        self._changed.set()
+        return await converse(request, session)
 
     async def _play(self, request: web.BaseRequest, seen: Recorded, how: Behaviour) -> web.StreamResponse | None:
         """Sends what `how` leaves of the answer; None: the connection has been broken off."""

@@ -31,6 +31,7 @@ class Endpoint(enum.Enum):
     INPUT_TOKENS = "responses_input_tokens"
     SESSIONS = "sessions"
     MODELS = "models"
+    REALTIME = "realtime"
 
 
 ASK_FOR_COUNTS = frozenset({Endpoint.TOKENS_COUNT, Endpoint.INPUT_TOKENS})

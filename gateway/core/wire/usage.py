@@ -2,8 +2,9 @@
 
 Chat and legacy completions say `prompt_tokens` / `completion_tokens`; Responses says `input_tokens` /
 `output_tokens` inside its `response` object; Groq also writes `x_groq.usage`, Moonshot `choices[0].usage`. Cached
-prompt tokens stand in `prompt_tokens_details` or `input_tokens_details`. Anthropic's `input_tokens` leaves out what was
-read from its cache or written to it, which stands beside it and is part of the prompt.
+prompt tokens stand in `prompt_tokens_details`, `input_tokens_details` or, in realtime events, `input_token_details`.
+Anthropic's `input_tokens` leaves out what was read from its cache or written to it, which stands beside it and is part
+of the prompt.
 Source: recorded answers of these providers (2025 to 2026).
 
 Invariants, each with a test of its own:
@@ -26,6 +27,9 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
 
 
+_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+
+
 def read_usage(wire: object) -> Usage | None:
     """The one form that the rest of the gateway knows.
 
@@ -40,7 +44,7 @@ def read_usage(wire: object) -> Usage | None:
     prompt = _count(wire, "prompt_tokens", "input_tokens")
     if prompt is None:
         return None
-    details = wire.get("prompt_tokens_details") or wire.get("input_tokens_details")
+    details = next((wire[key] for key in _DETAILS if wire.get(key)), None)
     cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
     if "prompt_tokens" not in wire and cached is None:
         cached = _count(wire, "cache_read_input_tokens")

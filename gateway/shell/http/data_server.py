@@ -16,6 +16,7 @@ from gateway.core.errors import Refusal
 from gateway.core.routing.azure import read_azure
 from gateway.core.wire.origin import OriginRules, decide_origin
 from gateway.core.wire.request import METERED_PATHS, Endpoint, endpoint_of, local_method
+from gateway.core.wire.upgrade import asks_for_websocket, decide_upgrade
 from gateway.exchange import Exchange
 from gateway.shell.http.cors import answer_preflight, is_preflight
 from gateway.shell.http.inbound import BufferPool, HttpInbound
@@ -72,9 +73,11 @@ class DataPort:
             peer=request.remote or "",
             deployment=deployment,
         )
-        refusal = refusal or decide_target(target, path) or decide_upgrade(request.headers.get(hdrs.UPGRADE))
+        refusal = refusal or decide_target(target, path)
         if refusal is None and exchange.endpoint is Endpoint.PASSTHROUGH and (method := local_method(path)):
             refusal = Refusal(405, "method_not_allowed", f"{path[:200]} takes {method} only.")
+        if refusal is None and hdrs.UPGRADE in request.headers and asks_for_websocket(exchange.headers):
+            refusal = _expect_websocket(request, exchange, outbound)
         exchange.outcome.refusal = refusal
         try:
             await self._walk(exchange)
@@ -89,11 +92,14 @@ def _finished(outbound: HttpOutbound) -> web.StreamResponse:
     return cast("web.StreamResponse", outbound)  # as far as aiohttp looks
 
 
-def decide_upgrade(protocol: str | None) -> Refusal | None:
-    """A websocket is refused in plain words; any other offer to speak another protocol may be passed over."""
-    if protocol is None or protocol.strip().lower() != "websocket":
-        return None
-    return Refusal(501, "websocket_unsupported", "This gateway passes no websockets on; ask the upstream itself.")
+def _expect_websocket(request: web.BaseRequest, exchange: Exchange, outbound: HttpOutbound) -> Refusal | None:
+    """Make the exchange one of a websocket, or say why it is none."""
+    refusal = decide_upgrade(request.method, exchange.headers, is_modern=request.version >= (1, 1))
+    if refusal is None:
+        exchange.endpoint = Endpoint.REALTIME
+        exchange.switch = outbound.switch
+        outbound.expect_switch()
+    return refusal
 
 
 def decide_target(target: str, path: str) -> Refusal | None:

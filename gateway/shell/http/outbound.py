@@ -19,6 +19,7 @@ from gateway.core.wire.headers import Headers
 from gateway.core.wire.http1 import LAST_CHUNK, render_chunk, render_response_head
 from gateway.shell.http.cors import allow_origin
 from gateway.shell.http.protocol import Connection
+from gateway.shell.wire import Wire
 
 _SERVER = "llm-gateway"
 _BODILESS = frozenset({204, 304})
@@ -33,7 +34,17 @@ class HttpOutbound:
         origin: of the web page that asks and may read the answer, or None.
     """
 
-    __slots__ = ("_has_body", "_head", "_is_chunked", "_origin", "_request", "_request_id", "has_started", "keep_alive")
+    __slots__ = (
+        "_has_body",
+        "_head",
+        "_is_chunked",
+        "_origin",
+        "_request",
+        "_request_id",
+        "_wire",
+        "has_started",
+        "keep_alive",
+    )
 
     def __init__(self, request: web.BaseRequest, request_id: str, origin: str | None = None) -> None:
         self._request = request
@@ -42,6 +53,7 @@ class HttpOutbound:
         self._head: bytes | None = None
         self._is_chunked = False
         self._has_body = True
+        self._wire: Wire | None = None
         self.keep_alive = request.keep_alive
         self.has_started = False
 
@@ -118,6 +130,21 @@ class HttpOutbound:
     async def abort(self) -> None:
         if self._request.transport is not None:
             self._request.transport.abort()
+
+    def expect_switch(self) -> None:
+        """The request is a handshake: what comes behind it is no HTTP, and is bounded, whatever the answer will be."""
+        self.keep_alive = False
+        connection = self._request.protocol
+        self._wire = Wire(connection, lambda: None)  # aiohttp closes it once the request is handled
+        connection.set_parser(self._wire)  # type: ignore[arg-type]
+
+    async def switch(self, headers: Headers) -> Wire:
+        """`exchange.Switch`."""
+        assert self._wire is not None
+        sent = [*headers, ("x-gateway-request-id", self._request_id)]
+        self.has_started = True
+        await self._wire.write(render_response_head(101, sent))
+        return self._wire
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """aiohttp's question to a response; everything was written already."""

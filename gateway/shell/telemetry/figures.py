@@ -9,6 +9,7 @@ from typing import Protocol
 
 from prometheus_client.core import Metric
 
+from gateway.core.context.count_caches import CountCaches
 from gateway.core.tokens.calibration import MILLION
 from gateway.core.wire.request import Endpoint
 from gateway.shell.routing.health import RememberedHealth
@@ -16,6 +17,7 @@ from gateway.shell.routing.windows import LearnedWindows
 from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.key_value import ManagedStore
 from gateway.shell.telemetry.metrics import MAX_MODELS, counter_metric, gauge_metric, labelled_gauge_metric
+from gateway.shell.tokens.counter import TiktokenCounter
 
 _LABELS = ("upstream", "model")
 _ANSWERED = (Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS)
@@ -25,6 +27,56 @@ _LOOKED_UP = {
     "bypass": ("response_cache_bypasses", "Requests that were not looked up: not deterministic, or not to be kept."),
     "store": ("response_cache_stores", "Answers that were kept."),
 }
+
+
+class WrittenStore(Protocol):
+    """What a store of context says of itself."""
+
+    @property
+    def writes(self) -> int:
+        """So far."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of what it holds."""
+
+
+class ReadStore(WrittenStore, Protocol):
+    """The same of one whose look-ups are counted."""
+
+    @property
+    def hits(self) -> int:
+        """That found something."""
+
+    @property
+    def misses(self) -> int:
+        """That found nothing."""
+
+
+def count_metrics(caches: CountCaches, counter: TiktokenCounter) -> list[Metric]:
+    """What is remembered of counted messages, and what could not be counted as it should."""
+    hits, misses = caches.totals()
+    looked_up: dict[str, float] = {"hit": hits, "miss": misses}
+    fallbacks: dict[str, float] = {"words": counter.fallbacks, "inexact_cut": counter.inexact_cuts}
+    return [
+        counter_metric("count_cache_lookups", "Messages whose count was known, or not.", "result", looked_up),
+        gauge_metric("count_cache_bytes", "What is remembered of counted messages.", caches.held_bytes),
+        counter_metric(
+            "token_counter_fallbacks", "Texts counted by words for want of a tokenizer.", "reason", fallbacks
+        ),
+    ]
+
+
+def context_metrics(briefs: ReadStore, journal: WrittenStore) -> list[Metric]:
+    """Briefs and the messages of sessions: look-ups, writes, size in memory."""
+    looked_up: dict[str, float] = {"hit": briefs.hits, "miss": briefs.misses}
+    written: dict[str, float] = {"brief": briefs.writes, "journal": journal.writes}
+    held = briefs.held_bytes + journal.held_bytes
+    return [
+        counter_metric("context_retrievals", "Look-ups of stored context, by result.", "result", looked_up),
+        counter_metric("context_storage", "Context stored, by kind.", "kind", written),
+        gauge_metric("context_storage_bytes", "Size of stored context in memory.", held),
+    ]
 
 
 def calibration_metrics(calibrations: StoredCalibrations) -> list[Metric]:

@@ -18,8 +18,9 @@ from gateway.core.routing.routes import Route, Timeouts
 from gateway.core.wire.headers import Headers
 from gateway.ports import UpstreamCall, UpstreamFault
 from gateway.shell.deadlines import Deadlines
-from gateway.shell.upstream.origin import MAX_FIELD_BYTES, READ_BUFFER_BYTES, Origin, read_answer
+from gateway.shell.upstream.origin import MAX_FIELD_BYTES, READ_BUFFER_BYTES, SWITCHING, Origin, read_answer
 from gateway.shell.upstream.pool import SilentConnector
+from gateway.shell.wire import Wire
 
 _NOT_ADDED: CIMultiDict[None] = CIMultiDict({"Content-Type": None})
 _FAULTS = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
@@ -89,6 +90,11 @@ class HttpUpstream:
                 raise _fault_of(error, limits.connect_s, limits.header_s) from None
             raise
         return HttpAnswer(message.code, message.headers, content, connection, limits, deadline, self._deadlines)
+
+    async def open(self, call: UpstreamCall) -> tuple[HttpAnswer, Wire | None]:
+        """`ports.SocketUpstream`."""
+        answer = await self.send(call)
+        return answer, answer.switched() if answer.status == SWITCHING else None
 
     async def _upload(self, call: UpstreamCall, upload: _Upload, wait_s: float) -> HttpAnswer:
         """Send a body piece by piece; while it is uploaded only the deadline of the whole call holds."""
@@ -255,6 +261,15 @@ class HttpAnswer:
             return UpstreamFault("total_timeout", "the answer took too long as a whole", is_retryable=False)
         kind = "idle_timeout" if self._has_begun else "first_token_timeout"
         return UpstreamFault(kind, f"no byte for {wait_s:g} s", is_retryable=False)
+
+    def switched(self) -> Wire:
+        """The connection, once its head has said that it speaks HTTP no longer."""
+        assert isinstance(self._held, Connection)
+        protocol = self._held.protocol
+        assert protocol is not None
+        wire = Wire(protocol, self._held.close)
+        protocol.set_parser(wire, wire.stream)
+        return wire
 
     def close(self) -> None:
         self._held.release() if self._content.is_eof() else self._held.close()

@@ -22,7 +22,7 @@ from gateway.core.wire.http1 import render_request_head
 
 READ_BUFFER_BYTES = 2**18
 MAX_FIELD_BYTES = 32_768
-_SWITCHING = 101
+SWITCHING = 101
 _JOINED_BYTES = 16_384
 """A longer body is not copied to stand behind its head."""
 
@@ -100,5 +100,5 @@ async def read_answer(protocol: ResponseHandler) -> tuple[RawResponseMessage, ai
     """
     while True:
         message, content = await protocol.read()
-        if message.code >= 200 or message.code == _SWITCHING:
+        if message.code >= 200 or message.code == SWITCHING:
             return message, content
