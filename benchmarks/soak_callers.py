@@ -127,21 +127,21 @@ class Asks:
                 options["stream_options"] = {"include_usage": True}
         leave = _leave(draw) if draw.random() < 0.08 else None
         pause_s = 0.1 if draw.random() < 0.005 else 0.0
-        if drawn < 0.25:
+        if drawn < 0.12:
             client = talk.client
             messages, headers = talk.ask(mark, draw)
-        elif drawn < 0.40:
+        elif drawn < 0.30:
             mark = f"{self.seed}-again-{draw.randrange(draw.choice((8, 400)))}" if draw.random() < 0.7 else mark
             options |= {"temperature": 0, "model": "two-1"}
             messages = [{"role": "user", "content": f"Say it again. [n={mark}]"}]
-        elif drawn < 0.41:
+        elif drawn < 0.31:
             options["model"] = "big-1"
             messages = [{"role": "user", "content": f"{_long(draw, 300)} [n={mark}]"}]
-        elif drawn < 0.42:
+        elif drawn < 0.32:
             messages = [{"role": "user", "content": f"{_long(draw, 60)} [n={mark}]"}]
-        elif drawn < 0.45:
+        elif drawn < 0.35:
             return Ask(mark, client, _odd(draw, mark), is_stream=is_stream, leave=leave)
-        elif drawn < 0.48:
+        elif drawn < 0.38:
             body = _encode({"model": "m", "stream": is_stream, "input": f"[n={mark}]"})
             return Ask(mark, client, body, PASSED, is_stream, draw.random() < 0.5, leave, pause_s)
         else:
