@@ -24,7 +24,11 @@ MAX_TURNS = 24
 SYSTEM = {"role": "system", "content": "You are terse."}
 PASSED = "/v1/audio/speech"
 """A path that is passed through: what comes back is as its upstream said it, whatever that is."""
-_STORY = "On day {0} crate K-{0} left on the ferry at {0} past noon, and R-{0} took {1} s. Never open crate K-{0}. "
+_STORY = (
+    "On day {0} crate K-{0} left on the ferry with A{0}, B{0}, C{0} and D{0}, and R-{0} took {1} s. "
+    "Never open crate K-{0}. "
+)
+"""Full of words that come once, so that what is remembered of words is soon full."""
 
 
 def key_of(client: str) -> str:
@@ -83,13 +87,12 @@ class Talk:
         self.messages = [SYSTEM]
         for turn in range(self.number * 7 % (MAX_TURNS - 4)):
             story = _STORY.format(self.number * 100 + turn, turn)
-            self.messages.append({"role": "user", "content": story * 2})
+            self.messages.append({"role": "user", "content": story})
             self.messages.append({"role": "assistant", "content": "That is noted."})
 
     def ask(self, mark: str, draw: random.Random) -> tuple[list[dict[str, str]], tuple[str, ...]]:
         """One turn more: messages and headers."""
-        number = draw.randrange(100_000)
-        story = _STORY.format(number, number % 97) * 2
+        story = _long(draw, 2)
         self.messages.append({"role": "user", "content": f"{story}What do you say? [n={mark}]"})
         if not self.is_named:
             return self.messages, ()
@@ -160,7 +163,7 @@ def _leave(draw: random.Random) -> Leave:
 
 
 def _long(draw: random.Random, times: int) -> str:
-    return "".join(_STORY.format(draw.randrange(100_000), place) for place in range(times))
+    return "".join(_STORY.format(draw.randrange(1_000_000), place) for place in range(times))
 
 
 def _odd(draw: random.Random, mark: str) -> bytes:
