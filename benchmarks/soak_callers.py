@@ -24,7 +24,11 @@ MAX_TURNS = 24
 SYSTEM = {"role": "system", "content": "You are terse."}
 PASSED = "/v1/audio/speech"
 """A path that is passed through: what comes back is as its upstream said it, whatever that is."""
-_STORY = "On day {0} crate K-{0} left on the ferry at {0} past noon, and R-{0} took {1} s. Never open crate K-{0}. "
+_STORY = (
+    "On day {0} crate K-{0} left on the ferry with A{0}, B{0}, C{0} and D{0}, and R-{0} took {1} s. "
+    "Never open crate K-{0}. "
+)
+"""Full of words that come once, so that what is remembered of words is soon full."""
 
 
 def key_of(client: str) -> str:
@@ -83,13 +87,12 @@ class Talk:
         self.messages = [SYSTEM]
         for turn in range(self.number * 7 % (MAX_TURNS - 4)):
             story = _STORY.format(self.number * 100 + turn, turn)
-            self.messages.append({"role": "user", "content": story * 2})
+            self.messages.append({"role": "user", "content": story})
             self.messages.append({"role": "assistant", "content": "That is noted."})
 
     def ask(self, mark: str, draw: random.Random) -> tuple[list[dict[str, str]], tuple[str, ...]]:
         """One turn more: messages and headers."""
-        number = draw.randrange(100_000)
-        story = _STORY.format(number, number % 97) * 2
+        story = _long(draw, 2)
         self.messages.append({"role": "user", "content": f"{story}What do you say? [n={mark}]"})
         if not self.is_named:
             return self.messages, ()
@@ -127,21 +130,21 @@ class Asks:
                 options["stream_options"] = {"include_usage": True}
         leave = _leave(draw) if draw.random() < 0.08 else None
         pause_s = 0.1 if draw.random() < 0.005 else 0.0
-        if drawn < 0.25:
+        if drawn < 0.12:
             client = talk.client
             messages, headers = talk.ask(mark, draw)
-        elif drawn < 0.40:
+        elif drawn < 0.30:
             mark = f"{self.seed}-again-{draw.randrange(draw.choice((8, 400)))}" if draw.random() < 0.7 else mark
             options |= {"temperature": 0, "model": "two-1"}
             messages = [{"role": "user", "content": f"Say it again. [n={mark}]"}]
-        elif drawn < 0.41:
+        elif drawn < 0.31:
             options["model"] = "big-1"
             messages = [{"role": "user", "content": f"{_long(draw, 300)} [n={mark}]"}]
-        elif drawn < 0.42:
+        elif drawn < 0.32:
             messages = [{"role": "user", "content": f"{_long(draw, 60)} [n={mark}]"}]
-        elif drawn < 0.45:
+        elif drawn < 0.35:
             return Ask(mark, client, _odd(draw, mark), is_stream=is_stream, leave=leave)
-        elif drawn < 0.48:
+        elif drawn < 0.38:
             body = _encode({"model": "m", "stream": is_stream, "input": f"[n={mark}]"})
             return Ask(mark, client, body, PASSED, is_stream, draw.random() < 0.5, leave, pause_s)
         else:
@@ -160,7 +163,7 @@ def _leave(draw: random.Random) -> Leave:
 
 
 def _long(draw: random.Random, times: int) -> str:
-    return "".join(_STORY.format(draw.randrange(100_000), place) for place in range(times))
+    return "".join(_STORY.format(draw.randrange(1_000_000), place) for place in range(times))
 
 
 def _odd(draw: random.Random, mark: str) -> bytes:
