@@ -8,9 +8,9 @@ and what the socket of the other end has not taken yet, so an end that reads slo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.core.wire.websocket import (
@@ -120,6 +120,8 @@ class Tunnel:
         if has_closed or not is_client_there:
             if client.relay.closing is None:
                 upstream.tell(upstream.relay.closing or Closing(GOING_AWAY, "the client has gone"))
+            if not has_closed:
+                await self._linger([upstream])
             self._close()
             return "" if has_closed else "client_gone"
         told = self._tell_both(Closing(GOING_AWAY, "the gateway is stopping"))
@@ -194,7 +196,7 @@ class Tunnel:
             self._client.tell(Closing(INTERNAL_ERROR, "the upstream broke off"))
             return "cut", [self._client]
         self._upstream.tell(Closing(GOING_AWAY, "the client has gone"))
-        return "client_gone", []
+        return "client_gone", [self._upstream]
 
     def _expire(self) -> tuple[str, list[_End]]:
         """A deadline has passed."""
@@ -214,7 +216,7 @@ class Tunnel:
         if not told:
             return
         hearing = [asyncio.create_task(end.hear_out()) for end in told]
-        with contextlib.suppress(asyncio.CancelledError):  # it is over all the same, and why is known
+        with suppress(asyncio.CancelledError):  # it is over all the same, and why is known
             await asyncio.wait(hearing, timeout=_LINGER_S)
         for task in hearing:
             task.cancel()

@@ -358,15 +358,6 @@ async def test_upgrade_is_not_followed(shared_gateway: GatewayProcess, upstream:
     assert upstream.requests[0].header("upgrade") is None
 
 
-async def test_websocket_is_refused_in_plain_words(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
-    lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAA"]
-    answer = await ask_raw(shared_gateway, head("GET", "/v1/realtime?model=gpt-realtime", *lines))
-
-    assert answer.status == 501
-    assert answer.error()["code"] == "websocket_unsupported"
-    assert upstream.requests == []
-
-
 async def test_pipelined_requests_are_answered_in_order(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
     async with await Wire.open(shared_gateway.port) as wire:
         await wire.send(post(b"{") + post(GOOD) + head("GET", "/v1/models"))

@@ -114,6 +114,48 @@ async def test_many_messages_keep_their_order(
     assert found == [str(number) for number in range(5_000)]
 
 
+async def test_what_comes_with_the_handshake_is_not_lost(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
+    """A frame right behind the handshake's head waits until the upstream has taken that."""
+    since = len(shared_gateway.logs)
+    async with await Wire.open(shared_gateway.port) as wire:
+        text = b"\x81\x85" + bytes(4) + b"early"
+        close = b"\x88\x82" + bytes(4) + (1000).to_bytes(2, "big")
+        await wire.send(head("GET", TARGET, *HANDSHAKE) + text + close)
+        rest = await wire.rest()
+    log = await logged(shared_gateway, since)
+
+    assert rest.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"\x81\x05early" in rest
+    assert rest.endswith(b"\x88\x02" + (1000).to_bytes(2, "big"))
+    assert "fault" not in log
+
+
+async def test_what_comes_before_the_answer_is_bounded(web: aiohttp.ClientSession, upstream: FakeOpenAI) -> None:
+    """While no upstream has answered, a client can make the gateway hold no more than a few buffers."""
+    waiting = stall()
+    upstream.script.append(waiting)
+    async with GatewayProcess(config_for(upstream)) as gateway, await Wire.open(gateway.port) as wire:
+        before = gateway.memory_bytes()
+        gateway.reset_peak()
+        flood = asyncio.create_task(wire.send(head("GET", TARGET, *HANDSHAKE), *[b"x" * 1_000_000] * 60))
+        await upstream.wait_requests()
+        await still(gateway)
+
+        assert not flood.done()
+        assert gateway.memory_bytes("VmHWM") - before < 20_000_000
+        waiting.release.set()
+        flood.cancel()
+
+
+async def test_without_a_model_it_goes_to_the_first_upstream(
+    web: aiohttp.ClientSession, shared_gateway: GatewayProcess, upstream: FakeOpenAI
+) -> None:
+    async with opened(web, shared_gateway, "/v1/realtime?call_id=rtc_1") as websocket:
+        await websocket.send_str("hello")
+
+        assert await websocket.receive_str(timeout=5) == "hello"
+
+
 async def test_pings_are_answered_and_passed_on(
     web: aiohttp.ClientSession, shared_gateway: GatewayProcess, upstream: FakeOpenAI
 ) -> None:
@@ -147,6 +189,7 @@ async def test_closes_pass_both_ways(
         assert await closed(websocket) == (code, reason)
     async with opened(web, shared_gateway) as websocket:
         await websocket.close(code=code, message=reason.encode())
+        assert websocket.close_code == code
     session = upstream.sessions[1]
     await asyncio.wait_for(session.is_over.wait(), 5)
     logs = await shared_gateway.wait_logs(2, logger="gateway.access", endpoint="realtime", since=since)
@@ -188,32 +231,31 @@ async def test_client_is_told_in_the_middle_of_a_large_message(
 
 async def test_upstream_is_told_that_the_client_has_gone(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
     since = len(shared_gateway.logs)
-    async with await Wire.open(shared_gateway.port) as wire:
-        await wire.send(head("GET", TARGET, *HANDSHAKE))
-        session = (await upstream.wait_sessions())[0]
-        wire.abort()
-        await asyncio.wait_for(session.is_over.wait(), 5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", shared_gateway.port)
+    writer.write(head("GET", TARGET, *HANDSHAKE))
+    await asyncio.wait_for(reader.readuntil(b"session.created"), 5)
+    writer.transport.abort()
+    session = upstream.sessions[0]
+    await asyncio.wait_for(session.is_over.wait(), 5)
     log = await logged(shared_gateway, since)
 
     assert (session.close_code, session.close_reason) == (1001, "the client has gone")
     assert (log["status"], log["fault"]) == (101, "client_gone")
 
 
-async def test_a_close_that_is_not_answered_is(
+async def test_a_close_that_is_not_answered_is_answered_here(
     shared_gateway: GatewayProcess, web: aiohttp.ClientSession, upstream: FakeOpenAI
 ) -> None:
-    """An upstream that vanishes in place of answering a close leaves the client with its own code."""
-    async with opened(web, shared_gateway, autoclose=False) as websocket:
-        await command(websocket, "fake.deaf")
-        session = (await upstream.wait_sessions())[0]
-        closing = asyncio.create_task(websocket.close(code=4321))
-        await asyncio.sleep(0)
-        await upstream.close()
-        await asyncio.wait_for(closing, 5)
-        await upstream.start()
+    """An upstream that goes in place of answering a close leaves the client with its own code."""
+    since = len(shared_gateway.logs)
+    async with opened(web, shared_gateway) as websocket:
+        await command(websocket, "fake.rude")
+        await websocket.close(code=4321)
+    log = await logged(shared_gateway, since)
 
-    assert session.close_code != 1000
     assert websocket.close_code == 4321
+    assert upstream.sessions[0].close_code == 4321
+    assert "fault" not in log
 
 
 @pytest.mark.parametrize(
@@ -460,24 +502,22 @@ async def test_the_providers_key_is_not_quoted(web: aiohttp.ClientSession) -> No
         assert PROVIDER_KEY not in json.dumps(found["message"])
 
 
-@pytest.mark.parametrize(
-    ("target", "key", "status", "code"),
-    [
-        (TARGET, "sk-nobodys-key", 401, "invalid_api_key"),
-        (TARGET, "sk-shut-0123456789", 403, "permission_denied"),
-        ("/v1/realtime?model=o3", KEY, 404, "model_not_found"),
-        ("/v1/realtime", KEY, 403, "permission_denied"),
-        ("/v1/responses?model=gpt-4o", KEY, 403, "permission_denied"),
-        ("/v1//responses/?model=gpt-4o", KEY, 403, "permission_denied"),
-    ],
-)
-async def test_what_a_client_may_not_is_refused(
-    target: str, key: str, status: int, code: str, web: aiohttp.ClientSession
-) -> None:
-    async with FakeOpenAI() as fake, GatewayProcess(keyed(fake)) as gateway:
-        found = await refused(web, gateway, target, headers={"Authorization": f"Bearer {key}"})
+MAY_NOT = [
+    (TARGET, "sk-nobodys-key", 401, "invalid_api_key"),
+    (TARGET, "sk-shut-0123456789", 403, "permission_denied"),
+    ("/v1/realtime?model=o3", KEY, 404, "model_not_found"),
+    ("/v1/realtime", KEY, 403, "permission_denied"),
+    ("/v1/responses?model=gpt-4o", KEY, 403, "permission_denied"),
+    ("/v1//responses/?model=gpt-4o", KEY, 403, "permission_denied"),
+]
 
-        assert (found["status"], found["code"]) == (status, code)
+
+async def test_what_a_client_may_not_is_refused(web: aiohttp.ClientSession) -> None:
+    async with FakeOpenAI() as fake, GatewayProcess(keyed(fake)) as gateway:
+        for target, key, status, code in MAY_NOT:
+            found = await refused(web, gateway, target, headers={"Authorization": f"Bearer {key}"})
+
+            assert (found["status"], found["code"]) == (status, code), target
         assert fake.requests == []
 
 

@@ -35,7 +35,8 @@ class AdmitStage:
         limits = self._rules.limits_for(client.scope, client.name, model).strict
         if not limits:
             return
-        is_metered = request is not None and exchange.endpoint not in ASK_FOR_COUNTS
+        is_session = exchange.endpoint is Endpoint.REALTIME  # that says what it used, whether it named a model or not
+        is_metered = is_session or (request is not None and exchange.endpoint not in ASK_FOR_COUNTS)
         least = _LEAST if is_metered else _UNMETERED
         verdict = self._limiter.peek(limits, least.of_all(limits))
         if verdict.refused is not None:

@@ -11,7 +11,8 @@ from tests.json_texts import VALUES, renderings
 
 FIELDS = [
     "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "prompt_tokens_details",
-    "input_tokens_details", "cached_tokens", "total_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
+    "input_tokens_details", "input_token_details", "cached_tokens", "total_tokens",
+    "cache_read_input_tokens", "cache_creation_input_tokens",
 ]  # fmt: skip
 WIRE = st.dictionaries(
     st.sampled_from(FIELDS), VALUES | st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3), max_size=5
@@ -25,6 +26,10 @@ READ = {
     ),
     "responses": (
         {"input_tokens": 9, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 8}},
+        Usage(9, 2, 8),
+    ),
+    "realtime": (
+        {"total_tokens": 11, "input_tokens": 9, "output_tokens": 2, "input_token_details": {"cached_tokens": 8}},
         Usage(9, 2, 8),
     ),
     "anthropic, cached": (

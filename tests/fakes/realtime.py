@@ -9,6 +9,7 @@ A message that is no command comes back as it came, of its own kind. A command i
     fake.raw            writes the bytes `hex`, whatever they are
     fake.deaf           reads nothing more until `released` is set
     fake.vanish         closes the connection without a close frame
+    fake.rude           does that from now on when the other side closes, in place of an answer
 
 What each session was is in `sessions`.
 """
@@ -43,6 +44,7 @@ class Session:
     messages: list[str | bytes] = field(default_factory=list)
     close_code: int | None = None
     close_reason: str = ""
+    is_rude: bool = False
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,7 +64,7 @@ def command_of(text: str) -> Json | None:
 
 async def converse(request: web.BaseRequest, session: Session) -> web.StreamResponse:
     """Serves one websocket to its end."""
-    websocket = web.WebSocketResponse(protocols=("realtime",), max_msg_size=0, timeout=1.0)
+    websocket = web.WebSocketResponse(protocols=("realtime",), max_msg_size=0, timeout=1.0, autoclose=False)
     await websocket.prepare(request)
     try:
         await websocket.send_json({"type": "session.created", "session": {"object": "realtime.session"}})
@@ -78,12 +80,21 @@ async def converse(request: web.BaseRequest, session: Session) -> web.StreamResp
             else:
                 if message.type is WSMsgType.CLOSE:
                     session.close_code, session.close_reason = message.data, message.extra or ""
+                    await leave(websocket, request, session)
                 break
     finally:
         if session.close_code is None:
             session.close_code = websocket.close_code
         session.is_over.set()
     return websocket
+
+
+async def leave(websocket: web.WebSocketResponse, request: web.BaseRequest, session: Session) -> None:
+    """The answer to a close, if there is to be one."""
+    if session.is_rude and request.transport is not None:
+        request.transport.close()
+    else:
+        await websocket.close(code=session.close_code or 1000)
 
 
 async def obey(websocket: web.WebSocketResponse, request: web.BaseRequest, session: Session, command: Json) -> None:
@@ -99,6 +110,8 @@ async def obey(websocket: web.WebSocketResponse, request: web.BaseRequest, sessi
         await websocket.close(code=command["code"], message=command.get("reason", "").encode())
     elif kind == "fake.deaf":
         await session.released.wait()
+    elif kind == "fake.rude":
+        session.is_rude = True
     else:
         break_off(request, command)
 

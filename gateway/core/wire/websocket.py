@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 HELD_BYTES = 65_536
-"""A frame up to this size is held until it is whole."""
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_BIG, INTERNAL_ERROR = 1000, 1001, 1002, 1009, 1011
 _FINAL = 0x80
@@ -77,6 +76,7 @@ class FrameRelay:
         max_message_bytes: bound of a message.
         watch: told every whole text message of at most `max_watched_bytes`; only where nothing is masked.
         max_watched_bytes: held of a message to that end.
+        held_bytes: a data frame up to this size is held until it is whole.
     """
 
     def __init__(
@@ -86,11 +86,13 @@ class FrameRelay:
         max_message_bytes: int,
         watch: Callable[[bytes], None] | None = None,
         max_watched_bytes: int = 0,
+        held_bytes: int = HELD_BYTES,
     ) -> None:
         self._is_masked = is_masked
         self._max_message_bytes = max_message_bytes
         self._watch = watch
         self._max_watched_bytes = max_watched_bytes
+        self._held_bytes = held_bytes
         self._held = bytearray()
         self._part: _Part | None = None
         self._is_open = False
@@ -139,7 +141,7 @@ class FrameRelay:
             if not self._is_mute or self._is_lost:
                 return 0
         if head.end > len(self._held):
-            if head.length <= HELD_BYTES:
+            if head.length <= self._held_bytes or head.opcode >= CLOSE:
                 return 0
             self._begin_message(head)
             self._part = _Part(head.opcode, head.is_final, head.key, head.length)
