@@ -22,7 +22,7 @@ import pytest_asyncio
 
 from gateway.core.context.canonical import canonical_digest
 from tests.clients.conversation import CONVERSATION, SYSTEM, TURNS, content_of, result_of
-from tests.fakes.openai_server import Recorded
+from tests.fakes.openai_server import FakeOpenAI, Recorded
 from tests.fakes.scripted import ScriptedOpenAI
 from tests.gateway_process import ROOT, GatewayProcess, clean_environment, config_for
 
@@ -153,3 +153,23 @@ async def test_all_clients_share_one_brief(scripted: ScriptedOpenAI) -> None:
     assert SUMMARY in briefs["openai"][-1]
     assert len(set(made.values())) == 1
     assert len({each[-1] for each in briefs.values()}) == 1
+
+
+async def test_openai_s_realtime_client_holds_a_session() -> None:
+    """Asynchronous and synchronous; it sees the other end's close, and the status of a handshake that is refused."""
+    events = ["session.created", "response.created", *["response.output_text.delta"] * 2, "response.done"]
+    command = command_of("realtime")
+    async with FakeOpenAI() as upstream, GatewayProcess(config_for(upstream)) as gateway:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            gateway.base_url,
+            env=clean_environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0, errors.decode()[-3000:]
+        first, second = await gateway.wait_logs(2, logger="gateway.access", status=101)
+
+        assert json.loads(output) == [[*events, "4000 enough"], events, 400]
+        assert [log.get("billed_prompt_tokens") for log in (first, second)] == [20, 20]
