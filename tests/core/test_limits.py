@@ -201,6 +201,17 @@ def test_made_up_names_take_no_memory_for_ever() -> None:
         table.limits_for(b"1", "app", f"gpt-4o-{number}")
 
     assert len(table._known) <= 10_000
+    assert len(table._shared) == 1
+
+
+def test_made_up_models_share_their_clients_limits() -> None:
+    """A name costs its place, and not limits of its own."""
+    table = RuleTable(RULES)
+    one = table.limits_for(b"1", "app", "gpt-4o-1")
+
+    assert table.limits_for(b"1", "app", "gpt-4o-2") is one
+    assert table.limits_for(b"2", "app", "gpt-4o-2") != one
+    assert table.limits_for(b"1", "app", "o3") != one
 
 
 @pytest.mark.parametrize(

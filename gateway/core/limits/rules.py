@@ -71,6 +71,7 @@ class RuleTable:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = [(rule, _name_of(rule)) for rule in rules]
         self._known: dict[tuple[bytes, str, str | None], Limits] = {}
+        self._shared: dict[tuple[bytes, tuple[int, ...]], Limits] = {}
 
     def limits_for(self, scope: bytes, client: str, model: str | None) -> Limits:
         """The limits of a request.
@@ -85,19 +86,25 @@ class RuleTable:
         if found is None:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            found = self._known[key] = self._made(scope, client, model)
+                self._shared.clear()
+            matching = tuple(place for place, (rule, _) in enumerate(self._rules) if _holds(rule, client, model))
+            found = self._shared.get((scope, matching))  # a client may make up models, and has few limits all the same
+            if found is None:
+                found = self._shared[scope, matching] = self._made(scope, matching)
+            self._known[key] = found
         return found
 
-    def _made(self, scope: bytes, client: str, model: str | None) -> Limits:
+    def _made(self, scope: bytes, matching: tuple[int, ...]) -> Limits:
         strict: list[Limit] = []
         shadow: list[Limit] = []
-        for rule, name in self._rules:
-            if fnmatchcase(client, rule.client) and (rule.model == "*" if model is None else _is_of(model, rule)):
-                made = [
-                    Limit(scope + name + kind.value.encode(), kind, amount) for kind, amount in rule.amounts.items()
-                ]
-                (shadow if rule.is_shadow else strict).extend(made)
+        for rule, name in map(self._rules.__getitem__, matching):
+            made = [Limit(scope + name + kind.value.encode(), kind, amount) for kind, amount in rule.amounts.items()]
+            (shadow if rule.is_shadow else strict).extend(made)
         return Limits(tuple(strict), tuple(shadow))
+
+
+def _holds(rule: Rule, client: str, model: str | None) -> bool:
+    return fnmatchcase(client, rule.client) and (rule.model == "*" if model is None else _is_of(model, rule))
 
 
 def _is_of(model: str, rule: Rule) -> bool:
