@@ -105,7 +105,7 @@ class RateLimitStore(Section, frozen=True):
     timeout_ms: Annotated[
         int,
         Meta(ge=1, le=10_000, description="What a decision waits for it; then each replica goes on with its share."),
-    ] = 100
+    ] = 250
     lease_seconds: Annotated[
         float,
         Meta(ge=1, le=3600, description="After this, what a replica held that was killed is there again."),

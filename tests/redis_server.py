@@ -108,7 +108,7 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 
 
 class StallingWire:
-    """A TCP proxy in front of a server: while `is_stalled`, what either side says is held back."""
+    """A TCP proxy in front of a server: what either side says is held back while it stalls, and else for `delay_s`."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -118,6 +118,7 @@ class StallingWire:
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.connections = 0
+        self.delay_s = 0.0
 
     @property
     def url(self) -> str:
@@ -152,6 +153,8 @@ class StallingWire:
         try:
             while data := await reader.read(65536):
                 await self._flowing.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:

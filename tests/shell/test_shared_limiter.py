@@ -214,6 +214,29 @@ async def test_a_redis_that_fails_under_load(trouble: str) -> None:
     assert abs(together[0].states[0].left - together[1].states[0].left) <= 10
 
 
+async def test_a_redis_that_is_slow(redis_server: RedisServer) -> None:
+    """Within the time limit replicas decide together all the same; beyond it each alone, until it is quick again."""
+    limit = limit_of(Kind.DAY_TOKENS, 1000)
+    async with StallingWire(redis_server.port) as wire, opened(wire.url) as limiter:
+        await take(limiter, limit, 1)
+        wire.delay_s = TIMEOUT_S / 5
+        slow = [await take(limiter, limit, 1) for _ in range(5)]
+        was_down = limiter.is_down
+        wire.delay_s = 3 * TIMEOUT_S
+        began_s = time.monotonic()
+        alone = [await take(limiter, limit, 1) for _ in range(50)]
+        took_s = time.monotonic() - began_s
+        wire.delay_s = 0.0
+        await until(lambda: not limiter.is_down)
+        together = await take(limiter, limit, 1)
+
+    print(f"\n50 decisions beside a Redis that takes {6 * TIMEOUT_S:.1f} s: {took_s * 1000:.0f} ms")
+    assert not was_down
+    assert not any(verdict.lease.startswith("local") for verdict in [*slow, together])
+    assert all(verdict.refused is None and verdict.lease.startswith("local") for verdict in alone)
+    assert took_s < 50 * TIMEOUT_S
+
+
 async def test_3_what_a_killed_replica_held_comes_back(redis_server: RedisServer) -> None:
     """Its running requests' concurrency, once its lease has run out; that of a living one stays taken."""
     limit = limit_of(Kind.CONCURRENT, 2)
