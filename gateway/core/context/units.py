@@ -81,12 +81,12 @@ class Outline:
     """
 
     facts: Sequence[MessageFacts]
-    units: Sequence[Unit]
-    places: Sequence[int]
-    fixed: Sequence[int]
-    tokens_before: Sequence[int]
-    starts: Sequence[int]
-    boundaries: Sequence[int]
+    units: list[Unit]
+    places: list[int]
+    fixed: list[int]
+    tokens_before: list[int]
+    starts: list[int]
+    boundaries: list[int]
     first_user: int | None
     last_user: int | None
 
@@ -129,7 +129,8 @@ def extend_outline(known: Outline, facts: Sequence[MessageFacts], common: int) -
     if _reaches_back(tail, common - start):
         return outline_of(facts)
     places = bisect_left(known.places, start)
-    units = [*known.units[:done], *(Unit(start + unit.start, start + unit.end) for unit in find_units(tail))]
+    units = known.units[:done]
+    units += [Unit(start + unit.start, start + unit.end) for unit in find_units(tail)]
     starts = known.starts[: bisect_left(known.starts, places)]
     before = known.tokens_before[: places + 1]
     users = (number for number in range(places, 0, -1) if facts[known.places[number - 1]].role == "user")
@@ -151,17 +152,16 @@ def _reaches_back(tail: Sequence[MessageFacts], known: int) -> bool:
 
 def _outline(
     facts: Sequence[MessageFacts],
-    units: Sequence[Unit],
-    places: Sequence[int],
-    fixed: Sequence[int],
-    tokens_before: Sequence[int],
-    starts: Sequence[int],
+    units: list[Unit],
+    places: list[int],
+    fixed: list[int],
+    tokens_before: list[int],
+    starts: list[int],
     first_user: int | None,
     last_user: int | None,
     done: int = 0,
 ) -> Outline:
-    """An outline whose first `done` units are in these places, tokens and starts already."""
-    places, fixed, tokens_before, starts = [*places], [*fixed], [*tokens_before], [*starts]
+    """An outline whose first `done` units are in these places, tokens and starts already; the lists are taken over."""
     for unit in units[done:]:
         number = len(places)
         for index in range(unit.start, unit.end):
@@ -177,7 +177,8 @@ def _outline(
         if len(places) > number:
             starts.append(number)
     # Folding up to the last user message itself gains nothing, since it stays.
-    boundaries = [0, *starts[bisect_right(starts, 0) :]]
+    boundaries = starts[bisect_right(starts, 0) :]
+    boundaries.insert(0, 0)
     at = bisect_left(boundaries, last_user) if last_user is not None else len(boundaries)
     if boundaries[at : at + 1] == [last_user]:
         del boundaries[at]
