@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,8 +80,15 @@ async def closed(websocket: Socket) -> tuple[int | None, str]:
                 return websocket.close_code, ""
 
 
-async def logged(gateway: GatewayProcess, since: int = 0) -> Json:
-    return await gateway.wait_log(logger="gateway.access", endpoint="realtime", since=since)
+async def logged(gateway: GatewayProcess, answered: Socket | bytes) -> Json:
+    """The access-log line of a session, by its socket or by the bytes of its answer."""
+    if isinstance(answered, bytes):
+        found = re.search(rb"x-gateway-request-id: (\w+)", answered)
+        assert found is not None
+        request_id = found[1].decode()
+    else:
+        request_id = answered._response.headers["x-gateway-request-id"]
+    return await gateway.wait_log(logger="gateway.access", endpoint="realtime", request_id=request_id)
 
 
 # What passes
@@ -116,13 +124,12 @@ async def test_many_messages_keep_their_order(
 
 async def test_what_comes_with_the_handshake_is_not_lost(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
     """A frame right behind the handshake's head waits until the upstream has taken that."""
-    since = len(shared_gateway.logs)
     async with await Wire.open(shared_gateway.port) as wire:
         text = b"\x81\x85" + bytes(4) + b"early"
         close = b"\x88\x82" + bytes(4) + (1000).to_bytes(2, "big")
         await wire.send(head("GET", TARGET, *HANDSHAKE) + text + close)
         rest = await wire.rest()
-    log = await logged(shared_gateway, since)
+    log = await logged(shared_gateway, rest)
 
     assert rest.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     assert b"\x81\x05early" in rest
@@ -182,17 +189,16 @@ async def test_compression_is_not_agreed_on(
 async def test_closes_pass_both_ways(
     code: int, reason: str, web: aiohttp.ClientSession, shared_gateway: GatewayProcess, upstream: FakeOpenAI
 ) -> None:
-    since = len(shared_gateway.logs)
-    async with opened(web, shared_gateway) as websocket:
-        await command(websocket, "fake.close", code=code, reason=reason)
+    async with opened(web, shared_gateway) as first:
+        await command(first, "fake.close", code=code, reason=reason)
 
-        assert await closed(websocket) == (code, reason)
+        assert await closed(first) == (code, reason)
     async with opened(web, shared_gateway) as websocket:
         await websocket.close(code=code, message=reason.encode())
         assert websocket.close_code == code
     session = upstream.sessions[1]
     await asyncio.wait_for(session.is_over.wait(), 5)
-    logs = await shared_gateway.wait_logs(2, logger="gateway.access", endpoint="realtime", since=since)
+    logs = [await logged(shared_gateway, each) for each in (first, websocket)]
 
     assert (session.close_code, session.close_reason) == (code, reason)
     assert [(log["status"], log.get("fault")) for log in logs] == [(101, None), (101, None)]
@@ -207,11 +213,10 @@ async def test_closes_pass_both_ways(
 async def test_client_is_told_that_the_upstream_broke_off(
     kind: str, fields: Json, web: aiohttp.ClientSession, shared_gateway: GatewayProcess, upstream: FakeOpenAI
 ) -> None:
-    since = len(shared_gateway.logs)
     async with opened(web, shared_gateway) as websocket:
         await command(websocket, kind, **fields)
         code, reason = await closed(websocket)
-    log = await logged(shared_gateway, since)
+    log = await logged(shared_gateway, websocket)
 
     assert (code, reason) == (1011, "the upstream broke off")
     assert (log["status"], log["fault"]) == (101, "cut")
@@ -230,14 +235,13 @@ async def test_client_is_told_in_the_middle_of_a_large_message(
 
 
 async def test_upstream_is_told_that_the_client_has_gone(shared_gateway: GatewayProcess, upstream: FakeOpenAI) -> None:
-    since = len(shared_gateway.logs)
     reader, writer = await asyncio.open_connection("127.0.0.1", shared_gateway.port)
     writer.write(head("GET", TARGET, *HANDSHAKE))
-    await asyncio.wait_for(reader.readuntil(b"session.created"), 5)
+    answered = await asyncio.wait_for(reader.readuntil(b"session.created"), 5)
     writer.transport.abort()
     session = upstream.sessions[0]
     await asyncio.wait_for(session.is_over.wait(), 5)
-    log = await logged(shared_gateway, since)
+    log = await logged(shared_gateway, answered)
 
     assert (session.close_code, session.close_reason) == (1001, "the client has gone")
     assert (log["status"], log["fault"]) == (101, "client_gone")
@@ -247,11 +251,10 @@ async def test_a_close_that_is_not_answered_is_answered_here(
     shared_gateway: GatewayProcess, web: aiohttp.ClientSession, upstream: FakeOpenAI
 ) -> None:
     """An upstream that goes in place of answering a close leaves the client with its own code."""
-    since = len(shared_gateway.logs)
     async with opened(web, shared_gateway) as websocket:
         await command(websocket, "fake.rude")
         await websocket.close(code=4321)
-    log = await logged(shared_gateway, since)
+    log = await logged(shared_gateway, websocket)
 
     assert websocket.close_code == 4321
     assert upstream.sessions[0].close_code == 4321
@@ -273,14 +276,13 @@ async def test_a_close_that_is_not_answered_is_answered_here(
 async def test_an_upstream_that_breaks_the_protocol_is_cut_off(
     frame: bytes, code: int, web: aiohttp.ClientSession, shared_gateway: GatewayProcess, upstream: FakeOpenAI
 ) -> None:
-    since = len(shared_gateway.logs)
     async with opened(web, shared_gateway) as websocket:
         await command(websocket, "fake.raw", hex=frame.hex())
 
         assert (await closed(websocket))[0] == 1011
     session = upstream.sessions[0]
     await asyncio.wait_for(session.is_over.wait(), 5)
-    log = await logged(shared_gateway, since)
+    log = await logged(shared_gateway, websocket)
 
     assert session.close_code == code
     assert log["fault"] == ("malformed" if code == 1002 else "message_too_large")
@@ -370,7 +372,7 @@ async def test_the_next_upstream_is_asked(name: str, web: aiohttp.ClientSession)
                 await websocket.send_str("hello")
 
                 assert await websocket.receive_str(timeout=5) == "hello"
-            log = await logged(gateway)
+            log = await logged(gateway, websocket)
 
             assert (log["upstream"], log["attempts"], log["status"]) == ("second", 2, 101)
             assert len(second.sessions) == 1
@@ -469,7 +471,7 @@ async def test_the_clients_key_ends_here(way: str, web: aiohttp.ClientSession) -
             protocols[1:1] = [f"openai-insecure-api-key.{KEY}", "openai-organization.org-1"]
         async with opened(web, gateway, key=None, headers=headers, protocols=protocols) as websocket:
             assert websocket.protocol == "realtime"
-        log = await logged(gateway)
+        log = await logged(gateway, websocket)
         session = fake.sessions[0]
         seen = json.dumps(session.headers) + session.target
 
@@ -538,13 +540,13 @@ async def test_a_model_goes_by_the_upstreams_name(web: aiohttp.ClientSession) ->
 async def test_limits_are_held_while_it_is_open_and_given_back(web: aiohttp.ClientSession) -> None:
     limits = [{"client": "*", "model": "gpt-*", "concurrent_requests": 1, "requests_per_minute": 4}]
     async with FakeOpenAI() as fake, GatewayProcess(config_for(fake, rate_limits=limits)) as gateway:
-        for _ in range(2):
+        for number in (1, 2):
             async with opened(web, gateway):
                 found = await refused(web, gateway)
 
                 assert (found["status"], found["code"]) == (429, "rate_limit_exceeded")
                 assert "concurrent" in found["message"]
-            await gateway.wait_logs(1, logger="gateway.access", status=101)
+            await gateway.wait_logs(number, logger="gateway.access", status=101)
             since = len(gateway.logs)
         async with opened(web, gateway) as websocket:
             await command(websocket, "fake.die")
@@ -590,9 +592,9 @@ async def test_usage_is_billed(web: aiohttp.ClientSession) -> None:
 
 async def test_it_is_one_exchange_in_metrics_and_log(web: aiohttp.ClientSession) -> None:
     async with FakeOpenAI() as fake, GatewayProcess(config_for(fake)) as gateway:
-        async with opened(web, gateway):
+        async with opened(web, gateway) as websocket:
             during = await gateway.metrics()
-        log = await logged(gateway)
+        log = await logged(gateway, websocket)
         after = await gateway.metrics()
         labels = {"endpoint": "realtime", "model": "gpt-realtime", "upstream": fake.name, "status": "101"}
 
@@ -612,7 +614,7 @@ async def test_a_deadline_closes_both_ends(option: str, web: aiohttp.ClientSessi
             code, reason = await closed(websocket)
         session = upstream.sessions[0]
         await asyncio.wait_for(session.is_over.wait(), 5)
-        log = await logged(gateway)
+        log = await logged(gateway, websocket)
 
         assert (code, session.close_code) == (1001, 1001)
         assert f"websockets.{option}" in reason
@@ -678,7 +680,7 @@ async def test_drain_closes_what_is_still_open(web: aiohttp.ClientSession, upstr
             assert await closed(websocket) == (1001, "the gateway is stopping")
         code = await gateway.wait_exit()
         session = upstream.sessions[0]
-        log = await logged(gateway)
+        log = await logged(gateway, websocket)
 
         assert code == 0
         assert (session.close_code, session.close_reason) == (1001, "the gateway is stopping")
