@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.context.recall_memo import MAX_CHARS, RecallMemo
@@ -32,6 +32,7 @@ def counting(encoding: str, told: list[str]) -> Callable[[str], int]:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
+@settings(deadline=None)
 @given(several=st.lists(st.lists(lines, max_size=8), min_size=1, max_size=3))
 def test_1_lines_cost_what_the_text_does(encoding: str, several: list[list[str]]) -> None:
     """Whatever stands at the ends of lines; also where lines were counted for another text before."""
