@@ -21,8 +21,8 @@ from tests.gateway_process import GatewayProcess, config_for
 
 # The same examples in every run, so that a run says something about the change and not about chance;
 # HYPOTHESIS_PROFILE=explore looks for new ones.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("explore")
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 KEY = "sk-test-0123456789abcdef"
