@@ -55,6 +55,7 @@ from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.config_watch import digest_of_files, watch_files
+from gateway.shell.heap import trim_every
 from gateway.shell.http.admin_server import AdminPort, AdminViews
 from gateway.shell.http.data_server import DataPort, DataPortLimits
 from gateway.shell.http.inbound import BufferPool
@@ -103,6 +104,7 @@ _log = logging.getLogger("gateway")
 _GC_THRESHOLDS = (20_000, 20, 50)
 """A request makes about 400 containers and no cycle that matters: Python's own 700 would look every other request."""
 _FLUSH_PERIOD_S = 20.0
+_TRIM_PERIOD_S = 30.0
 """How much of what was learned a crash may cost."""
 _SWITCH_INTERVAL_S = 0.0005
 """How long a counting thread may hold Python's lock while the event loop wants it; Python's own is ten times that."""
@@ -195,6 +197,7 @@ class Gateway:
         door = self._listener or (server.host, server.port)
         self._data_runner, self.data_port = await listen(data, door, server.keepalive_seconds, server.drain_seconds)
         self._lag_task = asyncio.create_task(watch_loop_lag(self.metrics.loop_lag))
+        self._trim_task = asyncio.create_task(trim_every(_TRIM_PERIOD_S))
         self._why_unready = None
         if self._listener is None:
             log_listening(self.settings, self.data_port, self.admin_port)
@@ -209,6 +212,7 @@ class Gateway:
         await self._data_runner.cleanup()
         cancelled = await self._tasks.drain(2.0)
         self._lag_task.cancel()
+        self._trim_task.cancel()
         await self._stack.aclose()
         _log.info("stopped", extra={"tasks_cancelled": cancelled})
 
