@@ -202,8 +202,11 @@ def body_of(chat: Chat, draft: Draft) -> bytes:
 
 def _messages_of(chat: Chat, draft: Draft) -> list[bytes]:
     kept, brief, form = draft.plan.kept, draft.brief, chat.form
-    shorter = draft.shorter
-    messages = [form.restored(at, shorter[at].raw) if at in shorter else form.raw(at) for at in kept]
+    messages = form.raws(kept)
+    if shorter := draft.shorter:
+        for place, at in enumerate(kept):
+            if at in shorter:
+                messages[place] = form.restored(at, shorter[at].raw)
     inserts = []
     if draft.plan.covers:
         inserts.append(Insert(draft.plan.brief_before, render_brief(brief.segments) if brief else None))

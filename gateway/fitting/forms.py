@@ -17,6 +17,7 @@ from gateway.core.tokens.items import weigh_item
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import Weight, weigh_placed
 from gateway.core.wire.message import encode_message
+from gateway.core.wire.prefix import KnownMessages
 
 Raws = Sequence[msgspec.Raw | bytes]
 
@@ -36,8 +37,8 @@ class Form(Protocol):
     text_kind: str
     shown: Raws
 
-    def raw(self, at: int) -> bytes:
-        """What the client sent."""
+    def raws(self, places: Sequence[int]) -> list[bytes]:
+        """What the client sent in these places."""
 
     def restored(self, at: int, shorter: bytes) -> bytes:
         """What is forwarded where the message shown was shortened to this."""
@@ -66,8 +67,9 @@ class MessagesForm:
         self._profile = profile
         self._places: dict[int, int] | None = None
 
-    def raw(self, at: int) -> bytes:
-        return bytes(self.shown[at])
+    def raws(self, places: Sequence[int]) -> list[bytes]:
+        shown = self.shown
+        return shown.at(places) if isinstance(shown, KnownMessages) else [bytes(shown[place]) for place in places]
 
     def restored(self, at: int, shorter: bytes) -> bytes:
         return shorter
@@ -102,8 +104,8 @@ class ItemsForm:
         self._facts = facts
         self._profile = profile
 
-    def raw(self, at: int) -> bytes:
-        return bytes(self._raws[at])
+    def raws(self, places: Sequence[int]) -> list[bytes]:
+        return [bytes(self._raws[place]) for place in places]
 
     def restored(self, at: int, shorter: bytes) -> bytes:
         return encode_message(restore_item(msgspec.json.decode(shorter), msgspec.json.decode(self._raws[at])))

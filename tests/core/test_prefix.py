@@ -195,6 +195,8 @@ def test_messages_by_their_places() -> None:
     assert (known[-1], known[1:], len(known)) == (b"cccc", [b"b", b"cccc"], 3)
     with pytest.raises(IndexError):
         known[3]
+    assert known.at([2, 0, 1]) == [known[2], known[0], known[1]]
+    assert known.at(()) == []
 
 
 def test_one_message_is_a_beginning_too() -> None:

@@ -65,6 +65,11 @@ class KnownMessages(Sequence[bytes]):
             raise IndexError(index)
         return self._body[self.ends[place - 1] + 1 if place else self.start : self.ends[place]]
 
+    def at(self, places: Iterable[int]) -> list[bytes]:
+        """The messages in these places."""
+        body, ends = self._body, self.ends
+        return [body[ends[place - 1] + 1 if place else self.start : ends[place]] for place in places]
+
 
 class Beginning(msgspec.Struct, frozen=True):
     """A body before its last message, as it was read.
