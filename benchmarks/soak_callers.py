@@ -134,7 +134,7 @@ class Asks:
             client = talk.client
             messages, headers = talk.ask(mark, draw)
         elif drawn < 0.30:
-            mark = f"{self.seed}-again-{draw.randrange(draw.choice((8, 400)))}" if draw.random() < 0.7 else mark
+            mark = f"{self.seed}-again-{draw.randrange(draw.choice((3, 400)))}" if draw.random() < 0.7 else mark
             options |= {"temperature": 0, "model": "two-1"}
             messages = [{"role": "user", "content": f"Say it again. [n={mark}]"}]
         elif drawn < 0.31:
