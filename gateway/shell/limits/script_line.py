@@ -76,7 +76,7 @@ class ScriptLine:
             await asyncio.wait([self._sending], timeout=self._timeout_s)
         self.is_down = True
         await self._tasks.drain(0)
-        await self._redis.aclose()
+        await _let_go(self._redis)
 
     def call(self, call: Call) -> asyncio.Future[Any]:
         """Send a call with the next round trip; the future fails with `LineDownError`, or holds what Redis returned."""
@@ -175,7 +175,7 @@ class ScriptLine:
 
     async def _is_back(self) -> None:
         before, self._redis = self._redis, _connect(self._url, self._is_cluster, self._timeout_s)
-        await before.aclose()  # the name may stand for another server by now, the slots be elsewhere
+        await _let_go(before)  # the name may stand for another server by now, the slots be elsewhere
         await self._redis.set(_PROBE, b"1", px=1000)
 
 
@@ -183,6 +183,12 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # whoever asked may have left
+
+
+async def _let_go(client: Any) -> None:
+    await client.aclose()
+    if isinstance(client, Redis):
+        await client.connection_pool.disconnect()
 
 
 def _connect(url: str, is_cluster: bool, timeout_s: float) -> Any:
