@@ -20,7 +20,7 @@ from tests.redis_server import RedisServer, StallingWire, free_port, redis_serve
 
 __all__ = ["redis_server", "shared_redis"]
 
-TIMEOUT_S = 0.1
+TIMEOUT_S = 0.4
 
 
 def limit_of(kind: Kind, amount: int) -> Limit:
