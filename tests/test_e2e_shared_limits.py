@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 import pytest_asyncio
@@ -48,13 +49,14 @@ def gateway_of(fake: FakeOpenAI, redis: RedisServer, limits: Json, workers: int 
 
 async def ask(gateway: GatewayProcess, **options: Any) -> int:
     """Tokens of an answer; 0 where a limit refused it."""
-    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0) as client:
-        try:
-            done = await client.chat.completions.create(**{**CHAT, **options})
-        except openai.RateLimitError:
-            return 0
-    assert done.usage is not None
-    return done.usage.total_tokens
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{gateway.base_url}/chat/completions", json={**CHAT, **options}) as response,
+    ):
+        told = await response.json()
+        assert response.status in (200, 429), told
+    return int(told["usage"]["total_tokens"]) if response.status == 200 else 0
 
 
 @pytest.mark.parametrize("number", [2, 4])
@@ -150,7 +152,8 @@ async def test_redis_fails_under_load(trouble: str, fake: FakeOpenAI, redis_serv
         await load(10)
         took_s = loop.time() - began_s
         samples = await one.metrics()
-    bound = LIMIT + LIMIT * took_s / 60 + (2 if trouble == "killed" else 1) * LIMIT
+    # A bucket, and what Redis has when it is back (all, if it was killed); what refills, here and there.
+    bound = (3 if trouble == "killed" else 2) * LIMIT + 2 * LIMIT * took_s / 60
     print(f"\n{trouble}: {used} tokens let through in {took_s:.1f} s, bound {bound:.0f}; slowest {slowest_s:.2f} s")
 
     assert while_away == [0, 0]

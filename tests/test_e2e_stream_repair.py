@@ -27,8 +27,10 @@ async def fakes() -> AsyncIterator[list[FakeOpenAI]]:
         yield [first, second]
 
 
-def gateway_of(fakes: list[FakeOpenAI], *, is_on: bool = True, **second: Any) -> GatewayProcess:
-    usual: Json = {"retries": {"max": 0}, "timeouts": {"idle_seconds": 0.5}}
+def gateway_of(
+    fakes: list[FakeOpenAI], *, is_on: bool = True, breaker: Json | None = None, **second: Any
+) -> GatewayProcess:
+    usual: Json = {"retries": {"max": 0}, "timeouts": {"idle_seconds": 0.5}, "breaker": breaker or {}}
     upstreams = [upstream_for(fakes[0], **usual), upstream_for(fakes[1], priority=1, **usual, **second)]
     return GatewayProcess({**config_for(), "upstreams": upstreams, "stream_repair": {"enabled": is_on}})
 
@@ -72,20 +74,30 @@ FAULTS = {
 }
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def repairing() -> AsyncIterator[tuple[GatewayProcess, list[FakeOpenAI]]]:
+    """One gateway for all faults; its breakers never open."""
+    first, second = FakeOpenAI(name="first"), FakeOpenAI(name="second")
+    async with first, second, gateway_of([first, second], breaker={"failures": 1000}) as gateway:
+        yield gateway, [first, second]
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("wish", [{"temperature": 0}, {"seed": 7}], ids=["temperature 0", "a seed"])
-async def test_the_same_again(fault: Any, wish: Json, fakes: list[FakeOpenAI]) -> None:
+async def test_the_same_again(fault: Any, wish: Json, repairing: tuple[GatewayProcess, list[FakeOpenAI]]) -> None:
     """The client sees one whole answer, and the log and metrics that it was repaired."""
+    gateway, fakes = repairing
     fakes[0].script.append(fault())
-    async with gateway_of(fakes) as gateway:
-        found = await read(gateway, **wish, stream_options={"include_usage": True})
-        log = await gateway.wait_log(logger="gateway.access")
-        samples = await gateway.metrics()
+    since, asked = len(gateway.logs), [len(fake.requests) for fake in fakes]
+    repairs = (await gateway.metrics()).total("gateway_stream_repairs_total")
+    found = await read(gateway, **wish, stream_options={"include_usage": True})
+    log = await gateway.wait_log(logger="gateway.access", since=since)
+    samples = await gateway.metrics()
 
     assert found == (WHOLE, "stop", None)
-    assert [len(fake.requests) for fake in fakes] == [1, 1]
+    assert [len(fake.requests) for fake in fakes] == [asked[0] + 1, asked[1] + 1]
     assert (log["stream_repairs"], log["status"]) == (1, 200)
-    assert samples.total("gateway_stream_repairs_total") == 1
+    assert samples.total("gateway_stream_repairs_total") == repairs + 1
 
 
 async def test_one_upstream_is_asked_once_more(fakes: list[FakeOpenAI]) -> None:

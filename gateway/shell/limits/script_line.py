@@ -46,14 +46,18 @@ class ScriptLine:
         url: `redis://[user:password@]host:port/database`, or `rediss://` for TLS.
         is_cluster: whether it is one node of a cluster.
         timeout_s: what a round trip may take.
-        fell: called when it is given up, until it is back.
+        fell: called when it is given up.
+        rose: called when it is back.
     """
 
-    def __init__(self, url: str, is_cluster: bool, timeout_s: float, fell: Callable[[], None]) -> None:
+    def __init__(
+        self, url: str, is_cluster: bool, timeout_s: float, fell: Callable[[], None], rose: Callable[[], None]
+    ) -> None:
         self._url = url
         self._is_cluster = is_cluster
         self._timeout_s = timeout_s
         self._fell = fell
+        self._rose = rose
         self._redis: Any = _connect(url, is_cluster, timeout_s)
         self._queue: list[tuple[Call, asyncio.Future[Any]]] = []
         self._sending: asyncio.Task[None] | None = None
@@ -163,6 +167,7 @@ class ScriptLine:
             if await self._answers(self._is_back):
                 self.is_down = False
                 _log.info("the store of rate limits is back")
+                self._rose()
                 return
 
     async def _answers(self, ask: Callable[[], Awaitable[None]]) -> bool:

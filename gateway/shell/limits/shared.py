@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -46,6 +46,8 @@ _SEEN_S = 0.2
 _MAX_SEEN = 10_000
 _LOCAL = "local"
 _BEATS_A_LEASE = 4
+_MAX_LATE = 20_000
+"""Requests of an outage whose use Redis is told of afterwards."""
 
 
 class _Seen(NamedTuple):
@@ -68,7 +70,7 @@ class SharedLimiter:
     """
 
     def __init__(self, url: str, is_cluster: bool, timeout_s: float, lease_s: float, replicas: int) -> None:
-        self._line = ScriptLine(url, is_cluster, timeout_s, self._renounce)
+        self._line = ScriptLine(url, is_cluster, timeout_s, self._renounce, self._catch_up)
         self._lease_us = round(lease_s * 1e6)
         self._beat_s = lease_s / _BEATS_A_LEASE
         self._replica = uuid.uuid4().hex
@@ -76,6 +78,7 @@ class SharedLimiter:
         self._held: Counter[bytes] = Counter()
         self._local = MemoryLimiter()
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._late: deque[Call] = deque(maxlen=_MAX_LATE)
         self._tasks = TaskGroup()
         self._beating: asyncio.Task[None] | None = None
         self.replicas = replicas
@@ -167,11 +170,26 @@ class SharedLimiter:
     def _put_right(
         self, limits: Sequence[Limit], reserved: Sequence[int], used: Sequence[int], day: int, lease: str
     ) -> None:
-        call = settle_call(limits, reserved, used, lease, self._lease_us, day)
-        self._line.call(call).add_done_callback(self._note_settled)
+        self._tell(settle_call(limits, reserved, used, lease, self._lease_us, day))
 
-    def _note_settled(self, done: asyncio.Future[object]) -> None:
-        self.unsettled += not done.cancelled() and done.exception() is not None
+    def _tell(self, call: Call) -> None:
+        """Say what was used; while Redis is away that waits for it. One that was heard and not answered in time is said
+        twice then: what a request had over it gets twice, which is little.
+        """
+
+        def note(done: asyncio.Future[object]) -> None:
+            if not done.cancelled() and done.exception() is not None:
+                self.unsettled += len(self._late) == _MAX_LATE
+                self._late.append(call)
+
+        self._line.call(call).add_done_callback(note)
+
+    def _catch_up(self) -> None:
+        """Tell Redis, which is back, what it missed."""
+        late = [*self._late]
+        self._late.clear()
+        for call in late:
+            self._tell(call)
 
     def _give_back(
         self, done: asyncio.Future[list[int]], limits: Sequence[Limit], units: Sequence[int], lease: str
