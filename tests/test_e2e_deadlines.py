@@ -75,7 +75,7 @@ async def test_an_answer_may_be_so_long(fake: FakeOpenAI) -> None:
         with pytest.raises(openai.APIError) as streamed:
             await read_into(seen, client)
         free = await client.chat.completions.create(model="o3", messages=MESSAGES)
-        samples = await gateway.metrics()
+        logs = await gateway.wait_logs(3, logger="gateway.access")
     fake.answer = None
 
     assert (whole.value.status_code, whole.value.code) == (502, "upstream_too_large")
@@ -83,4 +83,4 @@ async def test_an_answer_may_be_so_long(fake: FakeOpenAI) -> None:
     assert streamed.value.code == "upstream_too_large"
     assert len("".join(seen)) < 4_000
     assert len(free.choices[0].message.content or "") > 9_000
-    assert samples.total("gateway_tokens_total", direction="completion", model="gpt-4o") > 0
+    assert [log.get("fault", "") for log in logs] == ["too_large", "too_large", ""]

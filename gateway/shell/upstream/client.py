@@ -217,6 +217,7 @@ class HttpAnswer:
         self._size = sum(map(len, self._begun))
 
     async def begin(self, min_bytes: int) -> bytes:
+        self._check_size()  # all of it may have come with the head
         begun = self._begun
         size = sum(map(len, begun))
         while size < min_bytes and not self._content.at_eof() and (chunk := await self._next()):
