@@ -154,7 +154,7 @@ async def test_redis_fails_under_load(trouble: str, fake: FakeOpenAI, redis_serv
         samples = await one.metrics()
     # A bucket, and what Redis has when it is back (all, if it was killed); what refills, here and there; and what those
     # had over that ended just when it stopped answering, which it may have heard and is told again.
-    bound = (3 if trouble == "killed" else 2) * LIMIT + 2 * LIMIT * took_s / 60 + 2 * 6 * CHAT["max_tokens"] / 4
+    bound = (3 if trouble == "killed" else 2) * LIMIT + 2 * LIMIT * took_s / 60 + 2 * 6 * (CHAT["max_tokens"] - ANSWER)
     print(f"\n{trouble}: {used} tokens let through in {took_s:.1f} s, bound {bound:.0f}; slowest {slowest_s:.2f} s")
 
     assert while_away == [0, 0]
