@@ -179,8 +179,9 @@ class Gateway:
         if self.answers is not None:
             await self.answers.open()
             self._stack.push_async_callback(self.answers.close)
-        if self._shared_limiter is not None and self.settings.rate_limits:
-            await self._shared_limiter.open()
+        if self._shared_limiter is not None:
+            if self.settings.rate_limits:
+                await self._shared_limiter.open()
             self._stack.push_async_callback(self._shared_limiter.close)
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)

@@ -21,11 +21,9 @@ from gateway.core.wire.headers import Headers, header_of
 from gateway.core.wire.message import encode_message
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.core.wire.sse import EventSplitter
+from gateway.core.wire.stream import MAX_EVENT_BYTES
 from gateway.exchange import Exchange
 from gateway.ports import Health, Upstream, UpstreamAnswer, UpstreamCall, UpstreamFault
-
-_CUT = UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)
-_BROKEN = UpstreamFault("malformed", "an event of the stream is no JSON", is_retryable=False)
 
 
 class _SaidError(Exception):
@@ -109,7 +107,7 @@ class RepairedAnswer:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         left = [route for route in self._exchange.routes if route is not self._route] or [self._route]
         continuation: Continuation | None = None
-        fault: UpstreamFault | _SaidError = _CUT
+        fault: UpstreamFault | _SaidError | None = None
         while True:
             try:
                 async with aclosing(self._events(continuation)) as events:
@@ -128,6 +126,7 @@ class RepairedAnswer:
                 yield fault.raw
                 return
             if continuation is None:
+                assert fault is not None  # only an answer that goes on can be another one
                 raise fault
 
     async def _events(self, continuation: Continuation | None) -> AsyncGenerator[bytes, None]:
@@ -140,15 +139,19 @@ class RepairedAnswer:
                     sent.add(passed)
                     if sent.is_broken:
                         sent.is_broken = False
-                        raise _BROKEN
+                        raise UpstreamFault("malformed", "an event of the stream is no JSON", is_retryable=False)
                     if sent.has_error:
                         sent.has_error = False
                         raise _SaidError(passed)
                     if passed:
                         yield passed
+                if len(splitter.rest) > MAX_EVENT_BYTES:
+                    rest = splitter.take_rest()
+                    yield continuation.feed(rest) if continuation is not None else rest
+                    sent.is_plain = False  # half an event is out, which nobody can go on with
         rest = splitter.take_rest()
         if not sent.is_over:
-            raise _CUT
+            raise UpstreamFault("cut", "the stream ended without its end mark", is_retryable=False)
         if rest:
             yield rest
 

@@ -94,7 +94,7 @@ class SharedLimiter:
         """Say that one is gone, once what ended was put right."""
         if self._beating is not None:
             self._beating.cancel()
-        if not self._line.is_down:
+        if self._beating is not None and not self._line.is_down:
             await asyncio.wait([self._line.call(Call(COUNT, [REPLICAS_KEY], [self._replica, 0]))], timeout=1)
         await self._tasks.drain(0.5)
         await self._line.close()
