@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 import pytest_asyncio
@@ -181,3 +182,23 @@ async def test_an_error_event_is_passed_on_if_nobody_goes_on(fakes: list[FakeOpe
 
     assert WHOLE.startswith(text)
     assert code == "over"
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "cut behind it"])
+async def test_an_event_beyond_all_measure_passes(is_whole: bool, fakes: list[FakeOpenAI]) -> None:
+    """It is not held until it is whole; behind it nobody can go on, and a cut is an honest error."""
+    huge = render_event({"choices": [{"index": 0, "delta": {"content": "x" * 12_000_000}, "finish_reason": None}]})
+    end = [render_event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}), b"data: [DONE]\n\n"]
+    fakes[0].script.append(raw([huge, *end] if is_whole else [huge]))
+    body = {"model": "gpt-4o", "messages": MESSAGES, "stream": True, "temperature": 0}
+    async with (
+        gateway_of(fakes) as gateway,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}, read_bufsize=2**24) as session,
+        session.post(f"{gateway.base_url}/chat/completions", json=body) as response,
+    ):
+        found = await response.read()
+
+    assert found.startswith(huge)
+    assert (found == huge + b"".join(end)) is is_whole
+    assert (b'"error"' in found[len(huge) :]) is not is_whole
+    assert fakes[1].requests == []
