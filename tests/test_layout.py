@@ -18,6 +18,7 @@ SHARED = {
     "gateway.calls",
     "gateway.exchange",
     "gateway.ports",
+    "gateway.ports_memory",
     "gateway.receipts",
     "gateway.relays",
     "gateway.repairs",
