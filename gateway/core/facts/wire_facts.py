@@ -257,29 +257,23 @@ def _plain_or_none(text: str | None) -> str | None:
 def told_fact(memory: Memory) -> dict[str, Any]:
     """A fact as it is told; what it lacks is left out."""
     first = memory.sources[0]
-    told: dict[str, Any] = {
+    told = {
         "id": memory.id,
         "subject": memory.subject,
         "predicate": memory.predicate,
         "object": memory.object,
+        "datatype": memory.datatype,
+        "source_doc": first.source_doc,
         "source_anchor": msgspec.to_builtins(first.anchor),
+        "origin": None if first.origin is None else msgspec.to_builtins(first.origin),
         "confidence": memory.confidence,
         "observed_at": told_time(memory.observed_us),
         "hash": first.hash,
+        "sources": told_sources(memory.sources) if len(memory.sources) > 1 else None,
+        "superseded_at": None if memory.ended_us is None else told_time(memory.ended_us),
+        "expires_at": None if memory.expires_us is None else told_time(memory.expires_us),
     }
-    if memory.datatype is not None:
-        told["datatype"] = memory.datatype
-    if first.source_doc is not None:
-        told["source_doc"] = first.source_doc
-    if first.origin is not None:
-        told["origin"] = msgspec.to_builtins(first.origin)
-    if len(memory.sources) > 1:
-        told["sources"] = told_sources(memory.sources)
-    if memory.ended_us is not None:
-        told["superseded_at"] = told_time(memory.ended_us)
-    if memory.expires_us is not None:
-        told["expires_at"] = told_time(memory.expires_us)
-    return told
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def told_sources(sources: Sequence[Source]) -> list[dict[str, Any]]:

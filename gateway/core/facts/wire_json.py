@@ -142,8 +142,10 @@ def _wrong(text: str, value: Any) -> Refusal:
         expected = "a time as in RFC 3339, such as 2025-01-31T12:00:00Z"
     elif problem.startswith(("Invalid enum", "Number out of range")):
         expected = "a value in its bounds" if problem.startswith("Number") else "one of the words that it takes"
-    field = _shortened(path) or "$"
-    return wrong_field(field, expected, _shown(_at(value, path)))
+    found = _shown(_at(value, path))
+    if not path:
+        return invalid(f"JSON that is {expected} was expected, found {found}.", "", expected, found)
+    return wrong_field(_shortened(path), expected, found)
 
 
 _PLAIN = {
