@@ -1,6 +1,6 @@
 """Many memories in one request: lines come in, are stored in batches, and each is answered by a line, in order.
 
-What is held is a batch, and of the answer what the client has not read yet, up to `_MAX_SPOOLED_BYTES`: many clients
+What is held is a batch, and of the answer what the client has not read yet, up to a bound: many clients
 read nothing until they have sent everything, and would wait for ever for a gateway that waits for them. A bad line
 stops nothing. The first batch decides whether there is an answer at all: a store that fails then refuses the request;
 if it fails later, the lines that are not stored say so.
@@ -88,8 +88,17 @@ async def store_lines(
     scope: Scope,
     batches: AsyncIterator[Sequence[Line]],
     parse: Parse,
+    max_spooled_bytes: int = _MAX_SPOOLED_BYTES,
 ) -> None:
     """Store all lines, and answer each.
+
+    Args:
+        exchange: whose request it is.
+        remembering: the store and its rules.
+        scope: where they are stored.
+        batches: of lines, as they come.
+        parse: from a line's value to what is stored.
+        max_spooled_bytes: of the answer, what is held while the client does not read.
 
     Raises:
         Refusal: nothing of it was stored.
@@ -109,7 +118,7 @@ async def store_lines(
             if spool is None:
                 exchange.outcome.status = 200
                 await exchange.outbound.start(200, NDJSON, None)
-                spool = _Spool(exchange.outbound)
+                spool = _Spool(exchange.outbound, max_spooled_bytes)
             replies = [msgspec.json.encode({"line": line[0], **row}) for line, row in zip(batch, told, strict=True)]
             await spool.put(b"".join(reply + b"\n" for reply in replies))
         if spool is not None:
@@ -178,10 +187,12 @@ class _Spool:
 
     Args:
         outbound: has been started.
+        max_bytes: that wait at most, but for what was said last.
     """
 
-    def __init__(self, outbound: Outbound) -> None:
+    def __init__(self, outbound: Outbound, max_bytes: int) -> None:
         self._outbound = outbound
+        self._max_bytes = max_bytes
         self._waiting = bytearray()
         self._is_last = False
         self._wake = asyncio.Event()
@@ -196,7 +207,7 @@ class _Spool:
         """
         self._waiting += data
         self._wake.set()
-        while len(self._waiting) > _MAX_SPOOLED_BYTES and not self._writer.done():
+        while len(self._waiting) > self._max_bytes and not self._writer.done():
             self._room.clear()
             await self._room.wait()
         if self._writer.done():
