@@ -322,7 +322,9 @@ def _check_proxies(settings: Settings, faults: list[Fault], notes: list[str]) ->
 def check_exposure(settings: Settings, faults: list[Fault]) -> None:
     """A provider's key must not be anyone's to spend who reaches the port."""
     server = settings.server
-    has_key = any(upstream.api_key for upstream in settings.upstreams) or bool(settings.summarizer.api_key)
+    keys = [upstream.api_key for upstream in settings.upstreams] + [settings.summarizer.api_key]
+    keys += [settings.facts.embeddings.api_key] if settings.facts.embeddings else []
+    has_key = any(keys)
     if has_key and not settings.clients and not server.allow_anonymous and not is_loopback(server.host):
         faults.append(
             Fault(

@@ -180,7 +180,9 @@ def _put(tree: Any, keys: list[str], value: Any) -> bool:
         elif isinstance(tree, dict):
             if is_last:
                 tree[key] = value
-            tree = tree.setdefault(key, {})
+            elif tree.get(key) is None:
+                tree[key] = {}  # a section that is null in the file is one with defaults from here on
+            tree = tree[key]
         else:
             return False
     return True

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -22,7 +22,7 @@ from msgspec import Meta
 from gateway.core.context.secrets import mask_secrets
 from gateway.core.context.terms import terms_of
 from gateway.core.errors import Refusal
-from gateway.core.facts.masking import mask_named
+from gateway.core.facts.masking import mask_named, may_hold_secret, named
 from gateway.core.facts.memory import (
     Anchor,
     Kind,
@@ -54,6 +54,9 @@ class WireAnchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region_id: Word | None = None
     vt_ref: Word | None = None
     path_line: Word | None = None
+
+
+A = TypeVar("A", bound=WireAnchor)
 
 
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,9 +140,14 @@ def parse_fact(value: Any, rules: FactRules, now_us: int, memory_id: str) -> Dra
         require_text(name, getattr(sent, name))
     if refusal := decide_confidence(sent.confidence, rules):
         raise refusal
-    subject, predicate = mask_secrets(sent.subject), mask_secrets(sent.predicate)
-    object_ = mask_named(sent.predicate, sent.object)
-    anchor = masked_anchor(sent.source_anchor)
+    sent_anchor = sent.source_anchor
+    places = anchor_texts(sent_anchor)
+    if may_hold_secret(
+        (*said_texts(sent.subject, sent.predicate, sent.object), sent.datatype, sent.source_doc, *places)
+    ):
+        sent, sent_anchor = _masked(sent), masked_anchor(sent_anchor)
+    subject, predicate, object_ = sent.subject, sent.predicate, sent.object
+    anchor = plain_anchor(sent_anchor)
     hash_ = fact_hash(subject, predicate, object_, anchor)
     key = fact_key(subject, predicate, object_)
     observed_us = now_us if sent.observed_at is None else moment_of("observed_at", sent.observed_at)
@@ -151,9 +159,9 @@ def parse_fact(value: Any, rules: FactRules, now_us: int, memory_id: str) -> Dra
         object=object_,
         key=key if rules.is_deduplicated else lone_key(key, memory_id),
         observed_us=observed_us,
-        sources=(Source(hash_, masked_or_none(sent.source_doc), anchor),),
+        sources=(Source(hash_, sent.source_doc, anchor),),
         topic=topic_key(subject, predicate) if sent.single_valued else b"",
-        datatype=masked_or_none(sent.datatype),
+        datatype=sent.datatype,
         confidence=sent.confidence,
         expires_us=later(now_us, sent.ttl_seconds if sent.ttl_seconds is not None else rules.ttl_s),
     )
@@ -208,17 +216,38 @@ def masked_or_none(text: str | None) -> str | None:
     return None if text is None else mask_secrets(text)
 
 
-def masked_anchor(sent: WireAnchor | None) -> Anchor:
+def _masked(sent: Statement) -> Statement:
+    return msgspec.structs.replace(
+        sent,
+        subject=mask_secrets(sent.subject),
+        predicate=mask_secrets(sent.predicate),
+        object=mask_named(sent.predicate, sent.object),
+        datatype=masked_or_none(sent.datatype),
+        source_doc=masked_or_none(sent.source_doc),
+    )
+
+
+def said_texts(subject: str, predicate: str, object_: str) -> tuple[str, ...]:
+    """What a fact says, as it is looked at for secrets."""
+    return subject, predicate, named(predicate, object_)
+
+
+def anchor_texts(sent: WireAnchor | None) -> tuple[str | None, ...]:
+    """The texts of an anchor."""
+    return () if sent is None else (sent.doc_id, sent.region_id, sent.vt_ref, sent.path_line)
+
+
+def masked_anchor(sent: A | None) -> A | None:
     """An anchor without secrets."""
     if sent is None:
-        return Anchor()
-    return Anchor(
-        masked_or_none(sent.doc_id),
-        sent.page,
-        masked_or_none(sent.region_id),
-        masked_or_none(sent.vt_ref),
-        masked_or_none(sent.path_line),
-    )
+        return None
+    doc_id, region_id, vt_ref, path_line = map(masked_or_none, anchor_texts(sent))
+    return msgspec.structs.replace(sent, doc_id=doc_id, region_id=region_id, vt_ref=vt_ref, path_line=path_line)
+
+
+def plain_anchor(sent: WireAnchor | None) -> Anchor:
+    """An anchor as it is stored."""
+    return Anchor() if sent is None else Anchor(sent.doc_id, sent.page, sent.region_id, sent.vt_ref, sent.path_line)
 
 
 def parse_question(value: Any, rules: FactRules) -> FactQuestion:

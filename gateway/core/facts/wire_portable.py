@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.core.context.secrets import mask_secrets
-from gateway.core.facts.masking import mask_named
+from gateway.core.facts.masking import mask_named, may_hold_secret
 from gateway.core.facts.memory import Kind, Level, Memory, Origin, Source, fact_hash, fact_key, text_key, topic_key
 from gateway.core.facts.times import told_time
 from gateway.core.facts.wire_contexts import ContextRules, clean_metadata
@@ -29,12 +29,15 @@ from gateway.core.facts.wire_facts import (
     Moment,
     Share,
     WireAnchor,
+    anchor_texts,
     decide_confidence,
     lone_key,
     masked_anchor,
     masked_or_none,
     moment_of,
+    plain_anchor,
     require_text,
+    said_texts,
     told_sources,
     with_terms,
 )
@@ -151,14 +154,15 @@ def _fact(line: _FactLine, rules: FactRules, memory_id: str) -> Draft:
         require_text(name, getattr(line, name))
     if refusal := decide_confidence(line.confidence, rules):
         raise refusal
-    subject, predicate = mask_secrets(line.subject), mask_secrets(line.predicate)
-    object_ = mask_named(line.predicate, line.object)
-    is_as_sent = (subject, predicate, object_) == (line.subject, line.predicate, line.object)
+    texts = [text for sent in line.sources for text in (sent.source_doc, *anchor_texts(sent.source_anchor))]
+    if may_hold_secret((*said_texts(line.subject, line.predicate, line.object), line.datatype, *texts)):
+        line = _masked(line)
+    subject, predicate, object_ = line.subject, line.predicate, line.object
     sources = []
     for sent in line.sources or [_Source()]:
-        anchor = masked_anchor(sent.source_anchor)
-        hash_ = sent.hash if is_as_sent and sent.hash else fact_hash(subject, predicate, object_, anchor)
-        sources.append(Source(hash_, masked_or_none(sent.source_doc), anchor, _origin(sent.origin)))
+        anchor = plain_anchor(sent.source_anchor)
+        hash_ = sent.hash or fact_hash(subject, predicate, object_, anchor)
+        sources.append(Source(hash_, sent.source_doc, anchor, _origin(sent.origin)))
     key = fact_key(subject, predicate, object_)
     memory = Memory(
         id=memory_id,
@@ -170,7 +174,7 @@ def _fact(line: _FactLine, rules: FactRules, memory_id: str) -> Draft:
         observed_us=moment_of("observed_at", line.observed_at),
         sources=sources,
         topic=topic_key(subject, predicate) if line.single_valued else b"",
-        datatype=masked_or_none(line.datatype),
+        datatype=line.datatype,
         confidence=line.confidence,
         ended_us=None if line.superseded_at is None else moment_of("superseded_at", line.superseded_at),
         expires_us=None if line.expires_at is None else moment_of("expires_at", line.expires_at),
@@ -179,12 +183,32 @@ def _fact(line: _FactLine, rules: FactRules, memory_id: str) -> Draft:
     return Draft(with_terms(memory), sources[0].hash)
 
 
+def _masked(line: _FactLine) -> _FactLine:
+    """A line without secrets, whose hashes are to be made anew."""
+    return msgspec.structs.replace(
+        line,
+        subject=mask_secrets(line.subject),
+        predicate=mask_secrets(line.predicate),
+        object=mask_named(line.predicate, line.object),
+        datatype=masked_or_none(line.datatype),
+        sources=[
+            _Source(None, masked_or_none(sent.source_doc), masked_anchor(sent.source_anchor), sent.origin)
+            for sent in line.sources
+        ],
+    )
+
+
 def _context(line: _ContextLine, rules: ContextRules, memory_id: str) -> Draft:
     require_text("text", line.text)
     text = mask_secrets(line.text)
     key = text_key(text)
     sources = [
-        Source(key.hex(), masked_or_none(sent.source_doc), masked_anchor(sent.source_anchor), _origin(sent.origin))
+        Source(
+            key.hex(),
+            masked_or_none(sent.source_doc),
+            plain_anchor(masked_anchor(sent.source_anchor)),
+            _origin(sent.origin),
+        )
         for sent in line.sources
     ]
     memory = Memory(

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.context.secrets import mask_secrets
 from gateway.core.errors import Refusal
 from gateway.core.facts.cursor import parse_cursor, render_cursor
 from gateway.core.facts.fusion import fuse
 from gateway.core.facts.lines import LineSplitter
-from gateway.core.facts.masking import mask_named, mask_tree
+from gateway.core.facts.masking import mask_named, mask_tree, may_hold_secret
 from gateway.core.facts.memory import Found, Kind, Memory, Position, Scope, Source, Wanted
 from gateway.core.facts.times import later, micros_of, told_time
 
@@ -139,6 +140,30 @@ def test_what_can_be_told_has_an_end() -> None:
 def test_a_name_tells_that_a_value_is_secret(name: str, value: str, masked: str) -> None:
     assert mask_named(name, value) == masked
     assert mask_named(name, masked) == masked
+
+
+SECRETS = [
+    "sk-abcdefghijklmnop0123456789",
+    "password: hunter22",
+    "the api_key is abc123abc",
+    "https://ann:hunter22@host/a",
+    "Bearer abcdefgh12345678ijkl",
+    "-----BEGIN RSA PRIVATE KEY-----",
+    "AKIAABCDEFGHIJKLMNOP",
+]
+
+
+@given(st.lists(st.none() | st.text(max_size=20) | st.sampled_from(SECRETS), max_size=5))
+def test_one_look_at_all_texts_finds_what_a_look_at_each_would(texts: list[str | None]) -> None:
+    given_texts = [text for text in texts if text is not None]
+
+    assert may_hold_secret(texts) or list(map(mask_secrets, given_texts)) == given_texts
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_one_look_finds_a_secret_among_texts(secret: str) -> None:
+    assert may_hold_secret(["plain", None, secret, "password"])
+    assert not may_hold_secret(["plain", None, "password", "text"])
 
 
 @given(
