@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.facts.memory import Kind, Level, Memory, Scope, Source, Wanted, plain
+from gateway.core.facts.memory import Kind, Level, Memory, Scope, Source, Vector, Wanted, plain
 
 MAX_SOURCES = 64
 """A memory keeps so many sources, the newest."""
@@ -223,6 +223,20 @@ def checked(scope: Scope, memories: Sequence[Memory]) -> None:
             body_bytes(memory)
         except (UnicodeEncodeError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"a memory cannot be stored: {error}") from None
+
+
+def checked_vectors(vectors: Sequence[Vector]) -> None:
+    """Refuse what can be no vector.
+
+    Raises:
+        ValueError: its data are no float16, or the model's name has no form in UTF-8.
+    """
+    for vector in vectors:
+        if not vector.data or len(vector.data) % 2:
+            raise ValueError(
+                f"a vector has to be float16, two bytes a dimension; this one has {len(vector.data)} bytes"
+            )
+        _utf8(vector.model, "the name of a model")
 
 
 def _utf8(text: str, what: str) -> bytes:
