@@ -118,10 +118,11 @@ class _Vectors:
 
     def _closeness(self, asked: NDArray[Any]) -> NDArray[Any]:
         if self._exact is not None:
-            cosines: NDArray[np.float32] = np.matmul(self._exact[: self._count], asked)
+            cosines: NDArray[Any] = self._exact[: self._count] @ asked
             return cosines
         differing = np.bitwise_count(self._bits[: self._count] ^ _signs(asked[None], self._words))
-        return -differing.sum(axis=1, dtype=np.int32).astype(np.float32)
+        agreeing: NDArray[Any] = -differing.sum(axis=1, dtype=np.int32).astype(np.float32)
+        return agreeing
 
     def _in_order(
         self, db: sqlite3.Connection, asked: NDArray[Any], closeness: NDArray[Any], best: NDArray[Any], alive: set[int]

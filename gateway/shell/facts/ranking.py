@@ -47,6 +47,11 @@ def terms_to_ask(sought: Sought) -> list[int]:
     return list(dict.fromkeys(exact + others))[:MAX_TERMS]
 
 
+def in_all(by_class: Mapping[tuple[int, int], int], terms: Sequence[int], classes: Sequence[int]) -> dict[int, int]:
+    """How many memories of any class hold each term, up to `MAX_COUNTED`."""
+    return {term: min(sum(by_class[term, class_] for class_ in classes), MAX_COUNTED) for term in terms}
+
+
 def weigh(counts: Mapping[int, int], exact: Collection[int], memories: int) -> dict[int, float]:
     """What each word counts for.
 

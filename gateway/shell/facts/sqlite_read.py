@@ -10,7 +10,7 @@ from typing import Any
 from gateway.core.facts.memory import Kind, Memory, Page, Position, Scope, Sought, Wanted
 from gateway.shell.facts import ranking, rows
 from gateway.shell.facts.rows import Row
-from gateway.shell.facts.sqlite_write import SELECT, row_from
+from gateway.shell.facts.sqlite_write import SELECT
 
 _ALIVE = "(m.expires_us IS NULL OR m.expires_us > ?)"
 _BEHIND = "(m.observed_us, m.id) > (?, ?)"
@@ -29,7 +29,7 @@ def get(db: sqlite3.Connection, owner: bytes, id_: bytes, kind: Kind, now_us: in
     """The memory of this id, if it is this owner's and of this kind."""
     owned = "m.scope IN (SELECT id FROM scopes WHERE owner = ?)"
     columns = db.execute(f"{SELECT} WHERE m.id = ? AND {_ALIVE} AND {owned}", (id_, now_us, owner)).fetchone()
-    memory = row_from(columns).memory if columns else None
+    memory = rows.row_from(columns).memory if columns else None
     return memory if memory is not None and memory.kind is kind else None
 
 
@@ -44,15 +44,8 @@ def page(db: sqlite3.Connection, scope: Scope, wanted: Wanted, after: Position |
     if after is not None:
         condition, values = f"{condition} AND {_BEHIND}", [*values, after.observed_us, rows.id_bytes(after.id) or b""]
     ordered = f"{select} WHERE {condition} ORDER BY m.observed_us, m.id LIMIT ?"
-    memories = [row_from(columns).memory for columns in db.execute(ordered, (*values, limit + 1))]
-    return page_of(memories, total, limit)
-
-
-def page_of(memories: Sequence[Memory], total: int, limit: int) -> Page:
-    """A page of what was read: one more than asked for, if there are so many."""
-    shown = memories[:limit]
-    has_more = len(memories) > limit and bool(shown)
-    return Page(shown, total, Position(shown[-1].observed_us, shown[-1].id) if has_more else None)
+    memories = [rows.row_from(columns).memory for columns in db.execute(ordered, (*values, limit + 1))]
+    return rows.page_of(memories, total, limit)
 
 
 def _wanted(db: sqlite3.Connection, scope_id: int, wanted: Wanted, now_us: int) -> tuple[str, str, list[object]]:
@@ -97,7 +90,7 @@ def by_words(db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, 
     classes = rows.classes_of(sought.kind, sought.level)
     terms = ranking.terms_to_ask(sought)
     by_class = _counts(db, scope_id, classes, terms)
-    counts = {term: min(sum(by_class[term, class_] for class_ in classes), ranking.MAX_COUNTED) for term in terms}
+    counts = ranking.in_all(by_class, terms, classes)
     if not any(counts.values()):
         return []
     weights = ranking.weigh(counts, sought.exact, _memories(db, scope_id))
@@ -153,7 +146,7 @@ def _memories(db: sqlite3.Connection, scope_id: int) -> int:
 def found_rows(db: sqlite3.Connection, numbers: Sequence[int]) -> list[Row]:
     """Rows of these numbers, in no order."""
     is_one = "m.seq IN (SELECT value FROM json_each(?))"
-    return [row_from(columns) for columns in db.execute(f"{SELECT} WHERE {is_one}", (json.dumps(list(numbers)),))]
+    return [rows.row_from(columns) for columns in db.execute(f"{SELECT} WHERE {is_one}", (json.dumps(list(numbers)),))]
 
 
 def some_of_scope(
@@ -166,7 +159,7 @@ def some_of_scope(
     if after is not None:
         condition, values = f"{condition} AND {_BEHIND}", [*values, after.observed_us, rows.id_bytes(after.id)]
     ordered = f"{SELECT} WHERE {condition} ORDER BY m.observed_us, m.id LIMIT ?"
-    return [row_from(columns).memory for columns in db.execute(ordered, (*values, limit))]
+    return [rows.row_from(columns).memory for columns in db.execute(ordered, (*values, limit))]
 
 
 def names(db: sqlite3.Connection, owner: bytes, now_us: int) -> dict[str, int]:
@@ -185,7 +178,7 @@ def lacking_vectors(db: sqlite3.Connection, model: str, limit: int, now_us: int)
     for number in numbers:
         condition = f"m.model = ? AND m.ended_us IS NULL AND {_ALIVE}"
         ordered = f"{SELECT} WHERE {condition} ORDER BY m.observed_us DESC, m.id DESC LIMIT ?"
-        found += [row_from(columns).memory for columns in db.execute(ordered, (number, now_us, limit))]
+        found += [rows.row_from(columns).memory for columns in db.execute(ordered, (number, now_us, limit))]
     return sorted(found, key=lambda memory: (memory.observed_us, memory.id), reverse=True)[:limit]
 
 

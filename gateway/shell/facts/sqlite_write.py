@@ -20,11 +20,7 @@ EVICT_AT_ONCE = 256
 _MAX_EVICTIONS = 16
 _SWEEP_AT_ONCE = 512
 _MARKS = 500
-_COLUMNS = (
-    "m.seq, m.id, m.class, m.key, m.topic, m.session, m.observed_us, m.seen_us, m.ended_us, m.expires_us,"
-    " m.confidence, m.body, m.terms"
-)
-SELECT = f"SELECT {_COLUMNS} FROM memories m"
+SELECT = f"SELECT {rows.COLUMNS} FROM memories m"
 _INSERT = (
     "INSERT INTO memories (id, scope, class, key, topic, session, observed_us, seen_us, ended_us, expires_us,"
     " confidence, size, body, terms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -33,14 +29,6 @@ _UPDATE = (
     "UPDATE memories SET class = ?, topic = ?, seen_us = ?, ended_us = ?, expires_us = ?, confidence = ?, size = ?,"
     " body = ? WHERE seq = ?"
 )
-
-
-def row_from(columns: Sequence[Any]) -> Row:
-    """The row of a `SELECT`."""
-    seq, id_, class_, key, topic, session, observed_us, seen_us, ended_us, expires_us, confidence, body, terms = columns
-    times = (observed_us, ended_us, expires_us)
-    memory = rows.memory_from(id_, class_, key, topic, session, times, confidence, body, terms)
-    return Row(seq, memory, seen_us)
 
 
 def put(
@@ -87,7 +75,7 @@ def _known(db: sqlite3.Connection, scope_id: int, memories: Sequence[Memory]) ->
             select = f"{SELECT} WHERE m.scope = ? AND m.{column} IN ({marks}){holds}"
             for columns in db.execute(select, (scope_id, *some)):
                 if columns[0] not in found:
-                    found[columns[0]] = row_from(columns)
+                    found[columns[0]] = rows.row_from(columns)
     return list(found.values())
 
 
@@ -171,7 +159,7 @@ def _remove_where(db: sqlite3.Connection, condition: str, values: Sequence[objec
     """Remove some rows that meet a condition; returns them."""
     select = SELECT.replace("SELECT ", "SELECT m.scope, ", 1)
     found = db.execute(f"{select} WHERE {condition} LIMIT ?", (*values, limit)).fetchall()
-    gone = [row_from(columns[1:]) for columns in found]
+    gone = [rows.row_from(columns[1:]) for columns in found]
     remove(db, gone, {row.seq: columns[0] for row, columns in zip(gone, found, strict=True)})
     return gone
 
