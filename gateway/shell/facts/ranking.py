@@ -12,6 +12,7 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -21,10 +22,10 @@ from gateway.core.facts.memory import Found, Memory, Sought
 MAX_TERMS = 48
 """A question is asked by so many terms: the exact ones, then the most important."""
 MAX_COUNTED = 1024
-MAX_POSTINGS = 8192
+MAX_POSTINGS = 6144
 _LEAST_POSTINGS = 64
 """Of each word at least so many of the newest are read."""
-CANDIDATES = 256
+CANDIDATES = 128
 _FREQUENT_SHARE = 0.05
 """Of a large scope's memories, those that hold a word that was not counted to the end, as far as weight goes."""
 _EXACT_WEIGHT = 2.0
@@ -44,6 +45,11 @@ def terms_to_ask(sought: Sought) -> list[int]:
     exact = [term for term in sought.terms if term in sought.exact]
     others = [term for term in sought.terms if term not in sought.exact]
     return list(dict.fromkeys(exact + others))[:MAX_TERMS]
+
+
+def in_all(by_class: Mapping[tuple[int, int], int], terms: Sequence[int], classes: Sequence[int]) -> dict[int, int]:
+    """How many memories of any class hold each term, up to `MAX_COUNTED`."""
+    return {term: min(sum(by_class[term, class_] for class_ in classes), MAX_COUNTED) for term in terms}
 
 
 def weigh(counts: Mapping[int, int], exact: Collection[int], memories: int) -> dict[int, float]:
@@ -74,6 +80,11 @@ def plan_lookups(counts: Mapping[int, int], weights: Mapping[int, float]) -> lis
         lookups.append(Lookup(term, weights[term], take))
         left = max(0, left - min(take, counts[term] if is_whole else take))
     return lookups
+
+
+def best(scores: Mapping[int, float], limit: int) -> list[int]:
+    """Those to score whole: of equals the newest."""
+    return heapq.nlargest(max(CANDIDATES, 4 * limit), scores, key=lambda number: (scores[number], number))
 
 
 def rank(candidates: Mapping[int, Sequence[int]], weights: Mapping[int, float]) -> list[int]:

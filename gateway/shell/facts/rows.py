@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.facts.memory import Kind, Level, Memory, Scope, Source, Wanted, plain
+from gateway.core.facts.memory import Kind, Level, Memory, Page, Position, Scope, Source, Vector, Wanted, plain
 
 MAX_SOURCES = 64
 """A memory keeps so many sources, the newest."""
@@ -29,6 +29,11 @@ MAX_INDEXED_TERMS = 4096
 """A text is found by so many of its different terms, the first."""
 ENDED = 8
 """Added to the class of what has ended."""
+COLUMNS = (
+    "m.seq, m.id, m.class, m.key, m.topic, m.session, m.observed_us, m.seen_us, m.ended_us, m.expires_us,"
+    " m.confidence, m.body, m.terms"
+)
+"""What is read of a memory `m`, for `row_from`."""
 _CLASSES: dict[tuple[Kind, Level | None], int] = {
     (Kind.FACT, None): 0,
     (Kind.CONTEXT, Level.IMMEDIATE): 1,
@@ -116,39 +121,38 @@ def body_bytes(memory: Memory) -> bytes:
     return _encode(body)
 
 
-def memory_from(
-    id_: bytes,
-    class_: int,
-    key: bytes,
-    topic: bytes | None,
-    session: bytes | None,
-    times: tuple[int, int | None, int | None],
-    confidence: float,
-    body: bytes,
-    terms: bytes,
-) -> Memory:
-    """The memory of a row; `times` are when it was observed, ended and expires."""
+def row_from(columns: Sequence[Any]) -> Row:
+    """The row of these `COLUMNS`."""
+    seq, id_, class_, key, topic, session, observed_us, seen_us, ended_us, expires_us, confidence, body, terms = columns
     kind, level = _BY_CLASS[class_ % ENDED]
     told = _decode(body)
-    return Memory(
+    memory = Memory(
         id=id_.hex(),
         kind=kind,
         subject=told.subject,
         predicate=told.predicate,
         object=told.object,
         key=key,
-        observed_us=times[0],
+        observed_us=observed_us,
         sources=told.sources,
         topic=topic or b"",
         datatype=told.datatype,
         confidence=confidence,
-        ended_us=times[1],
-        expires_us=times[2],
+        ended_us=ended_us,
+        expires_us=expires_us,
         level=level,
         metadata=told.metadata,
         session=session or b"",
         terms=terms_from(terms).tolist(),
     )
+    return Row(seq, memory, seen_us)
+
+
+def page_of(memories: Sequence[Memory], total: int, limit: int) -> Page:
+    """A page of what was read: one more than asked for, if there are so many."""
+    shown = memories[:limit]
+    has_more = len(memories) > limit and bool(shown)
+    return Page(shown, total, Position(shown[-1].observed_us, shown[-1].id) if has_more else None)
 
 
 def words_of(memory: Memory) -> frozenset[int]:
@@ -223,6 +227,20 @@ def checked(scope: Scope, memories: Sequence[Memory]) -> None:
             body_bytes(memory)
         except (UnicodeEncodeError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"a memory cannot be stored: {error}") from None
+
+
+def checked_vectors(vectors: Sequence[Vector]) -> None:
+    """Refuse what can be no vector.
+
+    Raises:
+        ValueError: its data are no float16, or the model's name has no form in UTF-8.
+    """
+    for vector in vectors:
+        if not vector.data or len(vector.data) % 2:
+            raise ValueError(
+                f"a vector has to be float16, two bytes a dimension; this one has {len(vector.data)} bytes"
+            )
+        _utf8(vector.model, "the name of a model")
 
 
 def _utf8(text: str, what: str) -> bytes:

@@ -18,13 +18,16 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.core.facts.memory import Found, Kind, Level, Memory, Page, Position, Scope, Sought, Stored, Vector, Wanted
 from gateway.ports_memory import MemoryFault
 from gateway.shell.facts import ranking, rows, sqlite_read, sqlite_write
 from gateway.shell.facts.lane import Lane
 from gateway.shell.facts.sqlite_file import Connector
+
+if TYPE_CHECKING:
+    from gateway.shell.facts.near import Near
 
 T = TypeVar("T")
 DEFAULT_MAX_BYTES = 1 << 30
@@ -50,6 +53,9 @@ class SqliteMemoryStore:
         self._clock = clock
         self.faults: Counter[str] = Counter()
         self.evicted = 0
+        self._near: Near | None = None
+        self._near_of: sqlite3.Connection | None = None
+        self._has_numpy = True
         self._writer = Lane(Connector(path, self.faults, _CACHE_KIB), "facts")
         self._reader = self._writer
         if path is not None:
@@ -97,7 +103,35 @@ class SqliteMemoryStore:
             return []
         lexical = sqlite_read.by_words(db, scope_id, sought, limit, now_us)
         memories = {row.seq: row.memory for row in lexical}
-        return ranking.found_by([row.seq for row in lexical], [], memories, limit)
+        nearest = self._nearest(db, scope_id, sought, limit, now_us) if sought.vector else []
+        others = [number for number in nearest if number not in memories]
+        memories |= {row.seq: row.memory for row in sqlite_read.found_rows(db, others)}
+        return ranking.found_by([row.seq for row in lexical], nearest, memories, limit)
+
+    def _nearest(self, db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, now_us: int) -> Sequence[int]:
+        model_id = sqlite_read.model_id_of(db, sought.model)
+        if model_id is None or not self._has_numpy:
+            return []
+        if self._near is None:
+            try:
+                from gateway.shell.facts.near import Near
+            except ImportError:
+                self._has_numpy = False
+                return []
+            self._near = Near()
+        if self._near_of is not db:
+            self._near.forget_all()
+            self._near_of = db
+        classes = rows.classes_of(sought.kind, sought.level)
+        return self._near.nearest(
+            db,
+            scope_id,
+            model_id,
+            sought.vector,
+            classes,
+            limit,
+            lambda numbers: sqlite_read.living(db, numbers, sought, now_us),
+        )
 
     async def delete(self, owner: bytes, memory_ids: Sequence[str], kind: Kind) -> int:
         ids, now_us = rows.ids_bytes(memory_ids), self._now_us()
@@ -138,6 +172,7 @@ class SqliteMemoryStore:
         return await self._read(lambda db: sqlite_read.names(db, owner, now_us))
 
     async def put_vectors(self, vectors: Sequence[Vector]) -> None:
+        rows.checked_vectors(vectors)
         await self._write(lambda db: sqlite_write.put_vectors(db, vectors))
 
     async def lacking_vectors(self, model: str, limit: int) -> Sequence[Memory]:

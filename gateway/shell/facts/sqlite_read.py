@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from gateway.core.facts.memory import Kind, Memory, Page, Position, Scope, Sought, Wanted
 from gateway.shell.facts import ranking, rows
 from gateway.shell.facts.rows import Row
-from gateway.shell.facts.sqlite_write import SELECT, row_from
+from gateway.shell.facts.sqlite_write import SELECT
 
 _ALIVE = "(m.expires_us IS NULL OR m.expires_us > ?)"
 _BEHIND = "(m.observed_us, m.id) > (?, ?)"
-_LISTED = (
-    "SELECT p.memory FROM json_each(?) t CROSS JOIN postings p ON p.bucket = json_extract(t.value, '$[0]')"
-    " AND p.word = json_extract(t.value, '$[1]') AND p.memory >= json_extract(t.value, '$[2]')"
-    " GROUP BY p.memory ORDER BY sum(json_extract(t.value, '$[3]')) DESC, p.memory DESC LIMIT ?"
-)
 _COUNTED = "SELECT count(*) FROM (SELECT 1 FROM postings WHERE bucket = ? AND word = ? LIMIT ?)"
-_NTH_NEWEST = "SELECT memory FROM postings WHERE bucket = ? AND word = ? ORDER BY memory DESC LIMIT 1 OFFSET ?"
+_NEWEST = "SELECT memory FROM postings WHERE bucket = ? AND word = ? ORDER BY memory DESC LIMIT ?"
 
 
 def scope_id_of(db: sqlite3.Connection, scope: Scope) -> int | None:
@@ -33,7 +29,7 @@ def get(db: sqlite3.Connection, owner: bytes, id_: bytes, kind: Kind, now_us: in
     """The memory of this id, if it is this owner's and of this kind."""
     owned = "m.scope IN (SELECT id FROM scopes WHERE owner = ?)"
     columns = db.execute(f"{SELECT} WHERE m.id = ? AND {_ALIVE} AND {owned}", (id_, now_us, owner)).fetchone()
-    memory = row_from(columns).memory if columns else None
+    memory = rows.row_from(columns).memory if columns else None
     return memory if memory is not None and memory.kind is kind else None
 
 
@@ -48,15 +44,8 @@ def page(db: sqlite3.Connection, scope: Scope, wanted: Wanted, after: Position |
     if after is not None:
         condition, values = f"{condition} AND {_BEHIND}", [*values, after.observed_us, rows.id_bytes(after.id) or b""]
     ordered = f"{select} WHERE {condition} ORDER BY m.observed_us, m.id LIMIT ?"
-    memories = [row_from(columns).memory for columns in db.execute(ordered, (*values, limit + 1))]
-    return page_of(memories, total, limit)
-
-
-def page_of(memories: Sequence[Memory], total: int, limit: int) -> Page:
-    """A page of what was read: one more than asked for, if there are so many."""
-    shown = memories[:limit]
-    has_more = len(memories) > limit and bool(shown)
-    return Page(shown, total, Position(shown[-1].observed_us, shown[-1].id) if has_more else None)
+    memories = [rows.row_from(columns).memory for columns in db.execute(ordered, (*values, limit + 1))]
+    return rows.page_of(memories, total, limit)
 
 
 def _wanted(db: sqlite3.Connection, scope_id: int, wanted: Wanted, now_us: int) -> tuple[str, str, list[object]]:
@@ -101,26 +90,47 @@ def by_words(db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, 
     classes = rows.classes_of(sought.kind, sought.level)
     terms = ranking.terms_to_ask(sought)
     by_class = _counts(db, scope_id, classes, terms)
-    counts = {term: min(sum(by_class[term, class_] for class_ in classes), ranking.MAX_COUNTED) for term in terms}
+    counts = ranking.in_all(by_class, terms, classes)
     if not any(counts.values()):
         return []
     weights = ranking.weigh(counts, sought.exact, _memories(db, scope_id))
-    asked = []
+    scores: dict[int, float] = {}
     for lookup in ranking.plan_lookups(counts, weights):
         for class_ in classes:
             if by_class[lookup.term, class_]:
                 bucket = rows.bucket_of(scope_id, class_)
-                asked.append((bucket, lookup.term, _oldest(db, bucket, lookup), lookup.weight))
-    numbers = [number for (number,) in db.execute(_LISTED, (json.dumps(asked), max(ranking.CANDIDATES, 4 * limit)))]
-    candidates = {row.seq: row for row in found_rows(db, numbers, sought, now_us)}
-    ranked = ranking.rank({seq: row.memory.terms for seq, row in candidates.items()}, weights)
-    return [candidates[seq] for seq in ranked[:limit]]
+                for (number,) in db.execute(_NEWEST, (bucket, lookup.term, lookup.take)):
+                    scores[number] = scores.get(number, 0.0) + lookup.weight
+    candidates = _terms_of(db, ranking.best(scores, limit), sought, now_us)
+    best = ranking.rank(candidates, weights)[:limit]
+    found = {row.seq: row for row in found_rows(db, best)}
+    return [found[number] for number in best]
 
 
-def _oldest(db: sqlite3.Connection, bucket: int, lookup: ranking.Lookup) -> int:
-    """The oldest memory to look at, so that no more than planned are read."""
-    found = db.execute(_NTH_NEWEST, (bucket, lookup.term, lookup.take - 1)).fetchone()
-    return int(found[0]) if found else 0
+def living(db: sqlite3.Connection, numbers: Sequence[int], sought: Sought, now_us: int) -> list[int]:
+    """Those of these numbers that hold, and are what is sought."""
+    return [number for number, _ in _found(db, "seq", numbers, sought, now_us)]
+
+
+def _terms_of(db: sqlite3.Connection, numbers: Sequence[int], sought: Sought, now_us: int) -> dict[int, Sequence[int]]:
+    """The terms of those that hold, and are what is sought."""
+    return {number: rows.terms_from(terms) for number, terms in _found(db, "terms", numbers, sought, now_us)}
+
+
+def _found(
+    db: sqlite3.Connection, column: str, numbers: Sequence[int], sought: Sought, now_us: int
+) -> list[tuple[int, Any]]:
+    is_one = "seq IN (SELECT value FROM json_each(?))"
+    classes = ",".join(map(str, rows.classes_of(sought.kind, sought.level)))
+    condition = f"{is_one} AND class IN ({classes}) AND {_ALIVE} AND (class != 0 OR confidence >= ?)"
+    values = (json.dumps(list(numbers)), now_us, sought.min_confidence)
+    return db.execute(f"SELECT seq, {column} FROM memories m WHERE {condition}", values).fetchall()
+
+
+def model_id_of(db: sqlite3.Connection, name: str) -> int | None:
+    """The number of a model that made vectors here."""
+    found = db.execute("SELECT id FROM models WHERE name = ?", (name,)).fetchone()
+    return None if found is None else int(found[0])
 
 
 def _memories(db: sqlite3.Connection, scope_id: int) -> int:
@@ -133,13 +143,10 @@ def _memories(db: sqlite3.Connection, scope_id: int) -> int:
     return max(int(count), int(in_all))
 
 
-def found_rows(db: sqlite3.Connection, numbers: Sequence[int], sought: Sought, now_us: int) -> list[Row]:
-    """Rows of these numbers that hold, and are what is sought."""
-    classes = ",".join(map(str, rows.classes_of(sought.kind, sought.level)))
-    condition = f"m.seq IN (SELECT value FROM json_each(?)) AND m.class IN ({classes}) AND {_ALIVE}"
-    confident = "(m.class != 0 OR m.confidence >= ?)"
-    values = (json.dumps(list(numbers)), now_us, sought.min_confidence)
-    return [row_from(columns) for columns in db.execute(f"{SELECT} WHERE {condition} AND {confident}", values)]
+def found_rows(db: sqlite3.Connection, numbers: Sequence[int]) -> list[Row]:
+    """Rows of these numbers, in no order."""
+    is_one = "m.seq IN (SELECT value FROM json_each(?))"
+    return [rows.row_from(columns) for columns in db.execute(f"{SELECT} WHERE {is_one}", (json.dumps(list(numbers)),))]
 
 
 def some_of_scope(
@@ -152,7 +159,7 @@ def some_of_scope(
     if after is not None:
         condition, values = f"{condition} AND {_BEHIND}", [*values, after.observed_us, rows.id_bytes(after.id)]
     ordered = f"{SELECT} WHERE {condition} ORDER BY m.observed_us, m.id LIMIT ?"
-    return [row_from(columns).memory for columns in db.execute(ordered, (*values, limit))]
+    return [rows.row_from(columns).memory for columns in db.execute(ordered, (*values, limit))]
 
 
 def names(db: sqlite3.Connection, owner: bytes, now_us: int) -> dict[str, int]:
@@ -171,7 +178,7 @@ def lacking_vectors(db: sqlite3.Connection, model: str, limit: int, now_us: int)
     for number in numbers:
         condition = f"m.model = ? AND m.ended_us IS NULL AND {_ALIVE}"
         ordered = f"{SELECT} WHERE {condition} ORDER BY m.observed_us DESC, m.id DESC LIMIT ?"
-        found += [row_from(columns).memory for columns in db.execute(ordered, (number, now_us, limit))]
+        found += [rows.row_from(columns).memory for columns in db.execute(ordered, (number, now_us, limit))]
     return sorted(found, key=lambda memory: (memory.observed_us, memory.id), reverse=True)[:limit]
 
 

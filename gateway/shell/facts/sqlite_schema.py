@@ -29,7 +29,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE postings (bucket INTEGER NOT NULL, word INTEGER NOT NULL, memory INTEGER NOT NULL,"
         " PRIMARY KEY (bucket, word, memory)) WITHOUT ROWID",
         "CREATE TABLE vectors (seq INTEGER PRIMARY KEY AUTOINCREMENT, memory INTEGER NOT NULL UNIQUE,"
-        " scope INTEGER NOT NULL, model INTEGER NOT NULL, data BLOB NOT NULL)",
+        " scope INTEGER NOT NULL, class INTEGER NOT NULL, model INTEGER NOT NULL, data BLOB NOT NULL)",
         "CREATE INDEX vectors_scope ON vectors (scope, model, seq)",
         "CREATE TABLE figures (kind INTEGER PRIMARY KEY, memories INTEGER NOT NULL, bytes INTEGER NOT NULL)",
         "INSERT INTO figures VALUES (0, 0, 0), (1, 0, 0)",

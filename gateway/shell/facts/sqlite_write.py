@@ -13,18 +13,14 @@ from gateway.shell.facts import rows
 from gateway.shell.facts.merging import is_alive, merge
 from gateway.shell.facts.rows import Row
 
-ROW_BYTES = 400
+ROW_BYTES = 480
 POSTING_BYTES = 16
 """What a memory takes beside its own bytes, as measured: its columns with their indexes; each word's posting."""
 EVICT_AT_ONCE = 256
 _MAX_EVICTIONS = 16
 _SWEEP_AT_ONCE = 512
 _MARKS = 500
-_COLUMNS = (
-    "m.seq, m.id, m.class, m.key, m.topic, m.session, m.observed_us, m.seen_us, m.ended_us, m.expires_us,"
-    " m.confidence, m.body, m.terms"
-)
-SELECT = f"SELECT {_COLUMNS} FROM memories m"
+SELECT = f"SELECT {rows.COLUMNS} FROM memories m"
 _INSERT = (
     "INSERT INTO memories (id, scope, class, key, topic, session, observed_us, seen_us, ended_us, expires_us,"
     " confidence, size, body, terms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -33,14 +29,6 @@ _UPDATE = (
     "UPDATE memories SET class = ?, topic = ?, seen_us = ?, ended_us = ?, expires_us = ?, confidence = ?, size = ?,"
     " body = ? WHERE seq = ?"
 )
-
-
-def row_from(columns: Sequence[Any]) -> Row:
-    """The row of a `SELECT`."""
-    seq, id_, class_, key, topic, session, observed_us, seen_us, ended_us, expires_us, confidence, body, terms = columns
-    times = (observed_us, ended_us, expires_us)
-    memory = rows.memory_from(id_, class_, key, topic, session, times, confidence, body, terms)
-    return Row(seq, memory, seen_us)
 
 
 def put(
@@ -52,21 +40,19 @@ def put(
         MemoryFault: they are larger than all room there is.
         ValueError: an id is another memory's.
     """
-    if sum(size_of(memory) for memory in memories) > max_bytes:
-        raise MemoryFault("full", f"{len(memories)} memories at once are larger than the store may be")
     scope_id = _scope_id(db, scope)
     merged = merge(_known(db, scope_id, memories), memories, now_us)
     remove(db, merged.gone, {row.seq: scope_id for row in merged.gone})
     for was, row in merged.changed:
         _write_again(db, scope_id, was, row)
-    _insert(db, scope_id, merged.added)
+    if _insert(db, scope_id, merged.added) > max_bytes:
+        raise MemoryFault("full", f"{len(memories)} memories at once are larger than the store may be")
     return merged.stored, _make_room(db, now_us, max_bytes)
 
 
-def size_of(memory: Memory, words: int | None = None) -> int:
-    """What a memory takes of a database, about, in bytes."""
-    count = len(rows.words_of(memory)) if words is None else words
-    return ROW_BYTES + len(rows.body_bytes(memory)) + 4 * len(memory.terms) + POSTING_BYTES * count
+def size_of(memory: Memory, words: int) -> int:
+    """What a memory of so many words takes of a database, about, in bytes."""
+    return ROW_BYTES + len(rows.body_bytes(memory)) + 4 * len(memory.terms) + POSTING_BYTES * words
 
 
 def _scope_id(db: sqlite3.Connection, scope: Scope) -> int:
@@ -89,7 +75,7 @@ def _known(db: sqlite3.Connection, scope_id: int, memories: Sequence[Memory]) ->
             select = f"{SELECT} WHERE m.scope = ? AND m.{column} IN ({marks}){holds}"
             for columns in db.execute(select, (scope_id, *some)):
                 if columns[0] not in found:
-                    found[columns[0]] = row_from(columns)
+                    found[columns[0]] = rows.row_from(columns)
     return list(found.values())
 
 
@@ -99,7 +85,8 @@ def _parts(values: Iterable[Any]) -> Iterable[list[Any]]:
         yield part
 
 
-def _insert(db: sqlite3.Connection, scope_id: int, added: Sequence[Row]) -> None:
+def _insert(db: sqlite3.Connection, scope_id: int, added: Sequence[Row]) -> int:
+    """Insert these; returns what they take, in bytes."""
     postings: list[tuple[int, int, int]] = []
     sizes = {Kind.FACT: [0, 0], Kind.CONTEXT: [0, 0]}
     for row in added:
@@ -118,6 +105,7 @@ def _insert(db: sqlite3.Connection, scope_id: int, added: Sequence[Row]) -> None
     db.executemany("INSERT INTO postings VALUES (?, ?, ?)", postings)
     for kind, (count, size) in sizes.items():
         _add_figures(db, kind, count, size)
+    return sum(size for _, size in sizes.values())
 
 
 def _write_again(db: sqlite3.Connection, scope_id: int, was: Memory, row: Row) -> None:
@@ -171,7 +159,7 @@ def _remove_where(db: sqlite3.Connection, condition: str, values: Sequence[objec
     """Remove some rows that meet a condition; returns them."""
     select = SELECT.replace("SELECT ", "SELECT m.scope, ", 1)
     found = db.execute(f"{select} WHERE {condition} LIMIT ?", (*values, limit)).fetchall()
-    gone = [row_from(columns[1:]) for columns in found]
+    gone = [rows.row_from(columns[1:]) for columns in found]
     remove(db, gone, {row.seq: columns[0] for row, columns in zip(gone, found, strict=True)})
     return gone
 
@@ -231,15 +219,17 @@ def put_vectors(db: sqlite3.Connection, vectors: Sequence[Vector]) -> None:
     models: dict[str, int] = {}
     for vector in vectors:
         id_ = rows.id_bytes(vector.id)
-        found = db.execute("SELECT seq, scope FROM memories WHERE id = ? AND ended_us IS NULL", (id_,)).fetchone()
+        found = db.execute(
+            "SELECT seq, scope, class FROM memories WHERE id = ? AND ended_us IS NULL", (id_,)
+        ).fetchone()
         if found is None:
             continue
         if vector.model not in models:
             models[vector.model] = _model_id(db, vector.model)
-        seq, scope_id = found
+        seq, scope_id, class_ = found
         db.execute("DELETE FROM vectors WHERE memory = ?", (seq,))
-        values = (seq, scope_id, models[vector.model], vector.data)
-        db.execute("INSERT INTO vectors (memory, scope, model, data) VALUES (?, ?, ?, ?)", values)
+        values = (seq, scope_id, class_, models[vector.model], vector.data)
+        db.execute("INSERT INTO vectors (memory, scope, class, model, data) VALUES (?, ?, ?, ?, ?)", values)
         db.execute("UPDATE memories SET model = ? WHERE seq = ?", (models[vector.model], seq))
 
 

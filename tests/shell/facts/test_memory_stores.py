@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
 
@@ -12,22 +9,9 @@ from gateway.core.context.terms import name_terms, terms_of
 from gateway.core.facts.memory import Anchor, Kind, Level, Origin, Position, Scope, Sought, Source, Wanted, plain
 from gateway.ports_memory import MemoryStore
 from gateway.shell.facts.rows import MAX_SOURCES
-from gateway.shell.facts.sqlite import SqliteMemoryStore
 from tests.shell.facts.memories import ALICE, BOB, NOW_US, OTHER, Clock, fact, new_id, same, text, told
 
 ALL = Wanted(with_ended=True)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(params=["memory", "file"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[MemoryStore]:
-    made = SqliteMemoryStore(tmp_path / "facts.db" if request.param == "file" else None, clock=clock)
-    yield made
-    await made.close()
 
 
 def asking(question: str, **rest: object) -> Sought:
