@@ -127,6 +127,10 @@ async def store_lines(
             exchange.outcome.status = 200
             await exchange.outbound.start(200, NDJSON, 0)
             await exchange.outbound.end()
+    except Refusal as refusal:
+        if spool is not None:
+            exchange.outcome.fault = refusal.code  # the answer is cut off, with its 200
+        raise
     finally:
         if spool is not None:
             spool.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import aclosing
 
 from gateway.bulk import NDJSON
+from gateway.core.errors import Refusal
 from gateway.core.facts.wire_portable import portable_lines
 from gateway.exchange import Exchange
 from gateway.remembering import Remembering, named_scope
@@ -27,20 +28,25 @@ class ExportMemoryStage:
 
     async def __call__(self, exchange: Exchange) -> None:
         scope = named_scope(exchange)
+        outcome, outbound = exchange.outcome, exchange.outbound
         waiting = bytearray()
-        is_started = False
-        async with aclosing(self._remembering.scan(scope)) as memories:
-            async for memory in memories:
-                for line in portable_lines(memory):
-                    waiting += line + b"\n"
-                if len(waiting) < _WRITE_BYTES:
-                    continue
-                if not is_started:
-                    is_started = True
-                    await exchange.outbound.start(200, NDJSON, None)
-                await exchange.outbound.write(bytes(waiting))
-                waiting.clear()
-        exchange.outcome.status = 200
-        if not is_started:
-            await exchange.outbound.start(200, NDJSON, len(waiting))
-        await exchange.outbound.end(bytes(waiting))
+        try:
+            async with aclosing(self._remembering.scan(scope)) as memories:
+                async for memory in memories:
+                    for line in portable_lines(memory):
+                        waiting += line + b"\n"
+                    if len(waiting) < _WRITE_BYTES:
+                        continue
+                    if not outcome.status:
+                        outcome.status = 200
+                        await outbound.start(200, NDJSON, None)
+                    await outbound.write(bytes(waiting))
+                    waiting.clear()
+        except Refusal as refusal:
+            if outcome.status:
+                outcome.fault = refusal.code  # the answer is cut off, with its 200
+            raise
+        if not outcome.status:
+            outcome.status = 200
+            await outbound.start(200, NDJSON, len(waiting))
+        await outbound.end(bytes(waiting))

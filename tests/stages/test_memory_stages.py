@@ -346,3 +346,4 @@ async def test_an_export_waits_for_the_store_and_is_whole_or_cut(remembering_of:
     assert (seen(whole).status, seen(whole).is_ended) == (200, True)
     assert refused.value.status == 503
     assert (seen(cut).has_started, seen(cut).is_ended) == (True, False)
+    assert (cut.outcome.status, cut.outcome.fault) == (200, "memory_unavailable")
