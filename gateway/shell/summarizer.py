@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from gateway.core.context.brief import FoldJob
 from gateway.core.context.summary import read_summary, render_summary_request
 from gateway.core.context.summary_going_on import render_going_on
+from gateway.core.facts.statements import Statement, read_statements
 from gateway.core.routing.aliases import as_known_to
 from gateway.core.routing.azure import azure_target
 from gateway.core.routing.routes import Route
@@ -50,6 +52,7 @@ class SummarizerOptions:
         breaker_failures: after so many in a row nobody is asked, and folds are extractive at once,
         breaker_rest_s: for so long.
         reuses_prompts: the request's own model is asked at the end of what it was sent already, which is cached there.
+        states: facts are asked for, too, where the request names a memory.
     """
 
     route: Route | None
@@ -61,6 +64,17 @@ class SummarizerOptions:
     breaker_failures: int = 5
     breaker_rest_s: float = 30.0
     reuses_prompts: bool = False
+    states: bool = False
+
+
+class Written(NamedTuple):
+    """What the summariser has written: the body of a brief, "" for none, and what it states beside it."""
+
+    text: str
+    statements: tuple[Statement, ...] = ()
+
+
+_NOTHING = Written("")
 
 
 class Summarizer:
@@ -105,8 +119,8 @@ class Summarizer:
 
     async def write(
         self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
-    ) -> str:
-        """The body of a brief, or "" if none could be had; bounded by timeouts and retries, never raises for faults.
+    ) -> Written:
+        """The body of a brief, if one could be had; bounded by timeouts and retries, never raises for faults.
 
         Args:
             exchange: the request that needs it; its model, upstream and key are used where no others are configured.
@@ -116,21 +130,24 @@ class Summarizer:
             is_addition: only what is new is to be told.
         """
         if self.is_off or exchange.request is None or body_tokens < _MIN_BODY_TOKENS:
-            return ""
+            return _NOTHING
         if not any(turn.text.strip() for turn in job.turns):
-            return ""  # a summary of nothing would be an invention
+            return _NOTHING  # a summary of nothing would be an invention
         route = self._options.route or (exchange.routes[0] if exchange.routes else None)
         if route is None:
-            return ""
+            return _NOTHING
         model = self._options.model or exchange.request.model
         room = self._room_for_turns(exchange, job, body_tokens)
         if room < _MIN_BODY_TOKENS:
-            return ""
+            return _NOTHING
         count = partial(self._counter.count_here, profile)
-        render = partial(render_summary_request, job, model, room, body_tokens, count, is_addition=is_addition)
+        states = self._options.states and exchange.overrides.memory is not None
+        render = partial(
+            render_summary_request, job, model, room, body_tokens, count, is_addition=is_addition, states=states
+        )
         headers = self._headers(exchange, route)
         gone_on = await self._go_on(exchange, route, headers, job, body_tokens, is_addition=is_addition)
-        if gone_on:
+        if gone_on.text:
             return gone_on
         attempt = 0
         while attempt <= self._options.max_retries and not self.is_off:
@@ -143,28 +160,29 @@ class Summarizer:
                 return written
             # An endpoint that takes no schema is asked again at once, and that is no retry.
             attempt += has_schema is (route.name not in self._refuses_schema)
-        return ""
+        return _NOTHING
 
     async def _go_on(
         self, exchange: Exchange, route: Route, headers: Headers, job: FoldJob, body_tokens: int, *, is_addition: bool
-    ) -> str:
-        """The brief asked for at the end of what was sent so far, once; "" where that cannot be, or came to nothing."""
+    ) -> Written:
+        """The brief asked for at the end of what was sent so far, once; nothing where that cannot be."""
         request, receipt = exchange.request, exchange.receipt
         if not job.sent or not self.reuses_prompts or request is None or receipt is None:
-            return ""
+            return _NOTHING
         key = f"{route.name} {request.model}"
         room = receipt.budget.max_total_tokens - _GOING_ON_TOKENS - body_tokens
         if key in self._refuses_prompt or receipt.billed_at_most(job.sent_tokens) > room:
-            return ""
-        body = render_going_on(request, job.sent, body_tokens, is_addition=is_addition)
+            return _NOTHING
+        states = self._options.states and exchange.overrides.memory is not None
+        body = render_going_on(request, job.sent, body_tokens, is_addition=is_addition, states=states)
         if body is None:
-            return ""
+            return _NOTHING
         self.tally["reused_prompts"] += 1
         written = await self._ask(exchange, UpstreamCall(route, "POST", "/chat/completions", headers, body))
-        if written == "":
+        if written is not None and not written.text:
             self._refuses_prompt.add(key)
             _log.warning("briefs are asked for in prompts of their own again", extra={"upstream": route.name})
-        return written or ""
+        return written or _NOTHING
 
     def _room_for_turns(self, exchange: Exchange, job: FoldJob, body_tokens: int) -> int:
         """What folded turns may take; where the request's own model writes, its whole prompt keeps the same budget."""
@@ -175,7 +193,7 @@ class Summarizer:
             room = min(room, window - body_tokens - earlier - _INSTRUCTION_TOKENS)
         return max(0, room)
 
-    async def _ask(self, exchange: Exchange, call: UpstreamCall) -> str | None:
+    async def _ask(self, exchange: Exchange, call: UpstreamCall) -> Written | None:
         """One call; None if another may do better."""
         self.tally["calls"] += 1
         route = call.route
@@ -201,9 +219,9 @@ class Summarizer:
             self._is_off = True
             _log.error("summariser is off until reload", extra={"status": status})
         is_hopeless = status < 500 and status not in (408, 409, 429)
-        return "" if is_hopeless else None
+        return _NOTHING if is_hopeless else None
 
-    def _read(self, exchange: Exchange, body: bytes) -> str:
+    def _read(self, exchange: Exchange, body: bytes) -> Written:
         usage = usage_of_answer(body)
         if usage is not None:
             self.tally["prompt_tokens"] += usage.prompt_tokens
@@ -215,7 +233,7 @@ class Summarizer:
             self._failures_in_row = 0
         else:
             self._failed("no brief in its answer", "empty, cut off, or not the object asked for")
-        return written
+        return Written(written, read_statements(body)) if written else _NOTHING
 
     async def _exchange(self, call: UpstreamCall) -> tuple[int, bytes]:
         """The answer's status and body; of a body beyond all measure, nothing."""

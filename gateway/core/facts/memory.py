@@ -56,13 +56,17 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         turn: digest of the message, in hex.
-        start: of the characters of its text.
+        start: of the characters of its text, secrets masked.
         end: of them.
+        role: of the message.
+        heading: what it stood under, such as the date of its session; "" for nothing.
     """
 
     turn: str
     start: int
     end: int
+    role: str = ""
+    heading: str = ""
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):

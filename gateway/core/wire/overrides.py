@@ -2,9 +2,9 @@
 
 `x-gateway-budget: N` lowers `max_total` for this request; `x-gateway-compaction: off | shadow` forwards the client's
 own messages (refused above the budget, or only planned and recorded); `x-gateway-explain: 1` returns the receipt in a
-header; `x-gateway-session: NAME` names the conversation, within what is the client's own; `x-gateway-cache: off` keeps
-the response cache out of it. A value that its header does not take is a 400: a setting that is silently ignored is
-worse than none.
+header; `x-gateway-session: NAME` names the conversation, within what is the client's own, and `x-gateway-memory: NAME`
+a memory that outlives it; `x-gateway-cache: off` keeps the response cache out of it. A value that its header does not
+take is a 400: a setting that is silently ignored is worse than none.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Overrides(msgspec.Struct, frozen=True):
         explains: the receipt is to be returned.
         session: the name of the conversation, or None.
         caches: an earlier answer may be returned, and this one kept.
+        memory: the name of the memory that it writes to and reads from, or None.
     """
 
     max_total_tokens: int | None = None
@@ -45,11 +46,12 @@ class Overrides(msgspec.Struct, frozen=True):
     explains: bool = False
     session: str | None = None
     caches: bool = True
+    memory: str | None = None
 
 
 NO_OVERRIDES = Overrides()
 _BUDGET, _COMPACTION, _EXPLAIN = "x-gateway-budget", "x-gateway-compaction", "x-gateway-explain"
-_SESSION, _CACHE = "x-gateway-session", "x-gateway-cache"
+_SESSION, _CACHE, _MEMORY = "x-gateway-session", "x-gateway-cache", "x-gateway-memory"
 _MAX_SESSION_CHARS = 128
 
 
@@ -81,8 +83,9 @@ def read_overrides(headers: Sequence[tuple[str, str]]) -> Overrides:
         max_total_tokens=_tokens(given.get(_BUDGET)),
         compacting=_compacting(given.get(_COMPACTION)),
         explains=_is_on(given.get(_EXPLAIN)),
-        session=_session(given.get(_SESSION)),
+        session=_name(_SESSION, given.get(_SESSION)),
         caches=_caches(given.get(_CACHE)),
+        memory=_name(_MEMORY, given.get(_MEMORY)),
     )
 
 
@@ -113,14 +116,14 @@ def _caches(value: str | None) -> bool:
     return value is None or value.lower() == "on"
 
 
-def _session(value: str | None) -> str | None:
+def _name(header: str, value: str | None) -> str | None:
     if value is not None and not is_session_name(value):
-        raise _invalid(_SESSION, value, f"a name of 1 to {_MAX_SESSION_CHARS} printable ASCII characters")
+        raise _invalid(header, value, f"a name of 1 to {_MAX_SESSION_CHARS} printable ASCII characters")
     return value
 
 
 def is_session_name(name: str) -> bool:
-    """Whether a conversation may have this name."""
+    """Whether a conversation, or a memory, may have this name."""
     return 1 <= len(name) <= _MAX_SESSION_CHARS and name.isascii() and name.isprintable() and name == name.strip()
 
 
