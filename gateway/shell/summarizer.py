@@ -8,8 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -17,17 +16,15 @@ from gateway.core.context.brief import FoldJob
 from gateway.core.context.summary import read_summary, render_summary_request
 from gateway.core.context.summary_going_on import render_going_on
 from gateway.core.facts.statements import Statement, read_statements
-from gateway.core.routing.aliases import as_known_to
-from gateway.core.routing.azure import azure_target
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
-from gateway.core.wire.headers import Headers, credential
+from gateway.core.wire.headers import Headers
 from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
 from gateway.ports import TextCounter, Upstream, UpstreamCall, UpstreamFault
+from gateway.shell.side_calls import ask, known_there, side_headers
 
 _log = logging.getLogger("gateway.summarizer")
-_CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key", "openai-organization", "openai-project"})
 _FATAL_STATUSES = frozenset({401, 403, 404})
 _MAX_ANSWER_BYTES = 1024 * 1024
 _MIN_BODY_TOKENS = 32
@@ -145,7 +142,7 @@ class Summarizer:
         render = partial(
             render_summary_request, job, model, room, body_tokens, count, is_addition=is_addition, states=states
         )
-        headers = self._headers(exchange, route)
+        headers = side_headers(exchange, route, is_own_upstream=self._options.route is None)
         gone_on = await self._go_on(exchange, route, headers, job, body_tokens, is_addition=is_addition)
         if gone_on.text:
             return gone_on
@@ -196,16 +193,11 @@ class Summarizer:
     async def _ask(self, exchange: Exchange, call: UpstreamCall) -> Written | None:
         """One call; None if another may do better."""
         self.tally["calls"] += 1
-        route = call.route
-        if exchange.request is not None and isinstance(call.body, bytes) and (route.aliases or route.azure_version):
-            model = self._options.model or exchange.request.model
-            call = replace(call, body=as_known_to(route, model, call.body))
-            if route.azure_version:
-                target = azure_target(call.target, route.known_as(model), route.azure_version)
-                call = replace(call, target=target)
+        if exchange.request is not None:
+            call = known_there(call, self._options.model or exchange.request.model)
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                status, body = await self._exchange(call)
+                status, body = await ask(self._upstream, call, _MAX_ANSWER_BYTES)
         except (UpstreamFault, TimeoutError) as fault:
             self._failed("no answer", str(fault) or type(fault).__name__)
             return None
@@ -235,20 +227,6 @@ class Summarizer:
             self._failed("no brief in its answer", "empty, cut off, or not the object asked for")
         return Written(written, read_statements(body)) if written else _NOTHING
 
-    async def _exchange(self, call: UpstreamCall) -> tuple[int, bytes]:
-        """The answer's status and body; of a body beyond all measure, nothing."""
-        answer = await self._upstream.send(call)
-        try:
-            body = bytearray()
-            async with aclosing(answer.chunks()) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > _MAX_ANSWER_BYTES:
-                        return answer.status, b""
-            return answer.status, bytes(body)
-        finally:
-            answer.close()
-
     def _failed(self, what: str, reason: str, *, is_endpoints: bool = True) -> None:
         """A call came to nothing; what only the client's own key or request is to blame for trips no breaker."""
         self.tally["failures"] += 1
@@ -258,11 +236,3 @@ class Summarizer:
             self._rests_until_s = time.monotonic() + self._options.breaker_rest_s
             _log.warning("summariser rests", extra={"seconds": self._options.breaker_rest_s})
         _log.warning("summariser failed: %s", what, extra={"reason": reason[:200]})
-
-    def _headers(self, exchange: Exchange, route: Route) -> Headers:
-        headers: Headers = [("Content-Type", "application/json"), ("Accept-Encoding", "identity")]
-        if route.api_key:
-            headers.append(credential(route.api_key, route.key_header))
-        elif self._options.route is None:  # the request's own key, for the request's own upstream only
-            headers += [(name, value) for name, value in exchange.headers if name.lower() in _CREDENTIALS]
-        return headers

@@ -196,11 +196,15 @@ class Sought(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A memory that was found, with its place (0 is best) by its words and by its vector; None where not by these."""
+    """A memory that was found, with its place (0 is best) by its words and by its vector; None where not by these.
+
+    `similarity` is the cosine of its vector and the question's, where both have one.
+    """
 
     memory: Memory
     lexical_rank: int | None = None
     vector_rank: int | None = None
+    similarity: float | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ _pair = re.compile(
 _injected = re.compile(r"<(running_brief|recalled)>.*?(?:</\1>|\Z)", re.DOTALL)
 _fence = re.compile(r"^```.*?(?:^```|\Z)", re.DOTALL | re.MULTILINE)
 _is_key = re.compile(r"[a-z\d]+[_.-][\w.-]+|[A-Z][A-Z\d]*_[A-Z\d_]+|[a-z]+[A-Z]\w*").fullmatch
-_ATTRIBUTES = frozenset(
+ATTRIBUTES = frozenset(
     """
     name email e-mail phone address birthday birthdate age city country employer company job title status owner budget
     deadline price total version port host url hostname username language timezone database branch environment model
@@ -120,7 +120,7 @@ def _pairs(turn: MinedTurn, text: str) -> Iterator[Mined]:
     for found in pairs[:_PAIRS_MAX]:
         key, value = found[1], found[2]
         words = key.lower().split()
-        is_attribute = words[-1] in _ATTRIBUTES and len(words) <= _MAX_KEY_WORDS
+        is_attribute = words[-1] in ATTRIBUTES and len(words) <= _MAX_KEY_WORDS
         if MASK in value or value.endswith("?") or not (is_attribute or _is_key(key)):
             continue
         is_users = turn.role == "user"  # a model's tables and examples take the place of nothing

@@ -22,12 +22,26 @@ from gateway.core.context.extractive import Turn
 from gateway.core.context.recall_index import learn_terms
 from gateway.core.context.secrets import mask_secrets
 from gateway.core.context.terms import name_terms, terms_of
+from gateway.core.facts.mine import ATTRIBUTES
 
 MAX_STATEMENTS = 64
 _MAX_NAME_CHARS, _MAX_OBJECT_CHARS = 200, 1_000
 _OBJECT_SHARE = 0.8
 """Of the object's words, what must stand in one passage."""
 _ROLES = frozenset({"user", "assistant", "tool"})
+_SINGLE_PREDICATES = frozenset(
+    (
+        "lives in",
+        "works at",
+        "works for",
+        "works as",
+        "is married to",
+        "is located in",
+        "is due on",
+        "costs",
+        "wohnt in",
+    )
+)
 _object_in = re.compile(r"\{.*\}", re.DOTALL).search
 _number = re.compile(r"\d[\d.,:/-]*\d|\d").findall
 
@@ -119,3 +133,9 @@ def hold_to_span(statements: Sequence[Statement], turns: Sequence[Turn]) -> tupl
 def with_newest(earlier: Sequence[Stated], newer: Sequence[Stated]) -> tuple[Stated, ...]:
     """What two briefs state, each once."""
     return tuple(dict.fromkeys([*earlier, *newer]))[-MAX_STATEMENTS:]
+
+
+def is_single(predicate: str) -> bool:
+    """Whether of such a predicate one object holds at a time: a later statement takes an earlier one's place."""
+    plain = " ".join(predicate.lower().split())
+    return plain.removeprefix("has ").removesuffix(" is") in ATTRIBUTES or plain in _SINGLE_PREDICATES
