@@ -31,7 +31,7 @@ CLIENTS_LOCK = "benchmarks/requirements-clients.lock"
 CLIENTS_NODE = CLIENTS_VENV / "node"
 NODE_FILES = ("package.json", "package-lock.json")
 LOCKS = {
-    "runtime": ("requirements.lock", ["redis", "cache"]),
+    "runtime": ("requirements.lock", ["redis", "cache", "postgres", "embeddings"]),
     "demo": ("requirements-demo.lock", ["demo", "build"]),
     "dev": ("requirements-dev.lock", ["dev"]),
 }

@@ -40,6 +40,7 @@ from gateway.compose import (
     make_summarizer_options,
     make_templates,
 )
+from gateway.compose_memory import GatewayMemory, make_memory_stages
 from gateway.core.context.brief import Brief, render_brief
 from gateway.core.context.count_caches import CountCaches
 from gateway.core.tokens.profiles import O200K, Profile
@@ -150,6 +151,7 @@ class Gateway:
         self._windows = LearnedWindows()
         self._ids = StoredIds(self.state, self._tasks)
         self.answers = make_answer_store(self.settings.cache)
+        self.memory = GatewayMemory(self.settings)
         self._flights: dict[bytes, Flight] = {}
         self._reuse_tally: Counter[tuple[str, str]] = Counter()
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
@@ -176,6 +178,8 @@ class Gateway:
         self.counter.load(O200K)
         self._stack.callback(self.counter.close)
         await self._open_state()
+        await self.memory.open()
+        self._stack.push_async_callback(self.memory.close)
         if self.answers is not None:
             await self.answers.open()
             self._stack.push_async_callback(self.answers.close)
@@ -323,13 +327,15 @@ class Gateway:
         sockets = ForwardSocketStage(
             self._upstream, self._health, make_socket_limits(settings.websockets), charge_session
         )
+        remembering = self.memory.remembering(settings.facts)
         others: dict[Endpoint, tuple[Stage, ...]] = {
             Endpoint.TOKENS_COUNT: (identify, *admit, route, count, AnswerCountStage(calibrations, budgets)),
             Endpoint.INPUT_TOKENS: (identify, *admit, route, count, forward),
             Endpoint.MODELS: (identify, *admit, route, *reserve, ListModelsStage(self._upstream, forward)),
             Endpoint.REALTIME: (identify, *admit, route, *reserve, sockets),
-            Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs)),
+            Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs, remembering)),
         }
+        others |= {end: (identify, *admit, stage) for end, stage in make_memory_stages(remembering).items()}
         settle = Settle(self.counter, calibrations, recorder, self.journal, limits)
         later: tuple[Stage, ...] = (route, count, assemble, *reserve, forward)
         return Pipeline((identify, *admit, *self._reusing(settings, later)), others, settle, recorder, self._tasks)
@@ -344,7 +350,7 @@ class Gateway:
     def _collect(self) -> list[Metric]:
         return [
             *count_metrics(self._caches, self.counter),
-            *context_metrics(self.briefs, self.journal),
+            *context_metrics(self.briefs, self.journal, self.memory.tally["stored", "context"]),
             gauge_metric("gateway_buffered_bytes", "Request bodies held at this moment.", self._pool.held_bytes),
             gauge_metric("recall_cache_bytes", "What recall remembers of messages.", self._recaller.held_bytes),
             *summary_metrics(self._summaries),
@@ -352,6 +358,7 @@ class Gateway:
             *limit_store_metrics(self._shared_limiter),
             *health_metrics(self._health, self._windows),
             *state_metrics(self.state, self.briefs.ignored + self.journal.ignored),
+            *self.memory.metrics(),
             *(cache_metrics(self._reuse_tally, self.answers) if self.answers is not None else ()),
         ]
 

@@ -52,6 +52,9 @@ class Inbound(Protocol):
     def stream(self) -> AsyncIterator[bytes]:
         """The body as it arrives, untouched, for a request that is passed through."""
 
+    def decoded(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, decoded, in pieces of bounded size, none of which is held; refuses as `read` does."""
+
 
 class Outbound(Protocol):
     """The answer to the client. Nothing reaches the client before the first `write` or `send`."""

@@ -60,6 +60,9 @@ class FileInbound:
     async def stream(self) -> AsyncIterator[bytes]:
         yield self._body
 
+    def decoded(self) -> AsyncIterator[bytes]:
+        return self.stream()
+
 
 class NoOutbound:
     """`exchange.Outbound` of a request that nobody waits for; the stages up to assemble never answer."""

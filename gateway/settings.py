@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.settings_clients import ClientOptions, CompactionDiffering, RateLimit, RateLimitStore, Recall
+from gateway.settings_memory import Facts
 from gateway.settings_section import Section
 from gateway.settings_upstreams import StreamRepair, UpstreamOptions
 
@@ -372,6 +373,7 @@ class Settings(Section, frozen=True):
     ] = msgspec.field(default_factory=list)
     rate_limit_store: RateLimitStore = RateLimitStore()
     state: State = State()
+    facts: Facts = Facts()
     cache: Cache = Cache()
     telemetry: Telemetry = Telemetry()
 
@@ -379,7 +381,6 @@ class Settings(Section, frozen=True):
 DEMO_URL = "builtin://demo"
 LATER = frozenset(
     {
-        "facts",
         "vision",
         "page",
         "telemetry.otlp_endpoint",
@@ -387,5 +388,5 @@ LATER = frozenset(
     }
 )
 """Names that are kept for what this version does not do yet; using one is an error that says so."""
-RESTART_ONLY = ("server", "rate_limit_store", "state", "cache", "telemetry")
+RESTART_ONLY = ("server", "rate_limit_store", "state", "facts", "cache", "telemetry")
 """Sections that a reload cannot change."""

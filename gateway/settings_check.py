@@ -41,7 +41,7 @@ def check_settings(settings: Settings, faults: list[Fault]) -> list[str]:
     _check_budget("token_budget", settings.token_budget, faults, notes)
     for pattern in settings.token_budget.models:
         resolve_budget(settings.token_budget, pattern, faults, notes)
-    _check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
+    check_endpoint("summarizer.endpoint", settings.summarizer.endpoint, ("upstream", ""), faults)
     _check_clients(settings, faults, notes)
     _check_fallbacks(settings, faults)
     _check_limits(settings, faults, notes)
@@ -93,7 +93,7 @@ def _check_upstreams(settings: Settings, faults: list[Fault], notes: list[str]) 
         if upstream.name in names:
             faults.append(Fault(f"{path}.name", repr(upstream.name), "a name that no other upstream has"))
         names.add(upstream.name)
-        _check_endpoint(f"{path}.base_url", upstream.base_url, (DEMO_URL,), faults)
+        check_endpoint(f"{path}.base_url", upstream.base_url, (DEMO_URL,), faults)
         _check_loop(f"{path}.base_url", upstream.base_url, settings, faults)
         if upstream.base_url == DEMO_URL:
             notes.append(
@@ -101,7 +101,8 @@ def _check_upstreams(settings: Settings, faults: list[Fault], notes: list[str]) 
             )
 
 
-def _check_endpoint(path: str, url: str, words: tuple[str, ...], faults: list[Fault]) -> None:
+def check_endpoint(path: str, url: str, words: tuple[str, ...], faults: list[Fault]) -> None:
+    """Add a fault unless this is one of the words or a URL of HTTP without credentials."""
     if url in words:
         return
     expected = "an http:// or https:// URL" + (f" or {words[0]!r}" if words else "")
@@ -321,7 +322,9 @@ def _check_proxies(settings: Settings, faults: list[Fault], notes: list[str]) ->
 def check_exposure(settings: Settings, faults: list[Fault]) -> None:
     """A provider's key must not be anyone's to spend who reaches the port."""
     server = settings.server
-    has_key = any(upstream.api_key for upstream in settings.upstreams) or bool(settings.summarizer.api_key)
+    keys = [upstream.api_key for upstream in settings.upstreams] + [settings.summarizer.api_key]
+    keys += [settings.facts.embeddings.api_key] if settings.facts.embeddings else []
+    has_key = any(keys)
     if has_key and not settings.clients and not server.allow_anonymous and not is_loopback(server.host):
         faults.append(
             Fault(

@@ -12,14 +12,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 import yaml
 
 from gateway.settings import DEMO_URL, LATER, Server, Settings, SummarizerSettings
 from gateway.settings_check import Fault, check_settings
+from gateway.settings_check_memory import check_memory
 from gateway.settings_clients import ClientOptions, RateLimit
+from gateway.settings_memory import Embeddings
 from gateway.settings_upstreams import UpstreamOptions
 
 ENV_PREFIX = "GATEWAY__"
@@ -83,7 +85,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Loaded:
     if settings is None:
         raise InvalidSettings(faults)
     settings = _with_secrets(settings, faults)
-    notes = check_settings(settings, faults)
+    notes = check_settings(settings, faults) + check_memory(settings, faults)
     if faults:
         raise InvalidSettings(faults)
     return Loaded(settings, tuple(notes), tuple(_files_of(path, settings)))
@@ -94,6 +96,7 @@ def _files_of(path: Path | None, settings: Settings) -> Iterator[Path]:
         yield path
     named = [settings.server.admin_token_file, settings.summarizer.api_key_file]
     named += [upstream.api_key_file for upstream in settings.upstreams]
+    named += [settings.facts.embeddings.api_key_file] if settings.facts.embeddings else []
     yield from (Path(file) for file in named if file)
 
 
@@ -177,7 +180,9 @@ def _put(tree: Any, keys: list[str], value: Any) -> bool:
         elif isinstance(tree, dict):
             if is_last:
                 tree[key] = value
-            tree = tree.setdefault(key, {})
+            elif tree.get(key) is None:
+                tree[key] = {}  # a section that is null in the file is one with defaults from here on
+            tree = tree[key]
         else:
             return False
     return True
@@ -216,6 +221,10 @@ _LISTS: Mapping[str, type[Any]] = {
 
 def _convert_field(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     plain = _plain_type(kind)
+    if optional := _optional_section(plain):
+        if value is None:
+            return None
+        plain = optional
     if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
         return _convert(plain, {} if value is None else value, path, faults) or _AT_FAULT
     if path in _LISTS and isinstance(value, list):
@@ -242,6 +251,13 @@ def _plain_type(kind: Any) -> Any:
     return getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
 
 
+def _optional_section(kind: Any) -> type[Any] | None:
+    """The section, of a type that is a section or null."""
+    kinds = [each for each in get_args(kind) if each is not type(None)]
+    is_section = len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], msgspec.Struct)
+    return kinds[0] if is_section and type(None) in get_args(kind) else None
+
+
 def _unknown_key(path: str, key: str, known: list[str]) -> Fault:
     here = _join(path, key)
     if _index.sub("[]", here) in LATER:
@@ -257,10 +273,14 @@ def _with_secrets(settings: Settings, faults: list[Fault]) -> Settings:
     ]
     summarizer = _with_file(settings.summarizer, "api_key", "summarizer", faults)
     server = _with_file(settings.server, "admin_token", "server", faults)
-    return msgspec.structs.replace(settings, upstreams=upstreams, summarizer=summarizer, server=server)
+    facts = settings.facts
+    if facts.embeddings is not None:
+        embeddings = _with_file(facts.embeddings, "api_key", "facts.embeddings", faults)
+        facts = msgspec.structs.replace(facts, embeddings=embeddings)
+    return msgspec.structs.replace(settings, upstreams=upstreams, summarizer=summarizer, server=server, facts=facts)
 
 
-S = TypeVar("S", UpstreamOptions, SummarizerSettings, Server)
+S = TypeVar("S", UpstreamOptions, SummarizerSettings, Server, Embeddings)
 
 
 def _with_file(options: S, name: str, path: str, faults: list[Fault]) -> S:

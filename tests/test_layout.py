@@ -15,11 +15,14 @@ CORE_LIBRARIES = {"msgspec", "orjson"}
 CORE_FORBIDDEN_STDLIB = {"asyncio", "time", "random", "os", "socket", "logging"}
 SHARED = {
     "gateway.attempts",
+    "gateway.bulk",
     "gateway.calls",
     "gateway.exchange",
     "gateway.ports",
+    "gateway.ports_memory",
     "gateway.receipts",
     "gateway.relays",
+    "gateway.remembering",
     "gateway.repairs",
     "gateway.tasks",
     "gateway.tunnel",
@@ -27,6 +30,7 @@ SHARED = {
 ROOTS = {
     "gateway.app",
     "gateway.compose",
+    "gateway.compose_memory",
     "gateway.listening",
     "gateway.worker",
     "gateway.supervisor",
@@ -38,10 +42,12 @@ ROOTS = {
 KNOW_SETTINGS = ROOTS | {
     "gateway.settings",
     "gateway.settings_check",
+    "gateway.settings_check_memory",
     "gateway.settings_load",
     "gateway.settings_reference",
     "gateway.settings_section",
     "gateway.settings_clients",
+    "gateway.settings_memory",
     "gateway.settings_upstreams",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

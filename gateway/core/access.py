@@ -25,7 +25,8 @@ import msgspec
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
 from gateway.core.wire.headers import GATEWAY_PREFIX
-from gateway.core.wire.request import Endpoint
+from gateway.core.wire.overrides import MEMORY_HEADER
+from gateway.core.wire.request import OF_MEMORY, Endpoint
 
 CLIENT_HEADER = "x-gateway-client"
 DEFAULT_CLIENT = "default"
@@ -178,12 +179,16 @@ def decide_call(endpoint: Endpoint, headers: Sequence[tuple[str, str]], client: 
     may = client.grants.may
     if endpoint in _UNREAD and Permission.PASSTHROUGH not in may:
         return _denied(client.name, Permission.PASSTHROUGH, "paths that are passed through")
+    if endpoint in OF_MEMORY and Permission.FACTS not in may:
+        return _denied(client.name, Permission.FACTS, "facts, contexts and memories")
     if Permission.OVERRIDES in may:
         return None
     if endpoint is Endpoint.SESSIONS:
         return _denied(client.name, Permission.OVERRIDES, "named sessions")
     for name, _ in headers:
         lower = name.lower()
+        if lower == MEMORY_HEADER and endpoint in OF_MEMORY:
+            continue  # it changes no request to a model
         if lower.startswith(GATEWAY_PREFIX) and lower != CLIENT_HEADER:
             return _denied(client.name, Permission.OVERRIDES, f"the header {lower[:64]}")
     return None

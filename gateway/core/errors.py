@@ -8,7 +8,8 @@ Source: platform.openai.com/docs/guides/error-codes (2026-01).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -31,6 +32,7 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an acciden
         retry_after_s: seconds to wait before the same request may succeed, or None.
         error_type: in place of the one that goes with the status.
         headers: to be sent along.
+        details: what was expected and found, for forms of errors that have a place for it.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an acciden
         retry_after_s: float | None = None,
         error_type: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -52,6 +55,7 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an acciden
         self.retry_after_s = retry_after_s
         self.error_type = error_type
         self.headers = headers
+        self.details = details
 
 
 def render_error(refusal: Refusal) -> bytes:

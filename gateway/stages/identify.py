@@ -16,11 +16,12 @@ from gateway.core.access import DEFAULT_CLIENT, Directory, decide_call, decide_m
 from gateway.core.routing.azure import with_model
 from gateway.core.wire.headers import without_credentials
 from gateway.core.wire.overrides import read_overrides
+from gateway.core.wire.paths import endpoint_of
 from gateway.core.wire.prefix import PrefixMemo
 from gateway.core.wire.request import (
+    OF_MEMORY,
     Endpoint,
     MeteredRequest,
-    endpoint_of,
     kind_of_body,
     parse_after,
     parse_metered,
@@ -35,7 +36,7 @@ _SHARED = Client(DEFAULT_CLIENT, scope_of(DEFAULT_CLIENT))
 
 
 class IdentifyStage:
-    """Writes `client`, and `overrides` and `request` of a metered call.
+    """Writes `client`, `overrides`, and `request` of a metered call.
 
     Args:
         prefixes: what was read of earlier bodies.
@@ -78,6 +79,8 @@ class IdentifyStage:
             exchange.request = _read_query(exchange, exchange.client)
             return
         exchange.overrides = read_overrides(exchange.headers)
+        if exchange.endpoint in OF_MEMORY:
+            return
         body = await exchange.inbound.read()
         if exchange.deployment:
             body = with_model(body, exchange.deployment)

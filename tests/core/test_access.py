@@ -16,6 +16,7 @@ from gateway.core.access import (
     Directory,
     Grants,
     Identity,
+    Permission,
     allowed_routes,
     decide_call,
     decide_model,
@@ -26,7 +27,7 @@ from gateway.core.access import (
 from gateway.core.errors import Refusal
 from gateway.core.wire.headers import without_credentials
 from gateway.core.wire.provider_keys import MASK, mask_body, mask_headers
-from gateway.core.wire.request import Endpoint
+from gateway.core.wire.request import OF_MEMORY, Endpoint
 from tests.histories import route_of
 
 KEY, OTHER_KEY = "gw-alpha-key-of-many-bits", "gw-beta-key-of-many-bits"
@@ -150,6 +151,8 @@ NOTHING = Identity("app", b"", Grants(may=frozenset()))
         (Endpoint.CHAT, [("x-gateway-session", "s")], "x-gateway-session"),
         (Endpoint.CHAT, [("x-gateway-client", "s"), ("x-request-id", "r")], None),
         (Endpoint.EMBEDDINGS, [], None),
+        (Endpoint.CHAT, [("x-gateway-memory", "m")], "x-gateway-memory"),
+        *((endpoint, [("x-gateway-memory", "m")], "facts") for endpoint in sorted(OF_MEMORY, key=str)),
     ],
 )
 def test_what_is_not_granted_is_refused(endpoint: Endpoint, headers: Headers, names: str | None) -> None:
@@ -161,6 +164,15 @@ def test_what_is_not_granted_is_refused(endpoint: Endpoint, headers: Headers, na
     if refusal is not None and names is not None:
         assert refusal.status == 403
         assert names in refusal.message
+
+
+@pytest.mark.parametrize("endpoint", sorted(OF_MEMORY, key=str))
+def test_memory_takes_its_own_permission_alone(endpoint: Endpoint) -> None:
+    """A client that may override nothing may name its memory there, and nothing else."""
+    client = Identity("app", b"", Grants(may=frozenset({Permission.FACTS})))
+
+    assert decide_call(endpoint, [("X-Gateway-Memory", "m")], client) is None
+    assert decide_call(endpoint, [("x-gateway-budget", "5")], client) is not None
 
 
 def test_models_and_upstreams_go_by_patterns() -> None:

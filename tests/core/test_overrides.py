@@ -26,6 +26,7 @@ from gateway.core.wire.overrides import NO_OVERRIDES, Compacting, Overrides, rea
         ([("X-Gateway-Cache", "Off")], Overrides(caches=False)),
         ([("x-gateway-cache", "on")], NO_OVERRIDES),
         ([("x-gateway-session", "x" * 128)], Overrides(session="x" * 128)),
+        ([("X-Gateway-Memory", " notes/1 ")], Overrides(memory="notes/1")),
     ],
 )
 def test_headers_become_overrides(headers: list[tuple[str, str]], overrides: Overrides) -> None:
@@ -49,6 +50,8 @@ def test_headers_become_overrides(headers: list[tuple[str, str]], overrides: Ove
         ("x-gateway-session", "x" * 129),
         ("x-gateway-session", "Reise nach Köln"),
         ("x-gateway-session", "tab\there"),
+        ("x-gateway-memory", ""),
+        ("x-gateway-memory", "x" * 129),
     ],
 )
 def test_values_that_mean_nothing_are_refused(name: str, value: str) -> None:

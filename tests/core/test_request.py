@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import Refusal
 from gateway.core.wire.body import ask_for_usage, splice
-from gateway.core.wire.request import Endpoint, MeteredRequest, endpoint_of, parse_metered
+from gateway.core.wire.paths import endpoint_of
+from gateway.core.wire.request import Endpoint, MeteredRequest, parse_metered
 from tests.json_texts import PLAIN_KEYS, VALUES
 from tests.refusals import result_of
 

@@ -3,8 +3,8 @@
 `x-gateway-budget: N` lowers `max_total` for this request; `x-gateway-compaction: off | shadow` forwards the client's
 own messages (refused above the budget, or only planned and recorded); `x-gateway-explain: 1` returns the receipt in a
 header; `x-gateway-session: NAME` names the conversation, within what is the client's own, and `x-gateway-memory: NAME`
-a memory that outlives it; `x-gateway-cache: off` keeps the response cache out of it. A value that its header does not
-take is a 400: a setting that is silently ignored is worse than none.
+one of its memories; `x-gateway-cache: off` keeps the response cache out of it. A value that its header does not take
+is a 400: a setting that is silently ignored is worse than none.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Overrides(msgspec.Struct, frozen=True):
         explains: the receipt is to be returned.
         session: the name of the conversation, or None.
         caches: an earlier answer may be returned, and this one kept.
-        memory: the name of the memory that it writes to and reads from, or None.
+        memory: the name of a memory, or None.
     """
 
     max_total_tokens: int | None = None
@@ -51,8 +51,9 @@ class Overrides(msgspec.Struct, frozen=True):
 
 NO_OVERRIDES = Overrides()
 _BUDGET, _COMPACTION, _EXPLAIN = "x-gateway-budget", "x-gateway-compaction", "x-gateway-explain"
-_SESSION, _CACHE, _MEMORY = "x-gateway-session", "x-gateway-cache", "x-gateway-memory"
-_MAX_SESSION_CHARS = 128
+_SESSION, _CACHE = "x-gateway-session", "x-gateway-cache"
+MEMORY_HEADER = "x-gateway-memory"
+_MAX_NAME_CHARS = 128
 
 
 class _Names(dict[str, str]):
@@ -85,7 +86,7 @@ def read_overrides(headers: Sequence[tuple[str, str]]) -> Overrides:
         explains=_is_on(given.get(_EXPLAIN)),
         session=_name(_SESSION, given.get(_SESSION)),
         caches=_caches(given.get(_CACHE)),
-        memory=_name(_MEMORY, given.get(_MEMORY)),
+        memory=_name(MEMORY_HEADER, given.get(MEMORY_HEADER)),
     )
 
 
@@ -118,13 +119,13 @@ def _caches(value: str | None) -> bool:
 
 def _name(header: str, value: str | None) -> str | None:
     if value is not None and not is_session_name(value):
-        raise _invalid(header, value, f"a name of 1 to {_MAX_SESSION_CHARS} printable ASCII characters")
+        raise _invalid(header, value, f"a name of 1 to {_MAX_NAME_CHARS} printable ASCII characters")
     return value
 
 
 def is_session_name(name: str) -> bool:
     """Whether a conversation, or a memory, may have this name."""
-    return 1 <= len(name) <= _MAX_SESSION_CHARS and name.isascii() and name.isprintable() and name == name.strip()
+    return 1 <= len(name) <= _MAX_NAME_CHARS and name.isascii() and name.isprintable() and name == name.strip()
 
 
 def _invalid(name: str, value: str, expected: str) -> Refusal:

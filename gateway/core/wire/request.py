@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import unquote
 
 import msgspec
 
@@ -32,54 +31,37 @@ class Endpoint(enum.Enum):
     SESSIONS = "sessions"
     MODELS = "models"
     REALTIME = "realtime"
+    FACTS = "facts"
+    FACTS_QUERY = "facts_query"
+    FACT = "fact"
+    CONTEXTS = "contexts"
+    CONTEXTS_SEARCH = "contexts_search"
+    CONTEXTS_DELETE = "contexts_delete"
+    CONTEXTS_CLEAR = "contexts_clear"
+    CONTEXT = "context"
+    MEMORIES = "memories"
+    MEMORIES_EXPORT = "memories_export"
+    MEMORIES_IMPORT = "memories_import"
 
 
 ASK_FOR_COUNTS = frozenset({Endpoint.TOKENS_COUNT, Endpoint.INPUT_TOKENS})
 """Calls that only ask what another would cost: their bodies are read, and nobody bills them."""
-
-
-METERED_PATHS = {
-    "/v1/chat/completions": Endpoint.CHAT,
-    "/v1/responses": Endpoint.RESPONSES,
-    "/v1/completions": Endpoint.COMPLETIONS,
-    "/v1/embeddings": Endpoint.EMBEDDINGS,
-    "/v1/responses/input_tokens": Endpoint.INPUT_TOKENS,
-}
-LOCAL_PATHS = {"/api/v1/tokens/count": Endpoint.TOKENS_COUNT}
-"""What the gateway answers by itself."""
-MODELS_PATH = "/v1/models"
-SESSIONS_PATH = "/api/v1/sessions/"
-"""And what is below that, with a session's name."""
-
-
-def local_method(path: str) -> str | None:
-    """The one method that a path of the gateway's own takes; None for a path that is not."""
-    if path in LOCAL_PATHS:
-        return "POST"
-    return "DELETE" if path.startswith(SESSIONS_PATH) and path != SESSIONS_PATH else None
-
-
-def session_name_of(path: str) -> str:
-    """The name of the session that a path below `SESSIONS_PATH` is about."""
-    return unquote(path.removeprefix(SESSIONS_PATH))
-
-
-def endpoint_of(method: str, path: str) -> Endpoint:
-    """The endpoint of a request line; everything not metered is passed through.
-
-    Other spellings of a metered path (`//`, a trailing slash, percent-encoding) are metered too, since a lenient
-    upstream may serve them: nothing goes uncounted by its spelling.
-    """
-    if method == "GET" and (path == MODELS_PATH or path.startswith(f"{MODELS_PATH}/")):
-        return Endpoint.MODELS
-    if method != "POST":
-        is_session = method == "DELETE" and local_method(path) == method
-        return Endpoint.SESSIONS if is_session else Endpoint.PASSTHROUGH
-    found = METERED_PATHS.get(path) or LOCAL_PATHS.get(path)
-    if found is None:
-        plain = _repeated_slashes.sub("/", unquote(path)).rstrip("/").lower()
-        found = METERED_PATHS.get(plain, Endpoint.PASSTHROUGH)
-    return found
+OF_MEMORY = frozenset(
+    {
+        Endpoint.FACTS,
+        Endpoint.FACTS_QUERY,
+        Endpoint.FACT,
+        Endpoint.CONTEXTS,
+        Endpoint.CONTEXTS_SEARCH,
+        Endpoint.CONTEXTS_DELETE,
+        Endpoint.CONTEXTS_CLEAR,
+        Endpoint.CONTEXT,
+        Endpoint.MEMORIES,
+        Endpoint.MEMORIES_EXPORT,
+        Endpoint.MEMORIES_IMPORT,
+    }
+)
+"""Calls about what is remembered, which no upstream sees."""
 
 
 class MeteredRequest(msgspec.Struct, frozen=True):
@@ -166,7 +148,6 @@ _OPTION_BRACKETS_MAX = 64
 _SCAN_TWICE_BYTES = 4_096
 """Up to this size a second scan costs less than what avoids it."""
 _DIGITS_SHOWN = 20
-_repeated_slashes = re.compile(r"/{2,}")
 
 
 def kind_of_body(body: bytes) -> Endpoint:

@@ -72,25 +72,30 @@ class HttpInbound:
         if declared is not None and declared > self._max_body_bytes:
             raise self._too_large(f"{declared} bytes are announced")
         self._pool.check(declared or 0)
-        inflate = _decoder_of(self._request.headers.get("Content-Encoding", ""))
+        is_plain = _decoder_of(self._request.headers.get("Content-Encoding", "")) is None
         content = self._request.content
-        if inflate is None and declared is not None and content.is_eof() and content.exception() is None:
+        if is_plain and declared is not None and content.is_eof() and content.exception() is None:
             self._hold(declared)
             return content.read_nowait(-1)  # as most bodies do, it came together with the head
         pieces: list[bytes] = []
         size = 0
+        async for piece in self.decoded():
+            size += len(piece)
+            if size > self._max_body_bytes:
+                raise self._too_large("more have arrived")
+            self._hold(size)
+            pieces.append(piece)
+        return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+
+    async def decoded(self) -> AsyncIterator[bytes]:
+        inflate = _decoder_of(self._request.headers.get("Content-Encoding", ""))
         async for chunk in self.stream():
             for piece in _inflated(inflate, chunk) if inflate else (chunk,):
-                size += len(piece)
-                if size > self._max_body_bytes:
-                    raise self._too_large("more have arrived")
-                self._hold(size)
-                pieces.append(piece)
+                yield piece
                 if inflate:
                     await asyncio.sleep(0)  # a bomb must not keep others waiting
         if inflate is not None and (not inflate.eof or inflate.unused_data):
             raise invalid_request("The compressed request body ends too early or too late.", code="invalid_encoding")
-        return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
     async def stream(self) -> AsyncIterator[bytes]:
         self._invite()

@@ -9,6 +9,7 @@ It counts as a response towards aiohttp, which asks four things of one: `prepare
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
@@ -32,6 +33,7 @@ class HttpOutbound:
         request: what is answered.
         request_id: sent with every answer.
         origin: of the web page that asks and may read the answer, or None.
+        render: the form of errors.
     """
 
     __slots__ = (
@@ -39,6 +41,7 @@ class HttpOutbound:
         "_head",
         "_is_chunked",
         "_origin",
+        "_render",
         "_request",
         "_request_id",
         "_wire",
@@ -46,10 +49,17 @@ class HttpOutbound:
         "keep_alive",
     )
 
-    def __init__(self, request: web.BaseRequest, request_id: str, origin: str | None = None) -> None:
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        request_id: str,
+        origin: str | None = None,
+        render: Callable[[Refusal], bytes] = render_error,
+    ) -> None:
         self._request = request
         self._request_id = request_id
         self._origin = origin
+        self._render = render
         self._head: bytes | None = None
         self._is_chunked = False
         self._has_body = True
@@ -118,7 +128,7 @@ class HttpOutbound:
             await self._request.writer.drain()
 
     async def refuse(self, refusal: Refusal, headers: Headers) -> None:
-        body = render_error(refusal)
+        body = self._render(refusal)
         sent = [*headers, *refusal.headers, ("Content-Type", "application/json")]
         if refusal.retry_after_s is not None:
             sent.append(("Retry-After", str(math.ceil(refusal.retry_after_s))))

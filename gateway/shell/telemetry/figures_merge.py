@@ -31,6 +31,7 @@ _JOINED: Mapping[str, Join] = {
     "gateway_config_last_reload_successful": min,
     "rate_limit_store_up": min,
     "rate_limit_replicas": max,
+    "memory_items": max,
 }
 """Gauges of which every process shows the same thing, or of which the worst is what matters."""
 

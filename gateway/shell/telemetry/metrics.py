@@ -57,6 +57,7 @@ class Metrics:
         self._make_budget_family(registry)
         self._make_compaction_family(registry)
         self._make_runtime_family(registry)
+        self._make_memory_family(registry)
 
     def _make_gateway_family(self, registry: CollectorRegistry) -> None:
         self.requests = Labelled(
@@ -271,6 +272,20 @@ class Metrics:
             registry=registry,
         )
         self.config_valid.set(1)
+
+    def _make_memory_family(self, registry: CollectorRegistry) -> None:
+        self.memory_requests: dict[str, Labelled[QuickCounter]] = {}
+        self.memory_durations: dict[str, QuickHistogram] = {}
+        for endpoint, name, what in (("facts", "facts_insert", "stores"), ("facts_query", "facts_query", "queries")):
+            self.memory_requests[endpoint] = Labelled(
+                QuickCounter(f"{name}_requests", f"Calls that {what} facts, by status.", ["status"], registry=registry)
+            )
+            self.memory_durations[endpoint] = QuickHistogram(
+                f"{name}_duration_seconds",
+                f"Of calls that {what} facts.",
+                buckets=_OVERHEAD_SECONDS,
+                registry=registry,
+            )
 
     def count_reload(self, *, is_applied: bool) -> None:
         """A changed configuration was taken up, or refused."""

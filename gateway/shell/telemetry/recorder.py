@@ -43,6 +43,9 @@ class Recorder:
             metrics.overhead[(endpoint,)].observe(max(0.0, outcome.first_byte_s - outcome.upstream_s))
             if outcome.is_stream:
                 metrics.first_token[endpoint, outcome.upstream].observe(outcome.first_byte_s)
+        if endpoint in metrics.memory_requests:
+            metrics.memory_requests[endpoint][(str(outcome.status),)].inc()
+            metrics.memory_durations[endpoint].observe(exchange.duration_s)
         if outcome.attempts > 1:
             metrics.retries[(outcome.upstream,)].inc(outcome.attempts - 1)
         if outcome.repairs:
