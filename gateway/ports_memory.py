@@ -6,10 +6,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from gateway.core.context.brief import Stated
+from gateway.core.context.recall import Question, Recalled
+from gateway.core.context.units import Outline
 from gateway.core.facts.memory import Found, Kind, Level, Memory, Page, Position, Scope, Sought, Stored, Vector, Wanted
 from gateway.core.facts.mine import MinedTurn
 from gateway.core.facts.reminders import Reminder
+from gateway.core.tokens.profiles import Profile
 from gateway.exchange import Exchange
 
 
@@ -119,4 +124,26 @@ class Reminding(Protocol):
             scope: the memory that the request names.
             asked: the latest user message.
             contained: digests, in hex, of the messages that the chat contains.
+        """
+
+
+class Recaller(Protocol):
+    """Finds what the latest user message needs among messages that are not forwarded."""
+
+    async def recall(
+        self,
+        exchange: Exchange,
+        profile: Profile,
+        raws: Sequence[msgspec.Raw | bytes],
+        outline: Outline,
+        question: Question,
+    ) -> Recalled | None:
+        """Passages that answer it, as one text within the room; None where there are none.
+
+        Args:
+            exchange: on whose account.
+            profile: how the request is counted.
+            raws: all messages of the chat.
+            outline: the chat.
+            question: what is looked for, and where.
         """

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.core.context.recall import Question
 from gateway.core.context.recall_pool import Pool
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.exchange import Exchange
@@ -45,42 +46,41 @@ class Nearness:
         self._matrices = TwoGenerationCache[NDArray[Any]](max_bytes, _ENTRY_BYTES, lambda matrix: int(matrix.nbytes))
 
     async def to(
-        self, exchange: Exchange, key: bytes, pool: Pool, read: Callable[[int], str], question: str
+        self, exchange: Exchange, question: Question, pool: Pool, read: Callable[[int], str], asked: str
     ) -> list[float | None] | None:
         """The cosine of each passage to a question; None where there are no vectors in time.
 
         Args:
             exchange: on whose account.
-            key: names the pool.
+            question: what is asked of which pool, and with which reminders, whose similarity is known.
             pool: the passages.
             read: reads the text of a message, by its number.
-            question: the latest user message.
+            asked: the latest user message.
         """
-        matrix = self._matrices.get(key)
-        asked = question[-MAX_QUESTION_CHARS:]
-        if matrix is not None:
-            (vector,) = await self._embedder.embed(exchange, [asked])
-            return None if vector is None else (matrix @ _unpacked(vector)).tolist()
-        vector, *vectors = await self._embedder.embed(exchange, [asked, *texts_of(pool, read)])
-        there = [
-            place for place, each in enumerate(vectors) if each is not None and vector and len(each) == len(vector)
-        ]
-        if vector is None or not there:
-            return None
-        matrix = np.stack([_unpacked(vectors[place] or b"") for place in there])
-        if len(there) == len(vectors):
-            self._matrices.put(key, matrix)
-        near: list[float | None] = [None] * len(vectors)
-        for place, cosine in zip(there, (matrix @ _unpacked(vector)).tolist(), strict=True):
-            near[place] = cosine
-        return near
+        known = {each.number: each.similarity for each in question.reminders}
+        near = [known.get(number) for number in pool.numbers]
+        own = [place for place, number in enumerate(pool.numbers) if number not in known]
+        matrix = self._matrices.get(question.pool)
+        texts = texts_of(pool, own, read) if matrix is None else ()
+        vector, *vectors = await self._embedder.embed(exchange, [asked[-MAX_QUESTION_CHARS:], *texts])
+        if vector is not None and matrix is None:
+            there = [at for at, each in enumerate(vectors) if each is not None and len(each) == len(vector)]
+            own = [own[at] for at in there]
+            matrix = np.stack([_unpacked(vectors[at] or b"") for at in there]) if there else None
+            if matrix is not None and len(there) == len(vectors):
+                self._matrices.put(question.pool, matrix)
+        if vector is not None and matrix is not None:
+            for place, cosine in zip(own, (matrix @ _unpacked(vector)).tolist(), strict=True):
+                near[place] = cosine
+        return near if any(each is not None for each in near) else None
 
 
-def texts_of(pool: Pool, read: Callable[[int], str]) -> Sequence[str]:
-    """What of each passage of a pool is embedded."""
+def texts_of(pool: Pool, places: Sequence[int], read: Callable[[int], str]) -> list[str]:
+    """What of these passages of a pool is embedded."""
     texts, before = [], ""
-    for number, passage in zip(pool.numbers, pool.passages, strict=True):
-        said = pool.memo.text_of(number, read)[passage.start : passage.end]
+    for place in places:
+        passage = pool.passages[place]
+        said = pool.memo.text_of(pool.numbers[place], read)[passage.start : passage.end]
         texts.append(with_context(before, said))
         before = said
     return texts
