@@ -190,7 +190,7 @@ def decide_call(endpoint: Endpoint, headers: Sequence[tuple[str, str]], client: 
         if lower == MEMORY_HEADER and endpoint in OF_MEMORY:
             continue  # it changes no request to a model
         if lower == MEMORY_HEADER and Permission.FACTS not in may:
-            return _denied(client.name, Permission.FACTS, "memories")
+            return _denied(client.name, Permission.FACTS, f"the header {MEMORY_HEADER}")
         if lower.startswith(GATEWAY_PREFIX) and lower != CLIENT_HEADER and not may_override:
             return _denied(client.name, Permission.OVERRIDES, f"the header {lower[:64]}")
     return None
