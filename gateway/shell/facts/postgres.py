@@ -136,7 +136,8 @@ class PostgresMemoryStore:
         self, db: AsyncConnection[Any], scope: Scope, sought: Sought, limit: int, now_us: int
     ) -> Sequence[Found]:
         name = self._collection
-        place = await postgres_read.place_of(db, name, scope)
+        classes = rows.classes_of(sought.kind, sought.level)
+        place = await postgres_read.place_of(db, name, scope, classes, ranking.terms_to_ask(sought))
         if place is None or not limit:
             return []
         lexical = await postgres_read.by_words(db, name, place, sought, limit, now_us) if sought.terms else []
