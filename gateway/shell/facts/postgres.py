@@ -36,7 +36,7 @@ T = TypeVar("T")
 _log = logging.getLogger("gateway.facts")
 _PATIENCE_S = 30.0
 """How long a call may take at all; what is asked within a shorter time is the caller's to say."""
-_CONNECT_S = 5.0
+_CONNECT_S = 1.5
 _MAX_WAITING = 1024
 _TRIES = 4
 _SCAN_AT_ONCE = 500
