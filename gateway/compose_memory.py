@@ -6,7 +6,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Protocol
 
 from prometheus_client.core import Metric
@@ -86,9 +85,9 @@ def make_memory_store(settings: Settings) -> ManagedMemory | None:
         return None
     options = settings.facts
     if is_postgres(options.url):
-        postgres = import_module("gateway.shell.facts.postgres")  # its client is an extra
-        store: ManagedMemory = postgres.PostgresMemoryStore(options.url, options.collection_name, options.max_bytes)
-        return store
+        from gateway.shell.facts.postgres import PostgresMemoryStore  # its client is an extra
+
+        return PostgresMemoryStore(options.url, options.collection_name)
     from gateway.shell.facts.sqlite import SqliteMemoryStore  # costs nothing where memory is off
 
     return SqliteMemoryStore(sqlite_path(options.url), options.max_bytes)

@@ -69,13 +69,14 @@ class Remembering:
         """
         deadline_s = asyncio.get_running_loop().time() + self.wait_s
         pause_s = _FIRST_PAUSE_S
+        refusal: Refusal | None = None
         while True:
             try:
                 async with asyncio.timeout_at(deadline_s):
                     return await call()
             except TimeoutError:
-                refusal = self._refusal_of(MemoryFault("timeout", f"no answer within {self.wait_s:g} seconds"))
-                raise refusal from None
+                late = self._refusal_of(MemoryFault("timeout", f"no answer within {self.wait_s:g} seconds"))
+                raise refusal or late from None  # one that was down, and was asked again, is still down
             except MemoryFault as fault:
                 refusal = self._refusal_of(fault)
                 if fault.kind != "down" or asyncio.get_running_loop().time() + pause_s >= deadline_s:

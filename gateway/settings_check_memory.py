@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from gateway.settings import Settings
 from gateway.settings_check import Fault, check_endpoint, is_loopback, sqlite_path, without_password
 
-_PACKAGES = {"postgres": "psycopg", "vectors": "numpy"}
+_PACKAGES = {"postgres": "psycopg", "embeddings": "numpy"}
 _POSTGRES = ("postgresql", "postgres")
 
 
@@ -36,7 +36,8 @@ def check_memory(
     elif not has_memory(settings):
         notes.append("facts.url is memory://, which several workers cannot share: memory is off.")
     if options.embeddings is not None:
-        _need("facts.embeddings", "embeddings", "vectors", faults, find_package)
+        if not is_postgres(options.url):  # which compares vectors by itself
+            _need("facts.embeddings", "embeddings", "embeddings", faults, find_package)
         base_url = options.embeddings.base_url
         check_endpoint("facts.embeddings.base_url", base_url, ("upstream",), faults)
         if base_url == "upstream" and options.embeddings.api_key:
@@ -67,9 +68,24 @@ def _check_postgres(url: str, faults: list[Fault], notes: list[str], find_packag
         faults.append(Fault("facts.url", shown, expected))
         return
     _need("facts.url", shown, "postgres", faults, find_package)
+    if find_package("psycopg") is not None and not _is_conninfo(url):
+        faults.append(Fault("facts.url", shown, "options that libpq knows"))
     is_encrypted = any(mode in parts.query for mode in ("sslmode=require", "sslmode=verify"))
     if parts.hostname and not is_loopback(parts.hostname) and not is_encrypted:
         notes.append("facts.url sends what is remembered in the clear where the server allows it: sslmode=verify-full.")
+
+
+def _is_conninfo(url: str) -> bool:
+    """Whether the client reads it, where there is one."""
+    try:
+        from psycopg import Error, conninfo  # an extra
+    except ImportError:
+        return True
+    try:
+        conninfo.conninfo_to_dict(url)
+    except Error:
+        return False
+    return True
 
 
 def _need(path: str, shown: str, extra: str, faults: list[Fault], find_package: Callable[[str], object]) -> None:

@@ -47,7 +47,10 @@ class Facts(Section, frozen=True):
     ] = "memory://"
     collection_name: Annotated[
         str,
-        Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,39}$", description="Names the tables, where several share a database."),
+        Meta(
+            pattern="^[A-Za-z_][A-Za-z0-9_]{0,39}$",
+            description="What the names of the tables in a PostgreSQL begin with.",
+        ),
     ] = "facts"
     dedup_enabled: Annotated[
         bool,
@@ -57,9 +60,13 @@ class Facts(Section, frozen=True):
         float, Meta(ge=0, le=1, description="A fact that is less sure is refused and not stored.")
     ] = 0.8
     max_facts_per_query: Annotated[int, Meta(ge=1, le=1000, description="Facts in one answer.")] = 100
-    max_bytes: Annotated[int, Meta(ge=65536, description="Bound of all that is stored; what is oldest goes first.")] = (
-        268_435_456
-    )
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=65536,
+            description="Bound of what is stored in memory or a file, less vectors; what is oldest goes first.",
+        ),
+    ] = 268_435_456
     ttl_seconds: Annotated[
         _LifeSeconds | None, Meta(description="How long a fact is kept that does not say; null for ever.")
     ] = None
@@ -77,8 +84,8 @@ class Facts(Section, frozen=True):
     embeddings: Annotated[
         Embeddings | None,
         Meta(
-            description="Find memories by meaning, too (extra vectors), such as {base_url: upstream, model:"
-            " text-embedding-3-small, batch_size: 64, deadline_seconds: 0.3}, with api_key or api_key_file for another"
-            " base_url; null: by their words only."
+            description="Find memories by meaning, too (extra embeddings, or pgvector in PostgreSQL), such as"
+            " {base_url: upstream, model: text-embedding-3-small, batch_size: 64, deadline_seconds: 0.3}, with api_key"
+            " or api_key_file for another base_url; null: by their words only."
         ),
     ] = None

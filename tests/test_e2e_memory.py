@@ -18,6 +18,9 @@ from tests.conftest import KEY
 from tests.fakes.openai_server import FakeOpenAI
 from tests.gateway_process import GatewayProcess, ask_raw, config_for, head
 from tests.memory_client import MemoryClient, as_lines
+from tests.postgres_server import PostgresServer, postgres_server, shared_postgres
+
+__all__ = ["postgres_server", "shared_postgres"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -389,6 +392,33 @@ async def test_a_store_that_cannot_be_used_stops_no_chat(
     assert (export.status, export.json["code"]) == (503, "UPSTREAM_ERROR")
     assert (session.status, session.json["error"]["code"]) == (503, "memory_unavailable")
     assert metrics.total("memory_store_errors_total") >= 2
+
+
+async def test_replicas_share_a_database_that_may_be_away(
+    shared_fake: FakeOpenAI, web: aiohttp.ClientSession, postgres_server: PostgresServer
+) -> None:
+    """A gateway starts without it, says so, and needs no restart once it is there; another replica knows the same."""
+    options = {"url": postgres_server.dsn, "collection_name": "e2e", "wait_seconds": 0.5}
+    postgres_server.kill()
+    async with GatewayProcess(config_for(shared_fake, facts=options)) as gateway:
+        client = MemoryClient(web, gateway, KEY)
+        away = await client.call("POST", "/facts", FACT)
+        postgres_server.start()
+        async with asyncio.timeout(30):
+            while (back := await client.call("POST", "/facts", FACT)).status >= 500:
+                pass  # each call waits by itself
+        async with GatewayProcess(config_for(shared_fake, facts=options)) as other:
+            replica = MemoryClient(web, other, KEY)
+            again = await replica.insert("Margit", "lives in", "Oslo")
+            facts = await replica.all_facts(text="Oslo")
+            gone = await replica.call("DELETE", "/memories")
+        left = await client.query()
+
+    assert (away.status, away.json["code"]) in ((503, "UPSTREAM_ERROR"), (504, "TIMEOUT"))
+    assert away.headers["retry-after"] == "1"
+    assert (back.status, again["duplicate"], again["fact_id"]) == (201, True, back.json["fact_id"])
+    assert [fact["object"] for fact in facts] == ["Oslo"]
+    assert (gone.json["deleted"], left["total"]) == (1, 0)
 
 
 async def test_options_of_memory(shared_fake: FakeOpenAI, web: aiohttp.ClientSession) -> None:

@@ -40,6 +40,7 @@ def said_of(
         "postgresql://db.example",
         "postgresql://db.example:0/facts",
         "postgresql://[::1/facts",
+        "postgresql://db.example/facts?colour=blue",
         "mysql://u:hunter22@h/d",
     ],
 )
@@ -75,7 +76,7 @@ def test_what_is_needed_is_named() -> None:
 
     assert "llm-gateway[postgres]" in postgres["facts.url"]
     assert "hunter22" not in postgres["facts.url"]
-    assert "llm-gateway[vectors]" in vectors["facts.embeddings"]
+    assert "llm-gateway[embeddings]" in vectors["facts.embeddings"]
     assert said_of(Facts(url=POSTGRES, enabled=False), lacks="psycopg") == ({}, [])
 
 

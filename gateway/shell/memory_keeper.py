@@ -6,6 +6,7 @@ A store that is down stops nothing: it is asked again by whoever needs it, and h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from gateway.ports_memory import MemoryFault, MemoryStore
 
 _log = logging.getLogger("gateway.memory")
 _FIRST_S = 1.0
+_OPEN_S = 2.0
+"""How long the start of a gateway waits for its store."""
 
 
 class KeptStore(MemoryStore, Protocol):
@@ -39,24 +42,23 @@ class MemoryKeeper:
         self._store = store
         self._tally = tally
         self._period_s = period_s
-        self._sweeping: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._was_tried = asyncio.Event()
         self.items: Mapping[Kind, int] = {}
         """How many memories there were when they were last counted."""
 
     async def open(self) -> None:
-        """Open the store, as far as that is possible now, and begin to sweep it."""
-        try:
-            await self._store.open()
-            await self._count()
-        except MemoryFault as fault:
-            self._note(fault, "the memory store cannot be opened; it is tried again when it is needed")
-        self._sweeping = asyncio.create_task(self._sweep_every())
+        """Begin to keep the store: opened within a moment, or tried again when it is needed."""
+        self._keeping = asyncio.create_task(self._keep())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OPEN_S):
+                await self._was_tried.wait()
 
     async def close(self) -> None:
         """Sweep no more, and close the store."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait([self._sweeping])
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
         await self._store.close()
 
     async def sweep(self) -> None:
@@ -67,7 +69,13 @@ class MemoryKeeper:
         except MemoryFault as fault:
             self._note(fault, "the memory store could not be swept")
 
-    async def _sweep_every(self) -> None:
+    async def _keep(self) -> None:
+        try:
+            await self._store.open()
+        except MemoryFault as fault:
+            self._note(fault, "the memory store cannot be opened; it is tried again when it is needed")
+        finally:
+            self._was_tried.set()
         await asyncio.sleep(min(_FIRST_S, self._period_s))
         while True:
             await self.sweep()

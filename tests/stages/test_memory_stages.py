@@ -92,7 +92,7 @@ class Reading:
 
 
 class Failing(SqliteMemoryStore):
-    """A real store, whose calls that are numbered in `faults` fail so; `hangs`: none is ever answered."""
+    """A real store, whose calls that are numbered in `faults` fail so; `hangs`: no other is ever answered."""
 
     def __init__(self, faults: dict[int, str] | None = None, *, hangs: bool = False) -> None:
         super().__init__(None, clock=lambda: NOW_US / 1e6)
@@ -100,10 +100,10 @@ class Failing(SqliteMemoryStore):
 
     async def _begin(self) -> None:
         self.calls += 1
-        if self._hangs:
-            await asyncio.Event().wait()
         if kind := self._faults.get(self.calls):
             raise MemoryFault(kind, "as told")
+        if self._hangs:
+            await asyncio.Event().wait()
 
     async def put(self, scope: Scope, memories: Sequence[Memory]) -> Sequence[Stored]:
         await self._begin()
@@ -199,6 +199,15 @@ async def test_a_store_that_hangs_is_given_up(remembering_of: Make) -> None:
         await insert(remembering, exchange_of("POST", "/api/v1/facts", [facts(range(1))], "application/json"))
 
     assert (refused.value.status, remembering.tally["fault", "timeout"]) == (504, 1)
+
+
+async def test_a_store_that_was_down_and_then_hangs_is_down(remembering_of: Make) -> None:
+    """Many stores first wait for themselves to come back."""
+    remembering = await remembering_of({1: "down"}, hangs=True, wait_s=0.3)
+    with pytest.raises(Refusal) as refused:
+        await insert(remembering, exchange_of("POST", "/api/v1/facts", [facts(range(1))], "application/json"))
+
+    assert (refused.value.status, refused.value.retry_after_s) == (503, 1)
 
 
 async def test_every_line_is_answered_in_order(remembering_of: Make) -> None:
