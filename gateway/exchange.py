@@ -33,6 +33,7 @@ from gateway.core.wire.usage import Usage
 
 _MAX_EXPLAINED = 40
 """Recalled messages that a receipt names: it is a header, and bounded."""
+_MAX_EXPLAINED_MEMORIES = 16
 
 
 class Inbound(Protocol):
@@ -339,12 +340,19 @@ class Bill(msgspec.Struct, frozen=True):
 
 
 def _explained(recalled: Recalled) -> dict[str, Any]:
-    """Which messages came back, best first, and for how many words of the question; 0 for neighbours of others."""
+    """Which messages and memories came back, best first, and for how many words of the question; 0 for neighbours of
+    others.
+    """
     why: dict[int, int] = {}
     for pick in recalled.picks:
         why[pick.number] = max(why.get(pick.number, 0), len(pick.why))
-    shown = dict(islice(why.items(), _MAX_EXPLAINED))
-    return {"tokens": recalled.tokens, "messages": len(why), "matching_words": shown}
+    shown = dict(islice(((str(number), words) for number, words in why.items() if number > 0), _MAX_EXPLAINED))
+    told: dict[str, Any] = {"tokens": recalled.tokens, "messages": sum(number > 0 for number in why)}
+    told["matching_words"] = shown
+    if recalled.memories:
+        ids = {recalled.memories[number]: words for number, words in why.items() if number < 0}
+        told["memories"] = {"count": len(ids), "matching_words": dict(islice(ids.items(), _MAX_EXPLAINED_MEMORIES))}
+    return told
 
 
 class Exchange(msgspec.Struct, eq=False):

@@ -15,9 +15,7 @@ from gateway.core.cache.answer import Record
 from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.context.facts import MessageFacts
 from gateway.core.context.journal import Kept
-from gateway.core.context.recall import Question, Recalled
 from gateway.core.context.shorten import Arrangement
-from gateway.core.context.units import Outline
 from gateway.core.limits.decision import Limit, Verdict
 from gateway.core.routing.breaker import Event
 from gateway.core.routing.routes import Route, Timeouts
@@ -266,22 +264,6 @@ class Journal(Protocol):
 
     async def forget(self, session: bytes) -> Forgotten | None:
         """Let a session go; None where the store could not be asked, and it may still be there."""
-
-
-class Recaller(Protocol):
-    """Finds what the latest user message needs among messages that are not forwarded."""
-
-    async def recall(
-        self, profile: Profile, raws: Sequence[msgspec.Raw | bytes], outline: Outline, question: Question
-    ) -> Recalled | None:
-        """Passages that answer it, as one text within the room; None where there are none.
-
-        Args:
-            profile: how the request is counted.
-            raws: all messages of the chat.
-            outline: the chat.
-            question: what is looked for, and where.
-        """
 
 
 class BriefMaker(Protocol):

@@ -1,11 +1,21 @@
-"""What remembering needs of the world, as Protocols: where memories are kept."""
+"""What remembering needs of the world, as Protocols: where memories are kept, who fills them, who looks things up."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
+from gateway.core.context.brief import Stated
+from gateway.core.context.recall import Question, Recalled
+from gateway.core.context.units import Outline
 from gateway.core.facts.memory import Found, Kind, Level, Memory, Page, Position, Scope, Sought, Stored, Vector, Wanted
+from gateway.core.facts.mine import MinedTurn
+from gateway.core.facts.reminders import Reminder
+from gateway.core.tokens.profiles import Profile
+from gateway.exchange import Exchange
 
 
 class MemoryFault(Exception):  # noqa: N818 - named for what it is in logs and metrics
@@ -71,3 +81,69 @@ class MemoryStore(Protocol):
 
     async def totals(self) -> Mapping[Kind, int]:
         """How many memories there are, by kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Messages of a chat that are no longer forwarded as they are.
+
+    Attributes:
+        scope: the memory that the request names.
+        session: key of its session, or b"".
+        key: names the prefix that they are, in its scope; equal keys, equal messages.
+        digests: of each message, oldest first.
+        read: reads one, by its place among the digests; called in a thread.
+        statements: facts that the brief's writer stated about them.
+        numbers: of each message, as statements name them.
+    """
+
+    scope: Scope
+    session: bytes
+    key: bytes
+    digests: Sequence[bytes]
+    read: Callable[[int], MinedTurn]
+    statements: Sequence[Stated]
+    numbers: Sequence[int]
+
+
+class Miner(Protocol):
+    """Fills memories."""
+
+    def note(self, exchange: Exchange, folded: Folded) -> None:
+        """Remember what these messages say, in the background; what was mined before is passed over."""
+
+
+class Reminding(Protocol):
+    """Looks up what a memory holds for a user's message. Trouble of the store never raises."""
+
+    async def find(self, exchange: Exchange, scope: Scope, asked: str, contained: Set[str]) -> Sequence[Reminder]:
+        """The memories that may matter, in the order in which they were observed.
+
+        Args:
+            exchange: on whose account.
+            scope: the memory that the request names.
+            asked: the latest user message.
+            contained: digests, in hex, of the messages that the chat contains.
+        """
+
+
+class Recaller(Protocol):
+    """Finds what the latest user message needs among messages that are not forwarded."""
+
+    async def recall(
+        self,
+        exchange: Exchange,
+        profile: Profile,
+        raws: Sequence[msgspec.Raw | bytes],
+        outline: Outline,
+        question: Question,
+    ) -> Recalled | None:
+        """Passages that answer it, as one text within the room; None where there are none.
+
+        Args:
+            exchange: on whose account.
+            profile: how the request is counted.
+            raws: all messages of the chat.
+            outline: the chat.
+            question: what is looked for, and where.
+        """

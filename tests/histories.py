@@ -41,6 +41,7 @@ from gateway.ports import Journal, TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.memory import MemoryBriefStore
+from gateway.shell.summarizer import Written
 from gateway.shell.tokens.digest import message_digests
 from gateway.stages.assemble import AssembleStage
 from gateway.stages.count import CountStage
@@ -99,9 +100,9 @@ class FakeSummarizer:
 
     async def write(
         self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
-    ) -> str:
+    ) -> Written:
         self.jobs.append(job)
-        return self._answer(replace(job, earlier=None) if is_addition else job)
+        return Written(self._answer(replace(job, earlier=None) if is_addition else job))
 
 
 class StuckSummarizer(FakeSummarizer):
@@ -113,10 +114,10 @@ class StuckSummarizer(FakeSummarizer):
 
     async def write(
         self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
-    ) -> str:
+    ) -> Written:
         self.jobs.append(job)
         await self.release.wait()
-        return self._answer(replace(job, earlier=None) if is_addition else job)
+        return Written(self._answer(replace(job, earlier=None) if is_addition else job))
 
 
 def told_turns(job: FoldJob) -> str:

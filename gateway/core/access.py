@@ -181,15 +181,17 @@ def decide_call(endpoint: Endpoint, headers: Sequence[tuple[str, str]], client: 
         return _denied(client.name, Permission.PASSTHROUGH, "paths that are passed through")
     if endpoint in OF_MEMORY and Permission.FACTS not in may:
         return _denied(client.name, Permission.FACTS, "facts, contexts and memories")
-    if Permission.OVERRIDES in may:
+    may_override = Permission.OVERRIDES in may
+    if may_override and Permission.FACTS in may:
         return None
-    if endpoint is Endpoint.SESSIONS:
+    if endpoint is Endpoint.SESSIONS and not may_override:
         return _denied(client.name, Permission.OVERRIDES, "named sessions")
-    for name, _ in headers:
-        lower = name.lower()
+    for lower in (name.lower() for name, _ in headers):
         if lower == MEMORY_HEADER and endpoint in OF_MEMORY:
             continue  # it changes no request to a model
-        if lower.startswith(GATEWAY_PREFIX) and lower != CLIENT_HEADER:
+        if lower == MEMORY_HEADER and Permission.FACTS not in may:
+            return _denied(client.name, Permission.FACTS, f"the header {MEMORY_HEADER}")
+        if lower.startswith(GATEWAY_PREFIX) and lower != CLIENT_HEADER and not may_override:
             return _denied(client.name, Permission.OVERRIDES, f"the header {lower[:64]}")
     return None
 

@@ -16,6 +16,7 @@ from gateway.core.context.recall import Recalled
 from gateway.core.context.render import Insert, array_of, join_texts, place_texts, turn_of
 from gateway.core.context.shorten import Arrangement, Shorter
 from gateway.core.context.units import Outline
+from gateway.core.facts.reminders import Reminder
 from gateway.core.routing.routes import Roles
 from gateway.core.wire.body import Edit, splice
 from gateway.core.wire.message import reread_message
@@ -59,7 +60,7 @@ class Chat:
     """A chat that is to fit.
 
     `keys` name what a brief covers, by how many foldable messages it does. `kept` are messages of its named session
-    that it does not contain.
+    that it does not contain, `reminders` what was found for it in the memory that it names.
     """
 
     exchange: Exchange
@@ -72,6 +73,12 @@ class Chat:
     keys: Sequence[bytes]
     form: Form
     kept: Sequence[Kept] = ()
+    reminders: Sequence[Reminder] = ()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more may be recalled than what it contains."""
+        return bool(self.kept or self.reminders)
 
     @property
     def raws(self) -> Raws:

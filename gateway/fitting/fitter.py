@@ -35,7 +35,8 @@ from gateway.fitting.draft import Chat, Draft
 from gateway.fitting.gain import LEAST_SHARE, EarlyRule, mark_of
 from gateway.fitting.lineage import Lineages
 from gateway.fitting.question import ChosenRecall, question_of
-from gateway.ports import BriefMaker, BriefStore, Recaller, TextCounter
+from gateway.ports import BriefMaker, BriefStore, TextCounter
+from gateway.ports_memory import Recaller
 from gateway.receipts import refuse_unless_forwarded, what_lacks
 
 _SQUEEZED_SHARE = 0.5
@@ -94,7 +95,7 @@ class ChatFitter:
             Refusal: it cannot be made to fit.
         """
         draft = await self._fitted(chat)
-        if draft is None and chat.kept and not chat.receipt.has_overflowed:
+        if draft is None and chat.has_more and not chat.receipt.has_overflowed:
             draft = await self._with_recalled(chat, Draft(chat.plan_with(None), None))
             return draft if draft.recalled and draft.tokens <= chat.limits.prompt else None
         return draft
@@ -175,7 +176,7 @@ class ChatFitter:
         question, before = asked
         recalled = self._chosen.find(chat, draft, question)
         if recalled is None:
-            recalled = await self._recaller.recall(chat.count.profile, chat.raws, chat.outline, question)
+            recalled = await self._recaller.recall(chat.exchange, chat.count.profile, chat.raws, chat.outline, question)
             self._chosen.put(chat, question, recalled)
         return replace(draft, recalled=recalled, recall_before=before) if recalled else draft
 

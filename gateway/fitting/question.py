@@ -2,8 +2,9 @@
 
 For a client that resends its history the messages are its own folded ones, and what is forwarded is never larger than
 what it sent. One that names its session may not resend it: then what the session has kept joins them, within what the
-budget leaves free. That is chosen once for a user message, and replayed through the tool loop that follows it, whatever
-else happens in the session meanwhile, as long as it fits.
+budget leaves free, and so does what was found in the memory that it names. That is chosen once for a user message, and
+replayed through the tool loop that follows it, whatever else happens in the session or the memory meanwhile, as long as
+it fits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:
     """What is looked for among the messages that are not forwarded, and the place in the prompt for what is found."""
     outline, plan, arrangement = chat.outline, draft.plan, draft.arrangement
     latest = outline.last_user
-    if latest is None or not (plan.covers or chat.kept) or not chat.limits.retrieved:
+    if latest is None or not (plan.covers or chat.has_more) or not chat.limits.retrieved:
         return None
     names: tuple[str, ...] = ()
     if arrangement is not None and arrangement.asked == latest:
@@ -39,25 +40,28 @@ def question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:
     pool = hashlib.sha256(chat.keys[plan.covers] + repr(plan.pinned).encode())
     for each in chat.kept:
         pool.update(each.number.to_bytes(8) + each.canonical)
+    for reminder in chat.reminders:
+        pool.update(reminder.id.encode())
     named = (pool.digest(), chat.keys[max(latest, plan.covers)], latest, names, room)
     key = hashlib.sha256(msgspec.msgpack.encode(named)).digest()
-    return Question(key, pool.digest(), plan.covers, plan.pinned, latest, names, room, chat.kept), before
+    found = Question(key, pool.digest(), plan.covers, plan.pinned, latest, names, room, chat.kept, chat.reminders)
+    return found, before
 
 
 def _room_before(chat: Chat, draft: Draft, latest: int) -> int:
     """What was left when this user message came, whatever has been said since: what is recalled for it stays."""
     stable = draft.stable_tokens - draft.tokens_after(chat.outline, latest)
     room = chat.limits.prompt - stable
-    if not chat.kept:
+    if not chat.has_more:
         sent = chat.receipt.client_tokens - chat.outline.tokens_after(latest)
         room = min(room, sent - 1 - stable)
     may_fill = chat.limits.fills and not chat.receipt.has_tools  # a tool loop needs room too
-    is_own = draft.plan.covers or not chat.kept  # what fits is not made as large as can be
+    is_own = draft.plan.covers or not chat.has_more  # what fits is not made as large as can be
     return room if may_fill and is_own else min(room, chat.limits.retrieved)
 
 
 class ChosenRecall:
-    """What was recalled for the user messages of named sessions."""
+    """What was recalled for the user messages of named sessions, and of those that name a memory."""
 
     def __init__(self) -> None:
         self._chosen = TwoGenerationCache[Recalled](
@@ -66,17 +70,21 @@ class ChosenRecall:
 
     def find(self, chat: Chat, draft: Draft, question: Question) -> Recalled | None:
         """What was chosen when the latest user message came, in the middle of its tool loop and where it fits."""
-        if not chat.kept or chat.is_asking or question.names:
+        if not chat.has_more or chat.is_asking or question.names:
             return None
         found = self._chosen.get(_key_of(chat, question))
         return found if found is not None and draft.stable_tokens + found.tokens <= chat.limits.prompt else None
 
     def put(self, chat: Chat, question: Question, recalled: Recalled | None) -> None:
         """Keep what was chosen now, if it is to be replayed."""
-        if recalled is not None and chat.kept and not question.names:
+        if recalled is not None and chat.has_more and not question.names:
             self._chosen.put(_key_of(chat, question), recalled)
 
 
 def _key_of(chat: Chat, question: Question) -> bytes:
-    """The session, by its scope, and the user message that asks."""
-    return chat.scope + chat.count.facts[chat.outline.places[question.latest - 1]].canonical
+    """The session, by its scope, the memory, and the user message that asks."""
+    return (
+        chat.scope
+        + (chat.exchange.overrides.memory or "").encode()
+        + chat.count.facts[chat.outline.places[question.latest - 1]].canonical
+    )

@@ -8,18 +8,19 @@ brief is made in the background and waits until a request overflows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
-from gateway.core.context.brief import BRIEF_ROLE, Brief, FoldJob, Level
-from gateway.core.context.fold import CountBrief, CountTokens, fold_extractive, fold_written, frame_brief
+from gateway.core.context.brief import BRIEF_ROLE, Brief, FoldJob, Level, Stated
+from gateway.core.context.fold import CountBrief, CountTokens, Frame, fold_extractive, fold_written, frame_brief
+from gateway.core.facts.statements import hold_to_span, with_newest
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
 from gateway.exchange import Exchange
 from gateway.ports import BriefStore, TextCounter
-from gateway.shell.summarizer import Summarizer
+from gateway.shell.summarizer import Summarizer, Written
 from gateway.tasks import TaskGroup
 
 MAX_WRITING = 32
@@ -32,6 +33,18 @@ def _written(writing: Writing | None) -> Brief | None:
     if writing is None or not writing.done() or writing.cancelled() or writing.exception() is not None:
         return None
     return writing.result()
+
+
+def _folded(job: FoldJob, frame: Frame, written: Written, count: CountTokens, count_brief: CountBrief) -> Brief | None:
+    """The brief that was written, with what it states as far as the folded messages support that."""
+    brief = fold_written(job, frame, written.text, count, count_brief)
+    return _with_statements(job, brief, hold_to_span(written.statements, frame.turns)) if brief is not None else None
+
+
+def _with_statements(job: FoldJob, brief: Brief, newer: Sequence[Stated] = ()) -> Brief:
+    """The brief with what the one before stated, which may have come too late to be used, and what is new."""
+    earlier = job.earlier.statements if job.earlier else ()
+    return replace(brief, statements=with_newest(earlier, newer)) if earlier or newer else brief
 
 
 @dataclass(slots=True)
@@ -165,7 +178,7 @@ class StoredBriefMaker:
         count, count_brief = self._counts(profile)
         frame = await asyncio.to_thread(frame_brief, job, count, count_brief)
         written = await summarizer.write(exchange, profile, job, frame.body_tokens, is_addition=bool(frame.kept))
-        return await asyncio.to_thread(fold_written, job, frame, written, count, count_brief)
+        return await asyncio.to_thread(_folded, job, frame, written, count, count_brief)
 
     async def _keep_late(self, writing: Writing, scope: bytes, key: bytes) -> None:
         await asyncio.wait({writing})
@@ -175,7 +188,8 @@ class StoredBriefMaker:
 
     def _extract(self, profile: Profile, job: FoldJob) -> Brief:
         count, count_brief = self._counts(profile)
-        return fold_extractive(job, frame_brief(job, count, count_brief), count, count_brief)
+        brief = fold_extractive(job, frame_brief(job, count, count_brief), count, count_brief)
+        return _with_statements(job, brief)
 
     def _counts(self, profile: Profile) -> tuple[CountTokens, CountBrief]:
         """How texts and briefs are counted, in the calling thread."""

@@ -1,5 +1,6 @@
 """Recall, with what is known of each message kept between requests: a chat resends its history.
 
+Where an endpoint makes vectors, how near passages are to the question counts, too, as far as that is known in time.
 Records and answers are bounded together. Learning happens in a thread, and ranking where there is much to rank; the
 caches of this module are only touched on the event loop.
 """
@@ -8,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
 from gateway.core.context.brief import BRIEF_ROLE
-from gateway.core.context.journal import Kept
 from gateway.core.context.recall import Question, Recalled, fit_recalled, recall
 from gateway.core.context.recall_index import MessageTerms, learn_terms
 from gateway.core.context.recall_pool import Pool, Remembered
@@ -26,6 +27,7 @@ from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
 from gateway.core.wire.message import reread_message, text_of
 from gateway.core.wire.prefix import Digest
+from gateway.exchange import Exchange
 from gateway.ports import TextCounter
 
 _ENTRY_BYTES = 220
@@ -37,14 +39,27 @@ _NOTHING = Recalled("", 0, ())
 Raws = Sequence[msgspec.Raw | bytes]
 
 
+class Near(Protocol):
+    """How near passages are to a question."""
+
+    async def to(
+        self, exchange: Exchange, question: Question, pool: Pool, read: Callable[[int], str], asked: str
+    ) -> Sequence[float | None] | None: ...
+
+
 class RememberingRecaller:
-    """`ports.Recaller`.
+    """`ports_memory.Recaller`.
 
     Args:
         counter: tokenizers.
         digest: 128 bits over the bytes of each message, seeded per process.
         max_bytes: bound of all records and answers.
+
+    Attributes:
+        near: how near passages are; None where nobody makes vectors.
     """
+
+    near: Near | None = None
 
     def __init__(self, counter: TextCounter, digest: Digest, max_bytes: int) -> None:
         self._counter = counter
@@ -58,24 +73,32 @@ class RememberingRecaller:
         """About what all of it takes."""
         return self._terms.held_bytes + self._pools.held_bytes + self._answers.held_bytes
 
-    async def recall(self, profile: Profile, raws: Raws, outline: Outline, question: Question) -> Recalled | None:
+    async def recall(
+        self, exchange: Exchange, profile: Profile, raws: Raws, outline: Outline, question: Question
+    ) -> Recalled | None:
         found = self._answers.get(question.key)
         if found is None:
-            found = await self._look_up(profile, raws, outline, question) or _NOTHING
+            found = await self._look_up(exchange, profile, raws, outline, question) or _NOTHING
             self._answers.put(question.key, found)
         return found if found.text else None
 
-    async def _look_up(self, profile: Profile, raws: Raws, outline: Outline, question: Question) -> Recalled | None:
+    async def _look_up(
+        self, exchange: Exchange, profile: Profile, raws: Raws, outline: Outline, question: Question
+    ) -> Recalled | None:
         pool = self._pools.get(question.pool)
-        answer = partial(self._answer, profile, raws, outline, question)
-        if pool is not None and len(pool.passages) <= _INLINE_PASSAGES:
-            return answer(pool)
+        read = partial(_text, raws, outline, question.base, _texts_beside(question))
+        if pool is not None and self.near is None and len(pool.passages) <= _INLINE_PASSAGES:
+            return self._answer(profile, raws, outline, question, read, pool, None)
         if pool is None:
             records = await self._records(raws, outline, question.numbers)
-            kept = await self._remember_kept(question.kept)
-            pool = await asyncio.to_thread(_pool_of, outline, records, kept, question.base)
+            beside = await self._remember_beside(question)
+            pool = await asyncio.to_thread(_pool_of, outline, records, beside, question.base)
             self._pools.put(question.pool, pool)
-        return await asyncio.to_thread(answer, pool)
+        near = None
+        if self.near is not None:
+            latest = text_of(reread_message(raws[outline.places[question.latest - 1]]))
+            near = await self.near.to(exchange, question, pool, read, latest)
+        return await asyncio.to_thread(self._answer, profile, raws, outline, question, read, pool, near)
 
     async def _records(self, raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
         """What is known of these messages; what is not yet is learned."""
@@ -90,28 +113,43 @@ class RememberingRecaller:
         known = {number: record for number, record in zip(numbers, found, strict=True) if record is not None}
         return dict(sorted((known | learned).items()))
 
-    async def _remember_kept(self, kept: Sequence[Kept]) -> list[Remembered]:
-        """What a session has kept, with its records."""
-        known = self._terms.get_many([each.canonical for each in kept])
-        missing = [each for each, record in zip(kept, known, strict=True) if record is None]
-        learned = await asyncio.to_thread(_learn_kept, missing) if missing else {}
-        for canonical, record in learned.items():
-            self._terms.put(canonical, record)
+    async def _remember_beside(self, question: Question) -> list[Remembered]:
+        """What a memory and a session give beside the chat's own messages, with its records."""
+        beside = [(each.id.encode(), each.text, each.name) for each in question.reminders]
+        beside += [(each.canonical, each.text, each.name) for each in question.kept]
+        known = self._terms.get_many([key for key, _, _ in beside])
+        missing = [each for each, record in zip(beside, known, strict=True) if record is None]
+        learned = await asyncio.to_thread(_learn_beside, missing) if missing else {}
+        for key, record in learned.items():
+            self._terms.put(key, record)
+        records = iter([record or learned[key] for (key, _, _), record in zip(beside, known, strict=True)])
         return [
-            Remembered(each.number, each.role, max(0, each.tokens - _FRAME_TOKENS), record or learned[each.canonical])
-            for each, record in zip(kept, known, strict=True)
+            *(
+                Remembered(each.number, each.role, each.tokens, next(records), each.label)
+                for each in question.reminders
+            ),
+            *(
+                Remembered(each.number, each.role, max(0, each.tokens - _FRAME_TOKENS), next(records))
+                for each in question.kept
+            ),
         ]
 
     def _answer(
-        self, profile: Profile, raws: Raws, outline: Outline, question: Question, pool: Pool
+        self,
+        profile: Profile,
+        raws: Raws,
+        outline: Outline,
+        question: Question,
+        read: Callable[[int], str],
+        pool: Pool,
+        near: Sequence[float | None] | None,
     ) -> Recalled | None:
-        base = question.base
-        read = partial(_text, raws, outline, base, {each.number: each.text for each in question.kept})
         latest = text_of(reread_message(raws[outline.places[question.latest - 1]]))
-        newest = base + question.latest - 1
+        newest = question.base + question.latest - 1
         query = query_of(latest, partial(read, newest) if newest else None, question.names)
-        picks = recall(query, pool, question.room_tokens)
-        return fit_recalled(picks, pool, read, question.room_tokens, partial(self._cost, profile, pool))
+        picks = recall(query, pool, question.room_tokens, near)
+        found = fit_recalled(picks, pool, read, question.room_tokens, partial(self._cost, profile, pool))
+        return found and found._replace(memories={each.number: each.id for each in question.reminders})
 
     def _cost(self, profile: Profile, pool: Pool, lines: Sequence[str]) -> int:
         """Tokens of a message of these lines, each of which begins with neither white space nor a slash."""
@@ -123,11 +161,11 @@ class RememberingRecaller:
         return weight.total([count(each) for each in weight.all_texts])
 
 
-def _pool_of(outline: Outline, records: Mapping[int, MessageTerms], kept: Sequence[Remembered], base: int) -> Pool:
+def _pool_of(outline: Outline, records: Mapping[int, MessageTerms], beside: Sequence[Remembered], base: int) -> Pool:
     facts = [outline.facts[outline.places[number - 1]] for number in records]
     costs = [max(0, fact.tokens - _FRAME_TOKENS) for fact in facts]
     numbers = [base + number for number in records]
-    return Pool([*kept, *map(Remembered, numbers, [fact.role for fact in facts], costs, records.values())])
+    return Pool([*beside, *map(Remembered, numbers, [fact.role for fact in facts], costs, records.values())])
 
 
 def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
@@ -141,19 +179,25 @@ def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, Me
     return records
 
 
-def _learn_kept(kept: Sequence[Kept]) -> dict[bytes, MessageTerms]:
+def _learn_beside(texts: Sequence[tuple[bytes, str, str]]) -> dict[bytes, MessageTerms]:
     records = {}
-    for place, each in enumerate(kept):
+    for place, (key, text, name) in enumerate(texts):
         if place % _PAUSE_EVERY == 0:
             time.sleep(_PAUSE_S)
-        records[each.canonical] = learn_terms(each.text, each.name)
+        records[key] = learn_terms(text, name)
     return records
 
 
-def _text(raws: Raws, outline: Outline, base: int, kept: Mapping[int, str], number: int) -> str:
-    """The text of a message by its number in what is recalled."""
+def _texts_beside(question: Question) -> dict[int, str]:
+    """Texts that are no messages of the chat, by number."""
+    kept = {each.number: each.text for each in question.kept}
+    return {each.number: each.text for each in question.reminders} | kept
+
+
+def _text(raws: Raws, outline: Outline, base: int, beside: Mapping[int, str], number: int) -> str:
+    """The text of a message, or a memory, by its number in what is recalled."""
     if number <= base:
-        return kept[number]
+        return beside[number]
     return turn_of(number, reread_message(raws[outline.places[number - base - 1]])).text
 
 

@@ -8,24 +8,23 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from gateway.core.context.brief import FoldJob
 from gateway.core.context.summary import read_summary, render_summary_request
 from gateway.core.context.summary_going_on import render_going_on
-from gateway.core.routing.aliases import as_known_to
-from gateway.core.routing.azure import azure_target
+from gateway.core.facts.statements import Statement, read_statements
 from gateway.core.routing.routes import Route
 from gateway.core.tokens.profiles import Profile
-from gateway.core.wire.headers import Headers, credential
+from gateway.core.wire.headers import Headers
 from gateway.core.wire.usage import usage_of_answer
 from gateway.exchange import Exchange
 from gateway.ports import TextCounter, Upstream, UpstreamCall, UpstreamFault
+from gateway.shell.side_calls import ask, known_there, side_headers
 
 _log = logging.getLogger("gateway.summarizer")
-_CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key", "openai-organization", "openai-project"})
 _FATAL_STATUSES = frozenset({401, 403, 404})
 _MAX_ANSWER_BYTES = 1024 * 1024
 _MIN_BODY_TOKENS = 32
@@ -50,6 +49,7 @@ class SummarizerOptions:
         breaker_failures: after so many in a row nobody is asked, and folds are extractive at once,
         breaker_rest_s: for so long.
         reuses_prompts: the request's own model is asked at the end of what it was sent already, which is cached there.
+        states: facts are asked for, too, where the request names a memory.
     """
 
     route: Route | None
@@ -61,6 +61,17 @@ class SummarizerOptions:
     breaker_failures: int = 5
     breaker_rest_s: float = 30.0
     reuses_prompts: bool = False
+    states: bool = False
+
+
+class Written(NamedTuple):
+    """What the summariser has written: the body of a brief, "" for none, and what it states beside it."""
+
+    text: str
+    statements: tuple[Statement, ...] = ()
+
+
+_NOTHING = Written("")
 
 
 class Summarizer:
@@ -105,8 +116,8 @@ class Summarizer:
 
     async def write(
         self, exchange: Exchange, profile: Profile, job: FoldJob, body_tokens: int, *, is_addition: bool = False
-    ) -> str:
-        """The body of a brief, or "" if none could be had; bounded by timeouts and retries, never raises for faults.
+    ) -> Written:
+        """The body of a brief, if one could be had; bounded by timeouts and retries, never raises for faults.
 
         Args:
             exchange: the request that needs it; its model, upstream and key are used where no others are configured.
@@ -116,21 +127,24 @@ class Summarizer:
             is_addition: only what is new is to be told.
         """
         if self.is_off or exchange.request is None or body_tokens < _MIN_BODY_TOKENS:
-            return ""
+            return _NOTHING
         if not any(turn.text.strip() for turn in job.turns):
-            return ""  # a summary of nothing would be an invention
+            return _NOTHING  # a summary of nothing would be an invention
         route = self._options.route or (exchange.routes[0] if exchange.routes else None)
         if route is None:
-            return ""
+            return _NOTHING
         model = self._options.model or exchange.request.model
         room = self._room_for_turns(exchange, job, body_tokens)
         if room < _MIN_BODY_TOKENS:
-            return ""
+            return _NOTHING
         count = partial(self._counter.count_here, profile)
-        render = partial(render_summary_request, job, model, room, body_tokens, count, is_addition=is_addition)
-        headers = self._headers(exchange, route)
+        states = self._options.states and exchange.overrides.memory is not None
+        render = partial(
+            render_summary_request, job, model, room, body_tokens, count, is_addition=is_addition, states=states
+        )
+        headers = side_headers(exchange, route, is_own_upstream=self._options.route is None)
         gone_on = await self._go_on(exchange, route, headers, job, body_tokens, is_addition=is_addition)
-        if gone_on:
+        if gone_on.text:
             return gone_on
         attempt = 0
         while attempt <= self._options.max_retries and not self.is_off:
@@ -143,28 +157,29 @@ class Summarizer:
                 return written
             # An endpoint that takes no schema is asked again at once, and that is no retry.
             attempt += has_schema is (route.name not in self._refuses_schema)
-        return ""
+        return _NOTHING
 
     async def _go_on(
         self, exchange: Exchange, route: Route, headers: Headers, job: FoldJob, body_tokens: int, *, is_addition: bool
-    ) -> str:
-        """The brief asked for at the end of what was sent so far, once; "" where that cannot be, or came to nothing."""
+    ) -> Written:
+        """The brief asked for at the end of what was sent so far, once; nothing where that cannot be."""
         request, receipt = exchange.request, exchange.receipt
         if not job.sent or not self.reuses_prompts or request is None or receipt is None:
-            return ""
+            return _NOTHING
         key = f"{route.name} {request.model}"
         room = receipt.budget.max_total_tokens - _GOING_ON_TOKENS - body_tokens
         if key in self._refuses_prompt or receipt.billed_at_most(job.sent_tokens) > room:
-            return ""
-        body = render_going_on(request, job.sent, body_tokens, is_addition=is_addition)
+            return _NOTHING
+        states = self._options.states and exchange.overrides.memory is not None
+        body = render_going_on(request, job.sent, body_tokens, is_addition=is_addition, states=states)
         if body is None:
-            return ""
+            return _NOTHING
         self.tally["reused_prompts"] += 1
         written = await self._ask(exchange, UpstreamCall(route, "POST", "/chat/completions", headers, body))
-        if written == "":
+        if written is not None and not written.text:
             self._refuses_prompt.add(key)
             _log.warning("briefs are asked for in prompts of their own again", extra={"upstream": route.name})
-        return written or ""
+        return written or _NOTHING
 
     def _room_for_turns(self, exchange: Exchange, job: FoldJob, body_tokens: int) -> int:
         """What folded turns may take; where the request's own model writes, its whole prompt keeps the same budget."""
@@ -175,19 +190,14 @@ class Summarizer:
             room = min(room, window - body_tokens - earlier - _INSTRUCTION_TOKENS)
         return max(0, room)
 
-    async def _ask(self, exchange: Exchange, call: UpstreamCall) -> str | None:
+    async def _ask(self, exchange: Exchange, call: UpstreamCall) -> Written | None:
         """One call; None if another may do better."""
         self.tally["calls"] += 1
-        route = call.route
-        if exchange.request is not None and isinstance(call.body, bytes) and (route.aliases or route.azure_version):
-            model = self._options.model or exchange.request.model
-            call = replace(call, body=as_known_to(route, model, call.body))
-            if route.azure_version:
-                target = azure_target(call.target, route.known_as(model), route.azure_version)
-                call = replace(call, target=target)
+        if exchange.request is not None:
+            call = known_there(call, self._options.model or exchange.request.model)
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                status, body = await self._exchange(call)
+                status, body = await ask(self._upstream, call, _MAX_ANSWER_BYTES)
         except (UpstreamFault, TimeoutError) as fault:
             self._failed("no answer", str(fault) or type(fault).__name__)
             return None
@@ -201,9 +211,9 @@ class Summarizer:
             self._is_off = True
             _log.error("summariser is off until reload", extra={"status": status})
         is_hopeless = status < 500 and status not in (408, 409, 429)
-        return "" if is_hopeless else None
+        return _NOTHING if is_hopeless else None
 
-    def _read(self, exchange: Exchange, body: bytes) -> str:
+    def _read(self, exchange: Exchange, body: bytes) -> Written:
         usage = usage_of_answer(body)
         if usage is not None:
             self.tally["prompt_tokens"] += usage.prompt_tokens
@@ -215,21 +225,7 @@ class Summarizer:
             self._failures_in_row = 0
         else:
             self._failed("no brief in its answer", "empty, cut off, or not the object asked for")
-        return written
-
-    async def _exchange(self, call: UpstreamCall) -> tuple[int, bytes]:
-        """The answer's status and body; of a body beyond all measure, nothing."""
-        answer = await self._upstream.send(call)
-        try:
-            body = bytearray()
-            async with aclosing(answer.chunks()) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > _MAX_ANSWER_BYTES:
-                        return answer.status, b""
-            return answer.status, bytes(body)
-        finally:
-            answer.close()
+        return Written(written, read_statements(body)) if written else _NOTHING
 
     def _failed(self, what: str, reason: str, *, is_endpoints: bool = True) -> None:
         """A call came to nothing; what only the client's own key or request is to blame for trips no breaker."""
@@ -240,11 +236,3 @@ class Summarizer:
             self._rests_until_s = time.monotonic() + self._options.breaker_rest_s
             _log.warning("summariser rests", extra={"seconds": self._options.breaker_rest_s})
         _log.warning("summariser failed: %s", what, extra={"reason": reason[:200]})
-
-    def _headers(self, exchange: Exchange, route: Route) -> Headers:
-        headers: Headers = [("Content-Type", "application/json"), ("Accept-Encoding", "identity")]
-        if route.api_key:
-            headers.append(credential(route.api_key, route.key_header))
-        elif self._options.route is None:  # the request's own key, for the request's own upstream only
-            headers += [(name, value) for name, value in exchange.headers if name.lower() in _CREDENTIALS]
-        return headers

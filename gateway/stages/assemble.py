@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import msgspec
@@ -25,6 +26,7 @@ from gateway.exchange import Count, Exchange, Receipt, Session
 from gateway.fitting.draft import Chat, body_of, receipt_of
 from gateway.fitting.fitter import ChatFitter
 from gateway.fitting.forms import Form, ItemsForm, MessagesForm
+from gateway.fitting.memory import ChatMemory
 from gateway.fitting.options import CompactionOptions, CompactionTable
 from gateway.ports import Calibrations, Journal, Windows
 from gateway.receipts import plan_receipt, refuse_unless_forwarded
@@ -48,6 +50,7 @@ class AssembleStage:
         calibrations: how upstreams bill what is counted.
         journal: what named sessions have said; None where there are none.
         windows: that upstreams have named; a budget is lowered to them.
+        memory: that requests name; None where nothing is remembered.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class AssembleStage:
         calibrations: Calibrations,
         journal: Journal | None = None,
         windows: Windows | None = None,
+        memory: ChatMemory | None = None,
     ) -> None:
         self._budgets = budgets
         self._options = options
@@ -65,6 +69,7 @@ class AssembleStage:
         self._calibrations = calibrations
         self._journal = journal
         self._windows = windows
+        self._memory = memory
         self._known = KnownChats(_KNOWN_BYTES)
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -109,12 +114,20 @@ class AssembleStage:
             kept = [each for each in await self._journal.read(owner) if each.canonical not in contained]
             receipt = msgspec.structs.replace(receipt, session_id=owner[:8].hex(), kept_messages=len(kept))
             exchange.receipt = receipt
-        if not kept and not self._fitter.may_need(receipt.client_tokens, receipt.prompt_limit_tokens, scope):
+        memory = self._memory if exchange.overrides.memory is not None else None
+        may_need = self._fitter.may_need(receipt.client_tokens, receipt.prompt_limit_tokens, scope)
+        if not (kept or memory or may_need):
             return
         keys, outline, form = self._read(request, count, scope)
         chat = Chat(exchange, request, count, outline, _limits_of(receipt, options), receipt, scope, keys, form, kept)
+        if memory is not None:
+            chat = replace(chat, reminders=await memory.remind(chat))
+            if not (chat.has_more or may_need):
+                return
         draft = await self._fitter.fit(chat)
         self._fitter.note_sent(chat, draft)
+        if memory is not None:
+            memory.note_folded(chat, draft)
         if draft is not None:
             exchange.receipt = receipt_of(chat, draft)
             if not receipt.is_shadow:

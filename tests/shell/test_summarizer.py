@@ -56,7 +56,7 @@ def summarizer_at(route: Route | None, upstream: HttpUpstream, model: str = "", 
 
 
 async def write(summarizer: Summarizer, route: Route) -> str:
-    return await summarizer.write(exchange_to(route), PROFILE, JOB, 300)
+    return (await summarizer.write(exchange_to(route), PROFILE, JOB, 300)).text
 
 
 async def test_it_asks_the_requests_own_upstream_with_its_own_key(server: FakeOpenAI, upstream: HttpUpstream) -> None:
@@ -208,7 +208,7 @@ async def test_with_no_room_nobody_is_asked(server: FakeOpenAI, upstream: HttpUp
     """A ledger that fills the brief leaves nothing to write."""
     summarizer = summarizer_at(None, upstream)
 
-    assert await summarizer.write(exchange_to(route_of(base_url=server.base_url)), PROFILE, JOB, 10) == ""
+    assert not (await summarizer.write(exchange_to(route_of(base_url=server.base_url)), PROFILE, JOB, 10)).text
     assert summarizer.tally["calls"] == 0
 
 

@@ -58,6 +58,29 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """A fact that a brief's writer stated and the folded messages support.
+
+    Attributes:
+        subject: of it.
+        predicate: of it.
+        object: of it.
+        number: of the message that supports it.
+        role: of that message.
+        start: where the passage that does begins in its text, secrets masked.
+        end: where it ends.
+    """
+
+    subject: str
+    predicate: str
+    object: str
+    number: int
+    role: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Brief:
     """A brief as stored.
 
@@ -69,6 +92,7 @@ class Brief:
         tokens: what the brief's message costs in a prompt.
         pinned: numbers of covered messages that are forwarded beside it, and so are not told in it.
         coverage: of the hard values of what was folded last, the share by salience that the brief holds.
+        statements: facts for the memory that the request named; no part of its text.
     """
 
     covers: int
@@ -78,6 +102,7 @@ class Brief:
     tokens: int
     pinned: tuple[int, ...] = ()
     coverage: float = 1.0
+    statements: tuple[Stated, ...] = ()
 
     @property
     def ledger(self) -> tuple[Quote, ...]:

@@ -31,12 +31,16 @@ _MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _REPEAT_BYTES, _TERM_BYTES = 220
 
 
 class Remembered(NamedTuple):
-    """One folded message: its number, its role, what it costs in a prompt, and its record."""
+    """One folded message: its number, its role, what it costs in a prompt, and its record.
+
+    What a memory holds stands among messages under numbers below 0, with a label of its own.
+    """
 
     number: int
     role: str
     tokens: int
     terms: MessageTerms
+    label: str = ""
 
 
 class Pool:
@@ -127,7 +131,7 @@ def _headings(messages: Sequence[Remembered]) -> list[str]:
     current = ""
     headings = []
     for each in messages:
-        current = each.terms.heading or current
+        current = each.terms.heading or ("" if each.label else current)
         headings.append(current)
     return headings
 

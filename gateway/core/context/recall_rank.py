@@ -34,6 +34,13 @@ _FEEDBACK_WEIGHT = 0.3
 _BEST = 5
 _FLOOR = 0.2
 """Of one of the best scores: what a full passage counts though it shares no term, once others do."""
+_NEAR_FLOOR = 0.1
+"""The same where vectors say more about what shares no word."""
+_NEAR_WEIGHT = 1.0
+"""Of one of the best scores, what one of the nearest passages gains, for itself and its neighbours,"""
+_NEAR_ITSELF_WEIGHT = 0.5
+"""and once more for itself."""
+_LEAST_NEAR, _LEAST_SPAN = 2, 1e-6
 _SPEAKER_FACTOR = 3.0
 _SPEAKER_NAME_WEIGHT = 0.1
 """The name of a speaker is in the label; in the text it is more often an address."""
@@ -105,16 +112,18 @@ def query_of(latest: str, before: Callable[[], str] | None = None, names: Sequen
     return Query(weights, words, named, bool(_asks_assistant(latest)))
 
 
-def rank_passages(query: Query, pool: Pool) -> list[float] | None:
+def rank_passages(query: Query, pool: Pool, near: Sequence[float | None] | None = None) -> list[float] | None:
     """What each passage of the pool is worth for the room that it takes, in its order; None where none shares a term
-    with the query.
+    with the query, and none is known to be near.
 
     Args:
         query: what is looked for.
         pool: folded messages.
+        near: the cosine of each passage's vector to the question's, None for a passage without one.
     """
     weights = {term: weight for term, weight in query.weights.items() if term in pool.postings}
-    if not weights:
+    closeness = closeness_of(near) if near is not None else None
+    if not weights and closeness is None:
         return None
     speakers = _speakers_of(query, pool)
     for name in speakers.named_terms & weights.keys():
@@ -123,11 +132,36 @@ def rank_passages(query: Query, pool: Pool) -> list[float] | None:
     who = (speakers.named, query.asks_assistant)
     factors, gains = pool.memo.factors_of(who, partial(_factors, pool, *who))
     told = _with_feedback(pool, scores, factors, query.weights)
+    if closeness is not None:
+        told = _raised(told, _NEAR_WEIGHT, [near * near for near in closeness])
     scores = _with_neighbours(_with_headings(told, query, pool))
-    floor = _FLOOR * nlargest(_BEST, scores)[-1]
+    if closeness is not None:
+        scores = _raised(scores, _NEAR_ITSELF_WEIGHT, closeness)
+    floor = (_FLOOR if closeness is None else _NEAR_FLOOR) * nlargest(_BEST, scores)[-1]
     return [
         (score + floor * fullness) * gain for score, fullness, gain in zip(scores, pool.fullness, gains, strict=True)
     ]
+
+
+def closeness_of(near: Sequence[float | None]) -> list[float] | None:
+    """How near each passage is, on a scale from the middle one, 0, to the best ones, about 1; None where two or fewer
+    are known.
+
+    Args:
+        near: cosines, None where there is none.
+    """
+    known = sorted(cosine for cosine in near if cosine is not None)
+    if len(known) <= _LEAST_NEAR:
+        return None
+    middle, best = known[len(known) // 2], known[-min(_BEST, len(known))]
+    span = max(best - middle, _LEAST_SPAN)
+    return [0.0 if cosine is None else max(0.0, (cosine - middle) / span) for cosine in near]
+
+
+def _raised(scores: Sequence[float], weight: float, closeness: Sequence[float]) -> list[float]:
+    """The scores with nearness added, so that one of the nearest gains a share of one of the best."""
+    gain = weight * (nlargest(_BEST, scores)[-1] or 1.0)
+    return [score + gain * near for score, near in zip(scores, closeness, strict=True)]
 
 
 def _with_feedback(

@@ -41,26 +41,32 @@ INSTRUCTIONS = (
     "Answer with one JSON object whose keys are goal, constraints, decisions, facts, done, open, artifacts; each value"
     " is a list of strings, empty where there is nothing. At most {max_tokens} tokens together."
 )
+STATE = (
+    " A further key, statements, lists lasting facts about people, things and decisions, each an object of subject,"
+    " predicate and object in the conversation's own words."
+)
+"""What is added where facts are asked for with the brief."""
 _ADD = "Write down only what the new messages add to the brief so far, or change in it."
 _ANEW = "Write the whole brief anew, from the brief so far and the messages that follow it."
-RESPONSE_FORMAT = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "running_brief",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {key: {"type": "array", "items": {"type": "string"}} for key in SECTIONS},
-            "required": list(SECTIONS),
-            "additionalProperties": False,
-        },
-    },
-}
+
+
+def _format(properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "running_brief", "strict": True, "schema": schema}}
+
+
+_LISTS = {key: {"type": "array", "items": {"type": "string"}} for key in SECTIONS}
+_PARTS = {key: {"type": "string"} for key in ("subject", "predicate", "object")}
+_STATEMENT = {"type": "object", "properties": _PARTS, "required": list(_PARTS), "additionalProperties": False}
+RESPONSE_FORMAT = _format(_LISTS)
+STATING_FORMAT = _format({**_LISTS, "statements": {"type": "array", "items": _STATEMENT}})
 _TOLD_SHARE = 0.8
 """Of the room, what the summariser is told to use: models count tokens badly."""
 _CUT_SHARE = 1.5
 """Of the room, where its answer is cut off, JSON and all; in between, the best lines are taken."""
 _CUT_TOKENS = 64
+_STATING_TOKENS = 1_024
+"""What facts may take beside the brief."""
 _KNOWN_TERMS = 0.6
 """Of a constraint's words, what the user must have said."""
 _THINKING_TOKENS = 2_048
@@ -94,6 +100,7 @@ def render_summary_request(
     *,
     is_addition: bool = False,
     has_schema: bool = True,
+    states: bool = False,
 ) -> bytes:
     """The body of the chat completion that asks for a brief.
 
@@ -105,6 +112,7 @@ def render_summary_request(
         count: tokens of a text.
         is_addition: only what is new is to be told.
         has_schema: whether the endpoint takes `response_format` with a schema.
+        states: facts are asked for, too.
     """
     turns = [turn._replace(text=escape_lines(mask_secrets(turn.text))) for turn in job.turns]
     lines = [f"[{turn.number} {turn.role}] {turn.text}" for turn in turns]
@@ -113,16 +121,18 @@ def render_summary_request(
     earlier = ["[the brief so far]", job.earlier.body, "[messages since]"] if job.earlier else []
     data = defuse_tags("\n".join([*earlier, *lines]))
     told = INSTRUCTIONS.format(task=_ADD if is_addition else _ANEW, max_tokens=told_tokens(max_output_tokens))
-    limit_key, limit = limit_of(model, max_output_tokens)
-    request = {
+    limit_key, limit = limit_of(model, max_output_tokens, states=states)
+    request: dict[str, Any] = {
         "model": model,
         "messages": [
-            {"role": "system", "content": told},
+            {"role": "system", "content": told + STATE if states else told},
             {"role": "user", "content": f"<conversation>\n{data}\n</conversation>"},
         ],
         limit_key: limit,
     }
-    return msgspec.json.encode({**request, "response_format": RESPONSE_FORMAT} if has_schema else request)
+    if has_schema:
+        request["response_format"] = STATING_FORMAT if states else RESPONSE_FORMAT
+    return msgspec.json.encode(request)
 
 
 def told_tokens(max_output_tokens: int) -> int:
@@ -130,10 +140,11 @@ def told_tokens(max_output_tokens: int) -> int:
     return max(1, int(max_output_tokens * _TOLD_SHARE))
 
 
-def limit_of(model: str, max_output_tokens: int) -> tuple[str, int]:
+def limit_of(model: str, max_output_tokens: int, *, states: bool = False) -> tuple[str, int]:
     """The field, and the tokens, that cut its answer off."""
     is_thinking = bare_model(model).startswith(("o1", "o3", "o4", "gpt-5"))
     limit = int(max_output_tokens * _CUT_SHARE) + _CUT_TOKENS + _THINKING_TOKENS * is_thinking
+    limit += _STATING_TOKENS * states
     return "max_completion_tokens" if is_thinking else "max_tokens", limit
 
 

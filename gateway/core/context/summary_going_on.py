@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.core.context.summary import limit_of, told_tokens
+from gateway.core.context.summary import STATE, limit_of, told_tokens
 from gateway.core.wire.request import MeteredRequest
 
 _SHARED = ("tools", "functions", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention", "user")
@@ -30,7 +30,9 @@ _ADD = "Write down only what the messages after the running brief add to it, or 
 _ANEW = "Write it for everything above, the running brief so far included if there is one."
 
 
-def render_going_on(request: MeteredRequest, sent: bytes, max_output_tokens: int, *, is_addition: bool) -> bytes | None:
+def render_going_on(
+    request: MeteredRequest, sent: bytes, max_output_tokens: int, *, is_addition: bool, states: bool = False
+) -> bytes | None:
     """The body of the chat completion that asks for a brief behind these messages; None where it would not answer so.
 
     Args:
@@ -38,18 +40,19 @@ def render_going_on(request: MeteredRequest, sent: bytes, max_output_tokens: int
         sent: the messages up to there, a JSON array.
         max_output_tokens: what the brief's body may take in the end.
         is_addition: only what is new is to be told.
+        states: facts are asked for, too.
     """
     if any(_is_set(request, key) for key in _SHAPING):
         return None
     task = _ADD if is_addition else _ANEW
-    asked = _ASKED.format(task=task, max_tokens=told_tokens(max_output_tokens))
+    asked = _ASKED.format(task=task, max_tokens=told_tokens(max_output_tokens)) + (STATE if states else "")
     message = msgspec.json.encode({"role": "user", "content": asked})
     fields = {"model": msgspec.json.encode(request.model), "messages": sent[:-1] + b"," + message + b"]"}
     fields |= {key: _raw(request, key) for key in _SHARED if _is_set(request, key)}
     for tools, choice in (("tools", "tool_choice"), ("functions", "function_call")):
         if tools in fields:
             fields[choice] = b'"none"'
-    key, limit = limit_of(request.model, max_output_tokens)
+    key, limit = limit_of(request.model, max_output_tokens, states=states)
     fields[key] = str(limit).encode()
     return b"{" + b",".join(b'"%s":%s' % (name.encode(), value) for name, value in fields.items()) + b"}"
 

@@ -56,13 +56,17 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         turn: digest of the message, in hex.
-        start: of the characters of its text.
+        start: of the characters of its text, secrets masked.
         end: of them.
+        role: of the message.
+        heading: what it stood under, such as the date of its session; "" for nothing.
     """
 
     turn: str
     start: int
     end: int
+    role: str = ""
+    heading: str = ""
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -192,11 +196,15 @@ class Sought(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A memory that was found, with its place (0 is best) by its words and by its vector; None where not by these."""
+    """A memory that was found, with its place (0 is best) by its words and by its vector; None where not by these.
+
+    `similarity` is the cosine of its vector and the question's, where both have one.
+    """
 
     memory: Memory
     lexical_rank: int | None = None
     vector_rank: int | None = None
+    similarity: float | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):

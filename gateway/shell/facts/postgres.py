@@ -36,7 +36,7 @@ T = TypeVar("T")
 _log = logging.getLogger("gateway.facts")
 _PATIENCE_S = 30.0
 """How long a call may take at all; what is asked within a shorter time is the caller's to say."""
-_CONNECT_S = 5.0
+_CONNECT_S = 1.5
 _MAX_WAITING = 1024
 _TRIES = 4
 _SCAN_AT_ONCE = 500
@@ -136,7 +136,8 @@ class PostgresMemoryStore:
         self, db: AsyncConnection[Any], scope: Scope, sought: Sought, limit: int, now_us: int
     ) -> Sequence[Found]:
         name = self._collection
-        place = await postgres_read.place_of(db, name, scope)
+        classes = rows.classes_of(sought.kind, sought.level)
+        place = await postgres_read.place_of(db, name, scope, classes, ranking.terms_to_ask(sought))
         if place is None or not limit:
             return []
         lexical = await postgres_read.by_words(db, name, place, sought, limit, now_us) if sought.terms else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
@@ -21,26 +21,38 @@ _BEHIND = "(m.observed_us, m.id) > (%s, %s)"
 
 
 class Place(NamedTuple):
-    """A scope, and how many memories it holds, about."""
+    """A scope, how many memories it holds, about, and how many hold which word, by word and class."""
 
     scope_id: int
     memories: int
+    counts: Mapping[tuple[int, int], int]
 
 
 async def _all(db: Connection, statement: str, values: Sequence[object]) -> list[Any]:
     return await (await db.execute(statement.encode(), values)).fetchall()
 
 
-async def place_of(db: Connection, collection: str, scope: Scope) -> Place | None:
-    """Where a scope's memories are, if it was ever written to."""
-    counted = f"SELECT count(*) FROM (SELECT 1 FROM {collection}_memories WHERE scope = s.id LIMIT %s) c"
+async def place_of(
+    db: Connection, collection: str, scope: Scope, classes: Sequence[int], words: Sequence[int]
+) -> Place | None:
+    """Where a scope's memories are, if it was ever written to; counts end at `MAX_COUNTED`."""
+    listed = f"SELECT 1 FROM {collection}_postings p WHERE p.bucket = s.id * 16 + c.class AND p.word = w.word LIMIT %s"
+    held = f"SELECT 1 FROM {collection}_memories m WHERE m.scope = {collection}_scopes.id LIMIT %s"
     in_all = f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{collection}_memories'::regclass"
-    select = f"SELECT s.id, ({counted}), ({in_all}) FROM {collection}_scopes s WHERE owner = %s AND name = %s"
-    found = await _all(db, select, (ranking.MAX_COUNTED, scope.owner, rows.scope_name(scope.name)))
+    select = (
+        f"WITH s AS MATERIALIZED (SELECT id, (SELECT count(*) FROM ({held}) h) AS held, ({in_all}) AS in_all"
+        f" FROM {collection}_scopes WHERE owner = %s AND name = %s)"
+        f" SELECT s.id, s.held, s.in_all, w.word, c.class, (SELECT count(*) FROM ({listed}) l)"
+        " FROM s CROSS JOIN unnest(%s::int[]) c (class) LEFT JOIN unnest(%s::bigint[]) w (word) ON true"
+    )
+    most = ranking.MAX_COUNTED
+    values = (most, scope.owner, rows.scope_name(scope.name), most, list(classes) or [0], list(words))
+    found = await _all(db, select, values)
     if not found:
         return None
-    scope_id, count, everywhere = found[0]
-    return Place(scope_id, count if count < ranking.MAX_COUNTED else max(count, everywhere))
+    scope_id, held_here, everywhere = found[0][:3]
+    counts = {(word, class_): count for *_, word, class_, count in found if word is not None}
+    return Place(scope_id, held_here if held_here < most else max(held_here, everywhere), counts)
 
 
 async def get(db: Connection, collection: str, owner: bytes, id_: bytes, kind: Kind, now_us: int) -> Memory | None:
@@ -56,14 +68,17 @@ async def page(
     db: Connection, collection: str, scope: Scope, wanted: Wanted, after: Position | None, limit: int, now_us: int
 ) -> Page:
     """Some of the memories that are wanted, and how many there are."""
-    place = await place_of(db, collection, scope)
+    classes = rows.classes_of(wanted.kind, wanted.level, with_ended=wanted.with_ended)
+    words = rows.wanted_words(wanted)
+    place = await place_of(db, collection, scope, classes, words)
     if place is None:
         return Page((), 0)
-    classes = rows.classes_of(wanted.kind, wanted.level, with_ended=wanted.with_ended)
     condition = f"m.scope = %s AND m.class = ANY(%s) AND {_ALIVE} AND m.confidence >= %s"
     values: list[object] = [place.scope_id, classes, now_us, wanted.min_confidence]
     first, source = "", f"{collection}_memories m"
-    if words := await _fewest_first(db, collection, place.scope_id, classes, rows.wanted_words(wanted)):
+    if words:
+        counts = ranking.in_all(place.counts, words, classes)
+        words.sort(key=lambda word: counts[word])
         first, listed = _holding(collection, place.scope_id, classes, words)
         values, source = [*listed, *values], f"own JOIN {source} ON m.seq = own.memory"
     [(total,)] = await _all(db, f"{first}SELECT count(*) FROM {source} WHERE {condition}", values)
@@ -84,34 +99,11 @@ def _holding(collection: str, scope_id: int, classes: Sequence[int], words: Sequ
     return f"WITH own AS MATERIALIZED (SELECT p.memory FROM {collection}_postings p WHERE {condition}) ", values
 
 
-async def _fewest_first(
-    db: Connection, collection: str, scope_id: int, classes: Sequence[int], words: Sequence[int]
-) -> list[int]:
-    """Words by how many memories hold them."""
-    counts = await _counts(db, collection, scope_id, classes, words) if len(words) > 1 else {}
-    return sorted(words, key=lambda word: sum(counts.get((word, class_), 0) for class_ in classes))
-
-
-async def _counts(
-    db: Connection, collection: str, scope_id: int, classes: Sequence[int], words: Sequence[int]
-) -> dict[tuple[int, int], int]:
-    """How many memories of each class hold each word, as far as they are counted."""
-    asked = [(rows.bucket_of(scope_id, class_), word) for word in words for class_ in classes]
-    listed = f"SELECT 1 FROM {collection}_postings p WHERE p.bucket = w.bucket AND p.word = w.word LIMIT %s"
-    select = (
-        f"SELECT w.word, w.bucket, (SELECT count(*) FROM ({listed}) c)"
-        " FROM unnest(%s::bigint[], %s::bigint[]) w (bucket, word)"
-    )
-    values = (ranking.MAX_COUNTED, [bucket for bucket, _ in asked], [word for _, word in asked])
-    return {(word, bucket % 16): count for word, bucket, count in await _all(db, select, values)}
-
-
 async def by_words(db: Connection, collection: str, place: Place, sought: Sought, limit: int, now_us: int) -> list[int]:
     """The numbers of the memories that hold and answer the question best by its words, best first."""
     classes = rows.classes_of(sought.kind, sought.level)
     terms = ranking.terms_to_ask(sought)
-    by_class = await _counts(db, collection, place.scope_id, classes, terms)
-    counts = ranking.in_all(by_class, terms, classes)
+    counts = ranking.in_all(place.counts, terms, classes)
     if not any(counts.values()):
         return []
     weights = ranking.weigh(counts, sought.exact, place.memories)
@@ -119,7 +111,7 @@ async def by_words(db: Connection, collection: str, place: Place, sought: Sought
         (rows.bucket_of(place.scope_id, class_), *lookup)
         for lookup in ranking.plan_lookups(counts, weights)
         for class_ in classes
-        if by_class[lookup.term, class_]
+        if place.counts[lookup.term, class_]
     ]
     newest = (
         f"SELECT memory FROM {collection}_postings WHERE bucket = w.bucket AND word = w.word"

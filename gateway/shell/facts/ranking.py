@@ -21,8 +21,8 @@ from gateway.core.facts.memory import Found, Memory, Sought
 
 MAX_TERMS = 48
 """A question is asked by so many terms: the exact ones, then the most important."""
-MAX_COUNTED = 1024
-MAX_POSTINGS = 6144
+MAX_COUNTED = 512
+MAX_POSTINGS = 4096
 _LEAST_POSTINGS = 64
 """Of each word at least so many of the newest are read."""
 CANDIDATES = 128
@@ -49,7 +49,7 @@ def terms_to_ask(sought: Sought) -> list[int]:
 
 def in_all(by_class: Mapping[tuple[int, int], int], terms: Sequence[int], classes: Sequence[int]) -> dict[int, int]:
     """How many memories of any class hold each term, up to `MAX_COUNTED`."""
-    return {term: min(sum(by_class[term, class_] for class_ in classes), MAX_COUNTED) for term in terms}
+    return {term: min(sum(by_class.get((term, class_), 0) for class_ in classes), MAX_COUNTED) for term in terms}
 
 
 def weigh(counts: Mapping[int, int], exact: Collection[int], memories: int) -> dict[int, float]:

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 from gateway.core.facts.memory import Kind, Level, Memory, Scope, Stored, Vector
-from gateway.ports_memory import MemoryFault
 from gateway.shell.facts import rows
 from gateway.shell.facts.merging import is_alive, merge
 from gateway.shell.facts.rows import Row
@@ -37,8 +36,7 @@ def put(
     """Store these; returns what became of them, and how many others had to go for want of room.
 
     Raises:
-        MemoryFault: they are larger than all room there is.
-        ValueError: an id is another memory's.
+        ValueError: they are larger than all room there is.
     """
     scope_id = _scope_id(db, scope)
     merged = merge(_known(db, scope_id, memories), memories, now_us)
@@ -46,7 +44,7 @@ def put(
     for was, row in merged.changed:
         _write_again(db, scope_id, was, row)
     if _insert(db, scope_id, merged.added) > max_bytes:
-        raise MemoryFault("full", f"{len(memories)} memories at once are larger than the store may be")
+        raise ValueError(f"{len(memories)} memories at once are larger than the whole store may be")
     return merged.stored, _make_room(db, now_us, max_bytes)
 
 

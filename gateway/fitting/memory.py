@@ -1,0 +1,87 @@
+"""What the memory that a request names gives to its chat, and gets from it.
+
+What is found for a user message is found once, and taken again through the tool loop that follows, so that the prompt
+stays as it is. What a chat folds goes to that memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+
+from gateway.core.context.render import turn_of
+from gateway.core.facts.memory import Scope
+from gateway.core.facts.mine import MinedTurn
+from gateway.core.facts.reminders import Reminder
+from gateway.core.tokens.cache import TwoGenerationCache
+from gateway.core.wire.message import reread_message, text_of
+from gateway.fitting.draft import Chat, Draft
+from gateway.ports_memory import Folded, Miner, Reminding
+
+_FOUND_BYTES, _ENTRY_BYTES, _REMINDER_BYTES = 8 << 20, 400, 300
+
+
+class ChatMemory:
+    """The memories that chats name.
+
+    Args:
+        reminding: looks things up.
+        miner: takes what is folded; None where nothing is mined.
+    """
+
+    def __init__(self, reminding: Reminding, miner: Miner | None) -> None:
+        self._reminding = reminding
+        self._miner = miner
+        self._found = TwoGenerationCache[Sequence[Reminder]](_FOUND_BYTES, _ENTRY_BYTES, _size_of)
+
+    async def remind(self, chat: Chat) -> Sequence[Reminder]:
+        """What the memory holds for the latest user message."""
+        latest, scope = chat.outline.last_user, _scope_of(chat)
+        if latest is None or scope is None or not chat.limits.retrieved:
+            return ()
+        index = chat.outline.places[latest - 1]
+        key = hashlib.sha256(scope.owner + scope.name.encode() + b"\0" + chat.keys[latest]).digest()
+        found = None if chat.is_asking else self._found.get(key)
+        if found is None:
+            asked = text_of(reread_message(chat.raws[index]))
+            contained = {fact.canonical.hex() for fact in chat.count.facts}
+            found = await self._reminding.find(chat.exchange, scope, asked, contained)
+            self._found.put(key, found)
+        return found
+
+    def note_folded(self, chat: Chat, draft: Draft | None) -> None:
+        """Let what is folded be remembered."""
+        scope = _scope_of(chat)
+        if self._miner is None or scope is None or draft is None or not draft.plan.covers:
+            return
+        session = chat.exchange.session
+        numbers = [number for number in range(1, draft.plan.covers + 1) if number not in draft.plan.pinned]
+        facts, places = chat.count.facts, chat.outline.places
+        folded = Folded(
+            scope=scope,
+            session=session.key if session is not None else b"",
+            key=chat.keys[draft.plan.covers],
+            digests=[facts[places[number - 1]].canonical for number in numbers],
+            read=partial(_turn, chat, numbers),
+            statements=draft.brief.statements if draft.brief else (),
+            numbers=numbers,
+        )
+        self._miner.note(chat.exchange, folded)
+
+
+def _scope_of(chat: Chat) -> Scope | None:
+    client, name = chat.exchange.client, chat.exchange.overrides.memory
+    return None if client is None or name is None else Scope(client.scope, name)
+
+
+def _turn(chat: Chat, numbers: Sequence[int], place: int) -> MinedTurn:
+    number = numbers[place]
+    index = chat.outline.places[number - 1]
+    message = reread_message(chat.raws[index])
+    turn = turn_of(number, message)
+    return MinedTurn(chat.count.facts[index].canonical, turn.role, str(message.get("name") or ""), turn.text)
+
+
+def _size_of(reminders: Sequence[Reminder]) -> int:
+    return sum(_REMINDER_BYTES + 2 * len(each.text) for each in reminders)

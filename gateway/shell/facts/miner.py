@@ -1,0 +1,154 @@
+"""`ports_memory.Miner`: what folded messages say goes to the memory that the request names, in the background.
+
+A message is mined once for each memory, however often its chat comes again; what this process has forgotten to have
+mined, the store knows by what it says. Facts of one fold are observed a microsecond apart, in the order in which they
+were said, so that of two that differ the later one holds.
+
+Invariants, each with a test of its own:
+  1. Nothing is mined for a request that names no memory, and nothing reaches another's.
+  2. A message that comes again is not mined again.
+  3. No request waits for mining, and none fails by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.core.context.brief import Stated
+from gateway.core.context.terms import terms_of
+from gateway.core.facts.memory import (
+    Anchor,
+    Kind,
+    Memory,
+    Origin,
+    Scope,
+    Source,
+    fact_hash,
+    fact_key,
+    topic_key,
+)
+from gateway.core.facts.mine import Mined, mine_turn
+from gateway.core.facts.statements import is_single
+from gateway.core.tokens.cache import TwoGenerationCache
+from gateway.exchange import Exchange
+from gateway.ports_memory import Folded
+from gateway.tasks import TaskGroup
+
+_MEMO_BYTES, _ENTRY_BYTES = 16 << 20, 140
+_STATED_CONFIDENCE = 0.8
+_BATCH = 500
+_PAUSE_EVERY, _PAUSE_S = 16, 1e-5
+
+
+class PutLater(Protocol):
+    """Takes memories that are to be stored as soon as that can be."""
+
+    def put_later(self, scope: Scope, memories: Sequence[Memory]) -> None: ...
+
+
+class FoldMiner:
+    """`ports_memory.Miner`.
+
+    Args:
+        store: takes what was found.
+        tasks: where the work goes on.
+        ttl_s: how long mined facts are kept; None for ever.
+        threshold: facts below this confidence are not kept.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: PutLater,
+        tasks: TaskGroup,
+        ttl_s: float | None,
+        threshold: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._tasks = tasks
+        self._ttl_s = ttl_s
+        self._threshold = threshold
+        self._clock = clock
+        self._seen = TwoGenerationCache[bool](_MEMO_BYTES, _ENTRY_BYTES)
+        self.mined = 0
+
+    def note(self, exchange: Exchange, folded: Folded) -> None:
+        fold = _name(folded.scope, folded.key)
+        if self._seen.get(fold):
+            return
+        self._seen.put(fold, True)
+        names = [_name(folded.scope, digest) for digest in folded.digests]
+        fresh = [place for place, known in enumerate(self._seen.get_many(names)) if not known]
+        for place in fresh:
+            self._seen.put(names[place], True)
+        stated = [each for each in folded.statements if not self._seen.get(_name(folded.scope, repr(each).encode()))]
+        for each in stated:
+            self._seen.put(_name(folded.scope, repr(each).encode()), True)
+        if fresh or stated:
+            self._tasks.spawn(self._mine(folded, fresh, stated), "mining")
+
+    async def _mine(self, folded: Folded, fresh: Sequence[int], stated: Sequence[Stated]) -> None:
+        mined = await asyncio.to_thread(_found, folded, fresh, stated)
+        memories = await asyncio.to_thread(self._memories, folded, mined)
+        self.mined += len(memories)
+        for start in range(0, len(memories), _BATCH):
+            self._store.put_later(folded.scope, memories[start : start + _BATCH])
+
+    def _memories(self, folded: Folded, mined: Sequence[Mined]) -> list[Memory]:
+        now_us = int(self._clock() * 1e6)
+        expires_us = None if self._ttl_s is None else now_us + int(self._ttl_s * 1e6)
+        sure = [each for each in mined if each.confidence >= self._threshold]
+        return [_memory(each, folded.session, now_us + place, expires_us) for place, each in enumerate(sure)]
+
+
+def _found(folded: Folded, fresh: Sequence[int], stated: Sequence[Stated]) -> list[Mined]:
+    """What these messages say, and what was stated about them, with pauses, in which the event loop gets its turn."""
+    mined: list[Mined] = []
+    by_number: dict[int, list[Stated]] = {}
+    for each in stated:
+        by_number.setdefault(each.number, []).append(each)
+    news = set(fresh)
+    for place, (number, digest) in enumerate(zip(folded.numbers, folded.digests, strict=True)):
+        if place % _PAUSE_EVERY == 0:
+            time.sleep(_PAUSE_S)
+        if place in news:
+            mined += mine_turn(folded.read(place))
+        mined += [_mined(each, digest) for each in by_number.get(number, ())]
+    return mined
+
+
+def _mined(stated: Stated, digest: bytes) -> Mined:
+    origin = Origin(digest.hex(), stated.start, stated.end, stated.role)
+    return Mined(
+        stated.subject, stated.predicate, stated.object, origin, _STATED_CONFIDENCE, is_single(stated.predicate)
+    )
+
+
+def _memory(mined: Mined, session: bytes, observed_us: int, expires_us: int | None) -> Memory:
+    subject, predicate, object_ = mined.subject, mined.predicate, mined.object
+    return Memory(
+        id=os.urandom(16).hex(),
+        kind=Kind.FACT,
+        subject=subject,
+        predicate=predicate,
+        object=object_,
+        key=fact_key(subject, predicate, object_),
+        topic=topic_key(subject, predicate) if mined.is_single else b"",
+        sources=(Source(fact_hash(subject, predicate, object_, Anchor()), None, Anchor(), mined.origin),),
+        confidence=mined.confidence,
+        observed_us=observed_us,
+        expires_us=expires_us,
+        session=session,
+        terms=terms_of(f"{subject} {object_}"),
+    )
+
+
+def _name(scope: Scope, of: bytes) -> bytes:
+    parts = (scope.owner, scope.name.encode("utf-8", "surrogatepass"), of)
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()

@@ -1,0 +1,76 @@
+"""`ports_memory.Reminding` over a store: by words, and by vectors where an endpoint makes them.
+
+Invariants, each with a test of its own:
+  1. A store that is down, slow or refuses costs the request its reminders, and no more than the deadline.
+  2. Only the scope that was asked for is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence, Set
+from typing import Protocol
+
+from gateway.core.context.terms import name_terms
+from gateway.core.facts.memory import Found, Scope, Sought
+from gateway.core.facts.reminders import Reminder, reminders_of
+from gateway.exchange import Exchange
+from gateway.ports_memory import MemoryFault
+
+CANDIDATES = 256
+"""By words, and as many by vector; recall chooses among them."""
+_MAX_ASKED_CHARS = 8_000
+_MAX_VECTOR_CHARS = 2_000
+
+
+class Search(Protocol):
+    async def search(self, scope: Scope, sought: Sought, limit: int) -> Sequence[Found]: ...
+
+
+class Embed(Protocol):
+    @property
+    def model(self) -> str: ...
+
+    async def embed(self, exchange: Exchange | None, texts: Sequence[str]) -> list[bytes | None]: ...
+
+
+class StoredReminding:
+    """`ports_memory.Reminding`.
+
+    Args:
+        store: is asked.
+        deadline_s: how long a chat waits.
+        embedder: makes the vector of a question; None where there are none.
+    """
+
+    def __init__(self, store: Search, deadline_s: float, embedder: Embed | None = None) -> None:
+        self._store = store
+        self._deadline_s = deadline_s
+        self._embedder = embedder
+        self.tally: Counter[str] = Counter()
+        self.seconds = 0.0
+
+    async def find(self, exchange: Exchange, scope: Scope, asked: str, contained: Set[str]) -> Sequence[Reminder]:
+        started_s = time.perf_counter()
+        try:
+            found = await self._search(exchange, scope, asked)
+            self.tally["found" if found else "nothing"] += 1
+        except (MemoryFault, TimeoutError) as fault:
+            self.tally[fault.kind if isinstance(fault, MemoryFault) else "timeout"] += 1
+            found = ()
+        self.seconds += time.perf_counter() - started_s
+        return reminders_of(found, contained)
+
+    async def _search(self, exchange: Exchange, scope: Scope, asked: str) -> Sequence[Found]:
+        vector = None
+        if self._embedder is not None and asked.strip():
+            (vector,) = await self._embedder.embed(exchange, [asked[-_MAX_VECTOR_CHARS:]])
+        named = name_terms(asked[-_MAX_ASKED_CHARS:])
+        terms = [*named.hard, *(term for term in named.words if term not in named.hard)]
+        if not terms and not vector:
+            return ()
+        model = self._embedder.model if self._embedder is not None else ""
+        async with asyncio.timeout(self._deadline_s):
+            return await self._store.search(scope, Sought(terms, named.hard, vector or b"", model), CANDIDATES)

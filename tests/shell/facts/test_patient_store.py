@@ -1,0 +1,250 @@
+"""A patient store bears with one that fails, hangs and comes again; its pauses are a clock's that the test sets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from gateway.core.facts.memory import Found, Kind, Memory, Scope, Sought, Stored, Wanted
+from gateway.ports_memory import MemoryFault
+from gateway.shell.facts.patient import PatientMemoryStore
+from gateway.shell.facts.sqlite import SqliteMemoryStore
+from tests.shell.facts.memories import ALICE, BOB, fact, told
+
+QUESTION = Sought(terms=[1])
+
+
+class Unsteady(SqliteMemoryStore):
+    """A store in memory that fails as often as it is told to, before or after it has done its work, or hangs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: list[str] = []
+        self.asked = 0
+        self.hangs = asyncio.Event()
+        self.hangs.set()
+        self.batches: list[int] = []
+
+    async def _meet(self) -> None:
+        self.asked += 1
+        await self.hangs.wait()
+        if self.failures:
+            raise MemoryFault(self.failures.pop(0), "as told")
+
+    async def put(self, scope: Scope, memories: Sequence[Memory]) -> Sequence[Stored]:
+        is_late = self.failures[:1] == ["late"]
+        if is_late:
+            self.failures[0] = "down"
+            await super().put(scope, memories)
+        await self._meet()
+        self.batches.append(len(memories))
+        return await super().put(scope, memories)
+
+    async def search(self, scope: Scope, sought: Sought, limit: int) -> Sequence[Found]:
+        await self._meet()
+        if sought.model == "bad":
+            raise ValueError("as told")
+        return await super().search(scope, sought, limit)
+
+    async def totals(self) -> Mapping[Kind, int]:
+        await self._meet()
+        return await super().totals()
+
+    async def scan(self, scope: Scope) -> AsyncGenerator[Memory, None]:
+        seen = 0
+        async for memory in super().scan(scope):
+            if self.failures and seen == 3:
+                raise MemoryFault(self.failures.pop(0), "as told")
+            seen += 1
+            yield memory
+
+
+class Hands:
+    """A clock's."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def patient(store: Unsteady, **rest: Any) -> PatientMemoryStore:
+    return PatientMemoryStore(store, **({"chance": lambda: 0.0, "search_s": 30.0} | rest))
+
+
+async def test_a_call_is_made_again_until_it_succeeds() -> None:
+    """A put whose first try was committed before it failed is no duplicate of itself."""
+    store = Unsteady()
+    store.failures = ["late", "down", "timeout"]
+    one = fact("s", "p", "o")
+    calls = patient(store)
+    (stored,) = await calls.put(ALICE, [one])
+
+    assert (stored.id, stored.is_duplicate) == (one.id, False)
+    assert calls.faults == {"down": 2, "timeout": 1}
+    assert (await calls.page(ALICE, Wanted(), None, 9)).total == 1
+    await store.close()
+
+
+async def test_a_call_ends_by_its_deadline() -> None:
+    """Whether the store fails each time or says nothing; one that is full is not asked again."""
+    store = Unsteady()
+    calls = patient(store, deadline_s=0.2)
+    store.failures = ["down"] * 1000
+    with pytest.raises(MemoryFault) as failed:
+        await calls.totals()
+    assert failed.value.kind == "down"
+    assert 2 <= store.asked <= 9
+
+    store.failures = []
+    store.hangs.clear()
+    with pytest.raises(MemoryFault) as failed:
+        await calls.totals()
+    assert failed.value.kind == "timeout"
+
+    store.hangs.set()
+    store.failures, store.asked = ["full"], 0
+    with pytest.raises(MemoryFault) as failed:
+        await calls.totals()
+    assert failed.value.kind == "full"
+    assert store.asked == 1
+    await store.close()
+
+
+async def test_what_is_refused_is_refused_at_once() -> None:
+    store = Unsteady()
+    with pytest.raises(ValueError, match="id"):
+        await patient(store).put(ALICE, [fact("s", "p", "o", id="x")])
+
+    assert store.asked == 1
+    await store.close()
+
+
+async def test_a_scan_goes_on_after_a_fault() -> None:
+    """Each memory once, in order."""
+    store = Unsteady()
+    memories = [fact("s", "p", str(number), observed_us=number // 2) for number in range(10)]
+    await store.put(ALICE, memories)
+    whole = [memory.id async for memory in store.scan(ALICE)]
+    store.failures = ["down"]
+
+    assert [memory.id async for memory in patient(store).scan(ALICE)] == whole
+    await store.close()
+
+
+async def test_a_search_that_hangs_is_left_to_itself() -> None:
+    """The chat goes on; a later search succeeds."""
+    store, hands = Unsteady(), Hands()
+    calls = patient(store, search_s=0.01, clock=hands)
+    store.hangs.clear()
+    with pytest.raises(MemoryFault) as failed:
+        await calls.search(ALICE, QUESTION, 3)
+    store.hangs.set()
+    hands.now_s += 1
+
+    assert failed.value.kind == "timeout"
+    assert await patient(store).search(ALICE, QUESTION, 3) == []
+    await store.close()
+
+
+async def test_after_a_fault_searches_rest() -> None:
+    """For a pause that doubles while the store fails; then one search finds out, and all go on."""
+    store, hands = Unsteady(), Hands()
+    calls = patient(store, clock=hands)
+    store.failures = ["down"] * 3
+    asked_s: list[float] = []
+    while store.failures or calls.is_resting:
+        before = store.asked
+        with contextlib.suppress(MemoryFault):
+            await calls.search(ALICE, QUESTION, 3)
+        asked_s += [hands.now_s] * (store.asked - before)
+        hands.now_s += 0.05
+    first, second, third = (later_s - s for s, later_s in itertools.pairwise(asked_s))
+
+    assert 0.4 < first < second / 1.5 < third / 2.25
+    assert calls.faults["down"] == 3
+    assert calls.faults["resting"] > 20
+    await store.close()
+
+
+@pytest.mark.parametrize("end", ["cancelled", "refused"])
+async def test_a_probe_that_ends_otherwise_gives_its_place_back(end: str) -> None:
+    """Its client left, or its question was wrong."""
+    store, hands = Unsteady(), Hands()
+    calls = patient(store, clock=hands)
+    store.failures = ["down"]
+    with pytest.raises(MemoryFault):
+        await calls.search(ALICE, QUESTION, 3)
+    hands.now_s += 5
+    if end == "cancelled":
+        store.hangs.clear()
+        probe = asyncio.create_task(calls.search(ALICE, QUESTION, 3))
+        while store.asked < 2:
+            await asyncio.sleep(0)
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        store.hangs.set()
+    else:
+        with pytest.raises(ValueError, match="as told"):
+            await calls.search(ALICE, Sought(terms=[1], model="bad"), 3)
+
+    assert await calls.search(ALICE, QUESTION, 3) == []
+    await store.close()
+
+
+async def test_what_is_put_later_is_stored() -> None:
+    """After faults, too; what waits for one scope is put together."""
+    store = Unsteady()
+    calls = patient(store)
+    store.failures = ["down", "timeout", "full", "down", "down"]
+    for number in range(1000):
+        calls.put_later(ALICE if number < 600 else BOB, [fact("s", "p", str(number))])
+    calls.put_later(ALICE, [])
+    assert calls.waiting == 1000
+
+    await calls.close(30)
+    assert (calls.waiting, calls.dropped) == (0, 0)
+    assert await store.names(ALICE.owner) | await store.names(BOB.owner) == {"notes": 400}
+    assert await store.totals() == {Kind.FACT: 1000, Kind.CONTEXT: 0}
+    assert max(store.batches) > 100
+    await store.close()
+
+
+async def test_the_oldest_that_wait_are_dropped() -> None:
+    """When there are more than may be; what cannot be stored at all is dropped, and nothing else with it."""
+    store = Unsteady()
+    calls = patient(store, max_later=10)
+    store.hangs.clear()
+    for number in range(25):
+        calls.put_later(Scope(b"a" * 32, f"s{number}"), [fact("s", "p", str(number))])
+    assert (calls.waiting, calls.dropped) == (10, 15)
+    store.hangs.set()
+    await calls.close(30)
+    assert sorted(await store.names(b"a" * 32)) == sorted(f"s{number}" for number in range(15, 25))
+
+    calls.put_later(ALICE, [fact("s", "p", "good"), fact("s", "p", "bad", id="x"), fact("s", "p", "too")])
+    await calls.close(30)
+    assert (calls.waiting, calls.dropped) == (0, 16)
+    assert sorted(told((await store.page(ALICE, Wanted(), None, 9)).memories)) == ["s p good", "s p too"]
+    await store.close()
+
+
+async def test_closing_ends_by_its_deadline() -> None:
+    """What still waits is counted."""
+    store = Unsteady()
+    calls = patient(store)
+    store.hangs.clear()
+    for number in range(7):
+        calls.put_later(ALICE, [fact("s", "p", str(number))])
+    await calls.close(0.01)
+
+    assert (calls.waiting, calls.dropped) == (0, 7)
+    store.hangs.set()
+    await store.close()
