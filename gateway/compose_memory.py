@@ -21,6 +21,7 @@ from gateway.settings import Settings
 from gateway.settings_check import sqlite_path
 from gateway.settings_check_memory import has_memory, is_postgres
 from gateway.settings_memory import Facts
+from gateway.shell.facts.patient import PatientMemoryStore
 from gateway.shell.memory_keeper import MemoryKeeper
 from gateway.shell.telemetry.figures import memory_metrics
 from gateway.stages.answer_memory import AnswerMemoryStage
@@ -51,14 +52,22 @@ class GatewayMemory:
         settings: with which the process was started.
 
     Attributes:
-        store: of memories; None where nothing is remembered.
+        store: of memories, for calls of the API, which wait for it by themselves; None where nothing is remembered.
+        patient: the same, for chats: searches that never wait long, and what is put later.
         tally: what happened, by what and kind.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.tally: Counter[tuple[str, str]] = Counter()
         self.store = make_memory_store(settings)
-        self._keeper = MemoryKeeper(self.store, self.tally) if self.store is not None else None
+        self.patient: PatientMemoryStore | None = None
+        self._keeper: MemoryKeeper | None = None
+        if self.store is not None:
+            options = settings.facts
+            self.patient = PatientMemoryStore(
+                self.store, options.wait_seconds, options.retrieve_seconds, options.queue_max
+            )
+            self._keeper = MemoryKeeper(self.store, self.tally)
 
     async def open(self) -> None:
         """Open the store, as far as that is possible now."""
@@ -67,6 +76,8 @@ class GatewayMemory:
 
     async def close(self) -> None:
         """Finish what is pending."""
+        if self.patient is not None:
+            await self.patient.close()
         if self._keeper is not None:
             await self._keeper.close()
 
@@ -76,7 +87,7 @@ class GatewayMemory:
 
     def metrics(self) -> list[Metric]:
         """Figures of the store."""
-        return memory_metrics(self._keeper, self.store, self.tally)
+        return memory_metrics(self._keeper, self.store, self.patient, self.tally)
 
 
 def make_memory_store(settings: Settings) -> ManagedMemory | None:

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from gateway.settings_section import Section
 
-_LifeSeconds = Annotated[float, Meta(gt=0, le=3_153_600_000)]
+_LifeSeconds = Annotated[float, Meta(gt=0, le=3_153_600_000.0)]
 
 
 class ContextLevels(Section, frozen=True):

@@ -212,22 +212,34 @@ class EvictingStore(Protocol):
     evicted: int
 
 
+class WaitingMemories(Protocol):
+    """What waits to be stored in the background."""
+
+    waiting: int
+    dropped: int
+    faults: Counter[str]
+
+
 def memory_metrics(
-    kept: KeptMemories | None, store: EvictingStore | None, tally: Mapping[tuple[str, str], int], queued: int = 0
+    kept: KeptMemories | None,
+    store: EvictingStore | None,
+    later: WaitingMemories | None,
+    tally: Mapping[tuple[str, str], int],
 ) -> list[Metric]:
     """What is remembered, and what went wrong; nothing where memory is off.
 
     Args:
         kept: how many there are.
         store: of them.
+        later: on the way there.
         tally: what happened, by what and kind.
-        queued: memories that wait to be stored.
     """
-    if kept is None or store is None:
+    if kept is None or store is None or later is None:
         return []
-    faults = {"down": 0, "timeout": 0, "full": 0} | {
-        kind: count for (what, kind), count in tally.items() if what == "fault"
-    }
+    gone: dict[str, float] = {"room": store.evicted, "queue": later.dropped}
+    faults = Counter({"down": 0, "timeout": 0, "full": 0})
+    faults.update({kind: count for (what, kind), count in tally.items() if what == "fault"})
+    faults.update(later.faults)
     return [
         labelled_gauge_metric(
             "memory_items",
@@ -236,9 +248,9 @@ def memory_metrics(
             [((kind.value,), kept.items.get(kind, 0)) for kind in Kind],
         ),
         counter_metric("memory_store_errors", "Calls that the memory store failed, by kind.", "kind", {**faults}),
-        counter_metric("memory_evictions", "Memories that went before their time.", "reason", {"room": store.evicted}),
+        counter_metric("memory_evictions", "Memories that went before their time.", "reason", gone),
         CounterMetricFamily("facts_duplicates", "Facts that were there already.", tally.get(("duplicate", "fact"), 0)),
-        gauge_metric("memory_queue_depth", "Mined memories that wait to be stored.", queued),
+        gauge_metric("memory_queue_depth", "Memories that wait to be stored.", later.waiting),
     ]
 
 
