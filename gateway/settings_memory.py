@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from gateway.settings_section import Section
 
+# A float, as other annotations of the same bounds are: `typing` takes equal ones for one, the first that it sees.
 _LifeSeconds = Annotated[float, Meta(gt=0, le=3_153_600_000.0)]
 
 
