@@ -189,6 +189,8 @@ class Gateway:
             self._stack.push_async_callback(self._shared_limiter.close)
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
+        self.memory.connect(self.settings, self._upstream, self.metrics.memory_retrieval.observe)
+        self._recaller.near = self.memory.chats.near if self.memory.chats else None
         self._pipeline = self._make_pipeline(self.settings)
         self._prober = Prober(self._upstream, self._health)
         self._prober.follow([make_route(upstream) for upstream in self.settings.upstreams])
@@ -291,7 +293,7 @@ class Gateway:
     def _make_pipeline(self, settings: Settings) -> Pipeline:
         routes = [make_route(upstream) for upstream in settings.upstreams]
         recorder = Recorder(self.metrics)
-        options = make_summarizer_options(settings.summarizer)
+        options = make_summarizer_options(settings.summarizer, states=settings.facts.enabled and settings.facts.mine)
         rules, prices = make_rule_table(settings), make_price_table(settings)
         limits = LimitSettling(self._limiter, rules, prices) if settings.rate_limits else None
         charge = limits.charge if limits else None
@@ -312,7 +314,8 @@ class Gateway:
         soft_ratio = settings.compaction.soft_ratio
         early = make_early_rule(settings, self._sent)
         fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio, early)
-        assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal, self._windows)
+        memory = self.memory.for_chats(charge)
+        assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal, self._windows, memory)
         instead = {Endpoint.INPUT_TOKENS: answer_input_tokens}
         refit = Refit(self._windows, assemble)
         again = tuple(settings.fallbacks.items())

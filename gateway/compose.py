@@ -331,18 +331,25 @@ def make_prior(model: str) -> Prior:
     return Prior(known.ratio, known.fixed_tokens, known.tools_fixed_tokens)
 
 
-def make_summarizer_options(options: SummarizerSettings) -> SummarizerOptions | None:
-    """How briefs are written; None for extraction only."""
+def make_endpoint_route(name: str, base_url: str, api_key: str, wait_s: float) -> Route:
+    """An endpoint that is asked on the gateway's own account."""
+    timeouts = Timeouts(min(5.0, wait_s), wait_s, wait_s, wait_s, wait_s)
+    return Route(name, base_url, api_key, ("*",), 0, Roles.OPEN, StreamUsage.NEVER, timeouts, max_retries=0)
+
+
+def make_summarizer_options(options: SummarizerSettings, *, states: bool = False) -> SummarizerOptions | None:
+    """How briefs are written; None for extraction only.
+
+    Args:
+        options: as configured.
+        states: facts are wanted with briefs, where a request names a memory.
+    """
     if not options.endpoint:
         return None
     route = None
     if options.endpoint != "upstream":
         base_url = options.endpoint.rstrip("/").removesuffix("/chat/completions")
-        wait_s = options.timeout_secs
-        timeouts = Timeouts(min(5.0, wait_s), wait_s, wait_s, wait_s, wait_s)
-        route = Route(
-            "summarizer", base_url, options.api_key, ("*",), 0, Roles.OPEN, StreamUsage.NEVER, timeouts, max_retries=0
-        )
+        route = make_endpoint_route("summarizer", base_url, options.api_key, options.timeout_secs)
     return SummarizerOptions(
         route,
         options.model,
@@ -352,4 +359,5 @@ def make_summarizer_options(options: SummarizerSettings) -> SummarizerOptions | 
         breaker_failures=options.breaker.failures,
         breaker_rest_s=options.breaker.reset_seconds,
         reuses_prompts=options.reuse_prompt,
+        states=states,
     )

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from prometheus_client.core import Metric
 
+from gateway.compose import make_endpoint_route, make_route
 from gateway.core.facts.memory import Kind, Level
 from gateway.core.facts.wire_contexts import ContextRules, told_context
 from gateway.core.facts.wire_facts import FactRules, told_fact
 from gateway.core.wire.request import OF_MEMORY, Endpoint
+from gateway.exchange import Exchange
+from gateway.fitting.memory import ChatMemory
 from gateway.pipeline import Stage
+from gateway.ports import Upstream
 from gateway.ports_memory import MemoryStore
 from gateway.remembering import Remembering, refuse_switched_off
 from gateway.settings import Settings
 from gateway.settings_check import sqlite_path
 from gateway.settings_check_memory import has_memory, is_postgres
 from gateway.settings_memory import Facts
+from gateway.shell.facts.embedder import Embedder, EmbeddingOptions
+from gateway.shell.facts.filler import VectorFiller
+from gateway.shell.facts.miner import FoldMiner
 from gateway.shell.facts.patient import PatientMemoryStore
+from gateway.shell.facts.reminding import StoredReminding
 from gateway.shell.memory_keeper import MemoryKeeper
-from gateway.shell.telemetry.figures import memory_metrics
+from gateway.shell.recaller import Near
+from gateway.shell.telemetry.figures_memory import ChatFigures, memory_metrics
 from gateway.stages.answer_memory import AnswerMemoryStage
 from gateway.stages.delete_contexts import ClearContextsStage, DeleteContextsStage
 from gateway.stages.export_memory import ExportMemoryStage
@@ -33,6 +43,11 @@ from gateway.stages.list_memories import ListMemoriesStage
 from gateway.stages.query_facts import QueryFactsStage
 from gateway.stages.search_contexts import SearchContextsStage
 from gateway.stages.store_context import StoreContextStage
+from gateway.tasks import TaskGroup
+
+_VECTOR_BYTES, _MATRIX_BYTES = 64 << 20, 64 << 20
+_DRAIN_S = 2.0
+_EMBEDDING_S = 30.0
 
 
 class ManagedMemory(MemoryStore, Protocol):
@@ -52,32 +67,38 @@ class GatewayMemory:
         settings: with which the process was started.
 
     Attributes:
-        store: of memories, for calls of the API, which wait for it by themselves; None where nothing is remembered.
-        patient: the same, for chats: searches that never wait long, and what is put later.
+        store: of memories; None where nothing is remembered.
+        chats: what chats have of it, once it is connected.
         tally: what happened, by what and kind.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.tally: Counter[tuple[str, str]] = Counter()
         self.store = make_memory_store(settings)
-        self.patient: PatientMemoryStore | None = None
-        self._keeper: MemoryKeeper | None = None
-        if self.store is not None:
-            options = settings.facts
-            self.patient = PatientMemoryStore(
-                self.store, options.wait_seconds, options.retrieve_seconds, options.queue_max
-            )
-            self._keeper = MemoryKeeper(self.store, self.tally)
+        self.chats: MemoryOfChats | None = None
+        self._keeper = MemoryKeeper(self.store, self.tally) if self.store is not None else None
 
     async def open(self) -> None:
         """Open the store, as far as that is possible now."""
         if self._keeper is not None:
             await self._keeper.open()
 
+    def connect(self, settings: Settings, upstream: Upstream, observe_s: Callable[[float], None]) -> None:
+        """Let chats use it, now that there is a way to upstreams."""
+        if self.store is not None:
+            self.chats = MemoryOfChats(self.store, settings, upstream, observe_s)
+
+    def for_chats(self, charge: Callable[[Exchange, int, int], None] | None) -> ChatMemory | None:
+        """What the assemble stage has of it; whoever is told what embeddings took is told so from now on."""
+        if self.chats is None:
+            return None
+        self.chats.charge_to(charge)
+        return self.chats.memory
+
     async def close(self) -> None:
         """Finish what is pending."""
-        if self.patient is not None:
-            await self.patient.close()
+        if self.chats is not None:
+            await self.chats.close()
         if self._keeper is not None:
             await self._keeper.close()
 
@@ -86,8 +107,84 @@ class GatewayMemory:
         return make_remembering(self.store, options, self.tally) if self.store is not None else None
 
     def metrics(self) -> list[Metric]:
-        """Figures of the store."""
-        return memory_metrics(self._keeper, self.store, self.patient, self.tally)
+        """Figures of the store, and of what chats do with it."""
+        return memory_metrics(self._keeper, self.store, self.tally, self.chats.figures() if self.chats else None)
+
+
+class MemoryOfChats:
+    """What chats have of memory: what they fold goes there, and what they ask for comes from there.
+
+    Args:
+        store: of memories.
+        settings: with which the process was started.
+        upstream: the way to whoever makes vectors.
+        observe_s: told how long each look-up took.
+
+    Attributes:
+        near: how near passages are to a question; None where nobody makes vectors.
+        memory: for the assemble stage.
+    """
+
+    def __init__(
+        self, store: MemoryStore, settings: Settings, upstream: Upstream, observe_s: Callable[[float], None]
+    ) -> None:
+        options = settings.facts
+        self._tasks = TaskGroup()
+        self._store = PatientMemoryStore(store, options.wait_seconds, options.retrieve_seconds, options.queue_max)
+        self._embedder = self._make_embedder(settings, upstream)
+        self.near = self._make_near()
+        self._reminding = StoredReminding(self._store, options.retrieve_seconds, self._embedder, observe_s)
+        self._miner: FoldMiner | None = None
+        if options.mine:
+            self._miner = FoldMiner(self._store, self._tasks, options.ttl_seconds, options.confidence_threshold)
+        self.memory = ChatMemory(self._reminding, self._miner)
+        self._filling: asyncio.Task[None] | None = None
+        if self._embedder is not None and self._embedder.is_own:
+            self._filling = asyncio.create_task(VectorFiller(self._store, self._embedder).run())
+
+    def charge_to(self, charge: Callable[[Exchange, int, int], None] | None) -> None:
+        """Whom to tell what embeddings took."""
+        if self._embedder is not None:
+            self._embedder.charge = charge
+
+    async def close(self) -> None:
+        """Store what waits to be stored."""
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
+        await self._tasks.drain(_DRAIN_S)
+        await self._store.close()
+
+    def figures(self) -> ChatFigures:
+        """For metrics."""
+        return ChatFigures(
+            queued=self._store.waiting,
+            dropped=self._store.dropped,
+            mined=self._miner.mined if self._miner else 0,
+            retrievals=self._reminding.tally,
+            store_faults=self._store.faults,
+            embeddings=self._embedder.tally if self._embedder else None,
+            vector_bytes=self._embedder.held_bytes if self._embedder else 0,
+        )
+
+    def _make_embedder(self, settings: Settings, upstream: Upstream) -> Embedder | None:
+        options = settings.facts.embeddings
+        if options is None:
+            return None
+        home = make_route(settings.upstreams[0]) if settings.upstreams[0].api_key else None
+        route = None
+        if options.base_url != "upstream":
+            base_url = options.base_url.rstrip("/").removesuffix("/embeddings")
+            route = make_endpoint_route("embeddings", base_url, options.api_key, _EMBEDDING_S)
+        embedding = EmbeddingOptions(route, home, options.model, options.batch_size, options.deadline_seconds)
+        return Embedder(embedding, upstream, self._tasks, _VECTOR_BYTES)
+
+    def _make_near(self) -> Near | None:
+        if self._embedder is None:
+            return None
+        from gateway.shell.facts.nearness import Nearness  # numpy is an extra
+
+        return Nearness(self._embedder, _MATRIX_BYTES)
 
 
 def make_memory_store(settings: Settings) -> ManagedMemory | None:

@@ -36,8 +36,7 @@ def check_memory(
     elif not has_memory(settings):
         notes.append("facts.url is memory://, which several workers cannot share: memory is off.")
     if options.embeddings is not None:
-        if not is_postgres(options.url):  # which compares vectors by itself
-            _need("facts.embeddings", "embeddings", "embeddings", faults, find_package)
+        _need("facts.embeddings", "embeddings", "embeddings", faults, find_package)
         base_url = options.embeddings.base_url
         check_endpoint("facts.embeddings.base_url", base_url, ("upstream",), faults)
         if base_url == "upstream" and options.embeddings.api_key:

@@ -42,6 +42,7 @@ class EmbeddingOptions:
 
     Attributes:
         route: the endpoint, or None for the request's own upstream.
+        home: for what is on nobody's account where the endpoint is not known; None for nowhere.
         model: that it is asked for.
         batch_size: texts of one call.
         deadline_s: how long a request waits.
@@ -50,6 +51,7 @@ class EmbeddingOptions:
     """
 
     route: Route | None
+    home: Route | None
     model: str
     batch_size: int
     deadline_s: float
@@ -65,7 +67,10 @@ class Embedder:
         upstream: the way there.
         tasks: where calls go on that nobody waits for any longer.
         max_bytes: bound of the vectors held.
+
+    Attributes:
         charge: told what a call took, for whose request; None where nobody counts.
+        tally: calls, failures, texts and prompt_tokens.
     """
 
     def __init__(
@@ -74,12 +79,11 @@ class Embedder:
         upstream: Upstream,
         tasks: TaskGroup,
         max_bytes: int,
-        charge: Callable[[Exchange, int, int], None] | None = None,
     ) -> None:
         self.options = options
         self._upstream = upstream
         self._tasks = tasks
-        self._charge = charge
+        self.charge: Callable[[Exchange, int, int], None] | None = None
         self._vectors = TwoGenerationCache[bytes](max_bytes, _ENTRY_BYTES, len)
         self._pending: dict[bytes, asyncio.Future[bytes | None]] = {}
         self._calls = asyncio.Semaphore(options.max_calls)
@@ -91,6 +95,11 @@ class Embedder:
     def model(self) -> str:
         """That makes the vectors: those of others are not comparable."""
         return self.options.model
+
+    @property
+    def is_own(self) -> bool:
+        """Whether there is somebody to ask on nobody's account."""
+        return (self.options.route or self.options.home) is not None
 
     @property
     def held_bytes(self) -> int:
@@ -149,7 +158,8 @@ class Embedder:
                     waiting.set_result(None)
 
     async def _call(self, exchange: Exchange | None, texts: Sequence[str]) -> list[bytes] | None:
-        route = self.options.route or (exchange.routes[0] if exchange is not None and exchange.routes else None)
+        own = exchange.routes[0] if exchange is not None and exchange.routes else self.options.home
+        route = self.options.route or own
         if route is None or time.monotonic() < self._rests_until_s:
             return None
         headers = side_headers(exchange, route, is_own_upstream=self.options.route is None)
@@ -173,8 +183,8 @@ class Embedder:
         self.tally["texts"] += len(texts)
         if (usage := usage_of_answer(answer)) is not None:
             self.tally["prompt_tokens"] += usage.prompt_tokens
-            if self._charge is not None and exchange is not None:
-                self._charge(exchange, usage.prompt_tokens, 0)
+            if self.charge is not None and exchange is not None:
+                self.charge(exchange, usage.prompt_tokens, 0)
         return vectors
 
     def _failed(self, reason: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
 from gateway.core.context.terms import name_terms
@@ -43,14 +43,21 @@ class StoredReminding:
         store: is asked.
         deadline_s: how long a chat waits.
         embedder: makes the vector of a question; None where there are none.
+        observe_s: told how long each search took.
     """
 
-    def __init__(self, store: Search, deadline_s: float, embedder: Embed | None = None) -> None:
+    def __init__(
+        self,
+        store: Search,
+        deadline_s: float,
+        embedder: Embed | None = None,
+        observe_s: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._store = store
         self._deadline_s = deadline_s
         self._embedder = embedder
         self.tally: Counter[str] = Counter()
-        self.seconds = 0.0
+        self._observe_s = observe_s
 
     async def find(self, exchange: Exchange, scope: Scope, asked: str, contained: Set[str]) -> Sequence[Reminder]:
         started_s = time.perf_counter()
@@ -60,7 +67,7 @@ class StoredReminding:
         except (MemoryFault, TimeoutError) as fault:
             self.tally[fault.kind if isinstance(fault, MemoryFault) else "timeout"] += 1
             found = ()
-        self.seconds += time.perf_counter() - started_s
+        self._observe_s(time.perf_counter() - started_s)
         return reminders_of(found, contained)
 
     async def _search(self, exchange: Exchange, scope: Scope, asked: str) -> Sequence[Found]:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Protocol
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from gateway.core.context.count_caches import CountCaches
-from gateway.core.facts.memory import Kind
 from gateway.core.tokens.calibration import MILLION
 from gateway.core.wire.request import Endpoint
 from gateway.shell.routing.health import RememberedHealth
@@ -196,61 +195,6 @@ def state_metrics(store: ManagedStore, ignored: Mapping[str, int]) -> list[Metri
             "reason",
             dict(ignored),
         ),
-    ]
-
-
-class KeptMemories(Protocol):
-    """What is known of how many memories there are."""
-
-    @property
-    def items(self) -> Mapping[Kind, int]: ...
-
-
-class EvictingStore(Protocol):
-    """A store that lets memories go for want of room."""
-
-    evicted: int
-
-
-class WaitingMemories(Protocol):
-    """What waits to be stored in the background."""
-
-    waiting: int
-    dropped: int
-    faults: Counter[str]
-
-
-def memory_metrics(
-    kept: KeptMemories | None,
-    store: EvictingStore | None,
-    later: WaitingMemories | None,
-    tally: Mapping[tuple[str, str], int],
-) -> list[Metric]:
-    """What is remembered, and what went wrong; nothing where memory is off.
-
-    Args:
-        kept: how many there are.
-        store: of them.
-        later: on the way there.
-        tally: what happened, by what and kind.
-    """
-    if kept is None or store is None or later is None:
-        return []
-    gone: dict[str, float] = {"room": store.evicted, "queue": later.dropped}
-    faults = Counter({"down": 0, "timeout": 0, "full": 0})
-    faults.update({kind: count for (what, kind), count in tally.items() if what == "fault"})
-    faults.update(later.faults)
-    return [
-        labelled_gauge_metric(
-            "memory_items",
-            "Memories, by kind, when they were last counted.",
-            ["kind"],
-            [((kind.value,), kept.items.get(kind, 0)) for kind in Kind],
-        ),
-        counter_metric("memory_store_errors", "Calls that the memory store failed, by kind.", "kind", {**faults}),
-        counter_metric("memory_evictions", "Memories that went before their time.", "reason", gone),
-        CounterMetricFamily("facts_duplicates", "Facts that were there already.", tally.get(("duplicate", "fact"), 0)),
-        gauge_metric("memory_queue_depth", "Memories that wait to be stored.", later.waiting),
     ]
 
 

@@ -274,6 +274,12 @@ class Metrics:
         self.config_valid.set(1)
 
     def _make_memory_family(self, registry: CollectorRegistry) -> None:
+        self.memory_retrieval = QuickHistogram(
+            "memory_retrieval_duration_seconds",
+            "Of looking up what a memory holds for a chat.",
+            buckets=_OVERHEAD_SECONDS,
+            registry=registry,
+        )
         self.memory_requests: dict[str, Labelled[QuickCounter]] = {}
         self.memory_durations: dict[str, QuickHistogram] = {}
         for endpoint, name, what in (("facts", "facts_insert", "stores"), ("facts_query", "facts_query", "queries")):

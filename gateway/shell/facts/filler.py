@@ -1,0 +1,78 @@
+"""Gives memories their vectors, in the background: whoever stores one never waits for an endpoint.
+
+Invariants, each with a test of its own:
+  1. Every memory has a vector in the end, while the endpoint answers; one that has one is not asked for again.
+  2. An endpoint or a store that is down is asked again later, and not in a hurry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.core.facts.memory import Memory, Vector
+from gateway.core.facts.reminders import said_by
+from gateway.ports_memory import MemoryFault
+
+_AT_ONCE = 256
+_PATIENCE_S = 60.0
+
+
+class Lacking(Protocol):
+    async def lacking_vectors(self, model: str, limit: int) -> Sequence[Memory]: ...
+
+    async def put_vectors(self, vectors: Sequence[Vector]) -> None: ...
+
+
+class Embed(Protocol):
+    @property
+    def model(self) -> str: ...
+
+    async def embed(
+        self, exchange: None, texts: Sequence[str], patience_s: float | None = None
+    ) -> list[bytes | None]: ...
+
+
+class VectorFiller:
+    """Fills one store.
+
+    Args:
+        store: of memories.
+        embedder: makes vectors, on nobody's account.
+        idle_s: between looks while nothing lacks one,
+        rest_s: and after trouble.
+    """
+
+    def __init__(self, store: Lacking, embedder: Embed, idle_s: float = 5.0, rest_s: float = 30.0) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._idle_s = idle_s
+        self._rest_s = rest_s
+        self.filled = 0
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                wait_s = await self.fill_some()
+            except MemoryFault:
+                wait_s = self._rest_s
+            await asyncio.sleep(wait_s)
+
+    async def fill_some(self) -> float:
+        """Fill some; returns how long to wait before the next.
+
+        Raises:
+            MemoryFault: the store cannot be asked.
+        """
+        model = self._embedder.model
+        lacking = await self._store.lacking_vectors(model, _AT_ONCE)
+        if not lacking:
+            return self._idle_s
+        made = await self._embedder.embed(None, [said_by(memory) for memory in lacking], _PATIENCE_S)
+        vectors = [Vector(memory.id, model, data) for memory, data in zip(lacking, made, strict=True) if data]
+        if vectors:
+            await self._store.put_vectors(vectors)
+        self.filled += len(vectors)
+        return 0.0 if len(vectors) == len(lacking) else self._rest_s
