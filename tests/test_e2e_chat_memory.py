@@ -1,4 +1,4 @@
-"""Chats that name a memory: what they fold is found again in other chats, by the same client under the same name only."""
+"""Chats that name a memory: what they fold is found in other chats, by the same client under the same name only."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ async def test_facts_that_are_stated_along_with_a_brief(web: aiohttp.ClientSessi
             codes = await memories.query(predicate="has the locker code")
             place = await memories.query(predicate="is located in")
             music = await memories.query(predicate="plays")
-            await chat.ask(history()[:-1] + [{"role": "user", "content": "And now?"}])
+            await chat.ask([*history()[:-1], {"role": "user", "content": "And now?"}])
             asked = [request.json() for request in server.requests if b"running brief of a conv" in request.body]
 
     assert [fact["object"] for fact in codes["facts"]] == ["7T-4093"]

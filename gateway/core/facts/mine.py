@@ -37,6 +37,8 @@ _pair = re.compile(
     r"(?:\*\*)?([^\s:=|][^\n|]{0,118}[^\s|;,*])(?:\*\*)?[;,]?[ \t]*$",
     re.MULTILINE,
 )
+_unstorable = re.compile("[\x00\ud800-\udfff]").sub
+"""What is no text: halves of surrogate pairs, and NUL, which PostgreSQL does not take."""
 _injected = re.compile(r"<(running_brief|recalled)>.*?(?:</\1>|\Z)", re.DOTALL)
 _fence = re.compile(r"^```.*?(?:^```|\Z)", re.DOTALL | re.MULTILINE)
 _is_key = re.compile(r"[a-z\d]+[_.-][\w.-]+|[A-Z][A-Z\d]*_[A-Z\d_]+|[a-z]+[A-Z]\w*").fullmatch
@@ -87,7 +89,7 @@ def mine_turn(turn: MinedTurn) -> list[Mined]:
     Args:
         turn: the message.
     """
-    text = mask_secrets(turn.text)
+    text = _unstorable("\ufffd", mask_secrets(turn.text))
     hidden = [found.span() for found in _injected.finditer(text)]
     if turn.role in _TOOL_ROLES:
         found = list(_lines_with_names(turn, text))

@@ -2,10 +2,11 @@
 
 Pure: the store loads what is there of the same keys and topics, and writes what changed. What has expired is not there.
 
-One that is there already is told again: its sources are united (by hash and origin; the newest `MAX_SOURCES` are kept),
+One that is there already is told again: its sources are united (by hash, document and origin; the newest `MAX_SOURCES` are kept),
 its confidence and expiry become the greater, and it takes the topic if it had none. When it was last said counts
 for what ends what, so that statements may arrive in any order: of a topic those hold that were said last. One that is
-found under its own id was put before by the same caller, who was not told: it is no duplicate.
+found under its own id was put before by the same caller, who was not told: it is no duplicate. One that was mined in a
+place where it was mined before, by a process that has forgotten that, is no news: it changes nothing.
 
 Invariants, each with a test of its own:
   1. The order in which statements of a topic arrive does not matter for which of them hold.
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from gateway.core.facts.memory import Memory, Source, Stored
+from gateway.core.facts.memory import Memory, Origin, Source, Stored
 from gateway.shell.facts.rows import MAX_SOURCES, Row
 
 
@@ -72,14 +73,21 @@ def merge(known: Iterable[Row], memories: Sequence[Memory], now_us: int) -> Merg
         else:
             row = found
             merged.stored.append(Stored(row.memory.id, is_duplicate=row.memory.id != memory.id))
+            if _is_no_news(row.memory, memory):
+                continue
             if _tell_again(row, memory):
                 by_topic.setdefault(memory.topic, []).append(row)
-        if memory.topic:
+        if memory.topic and memory.ended_us is None:  # what has ended already, as told by an export, ends nothing
             _take_place(row, by_topic.get(memory.topic, ()), memory.observed_us, now_us)
     for row in alive:
         if row.memory != before[id(row)] or row.seen_us != seen_before[id(row)]:
             merged.changed.append((before[id(row)], row))
     return merged
+
+
+def _is_no_news(old: Memory, memory: Memory) -> bool:
+    known = {_name_of(source) for source in old.sources if source.origin is not None}
+    return bool(known) and all(_name_of(source) in known for source in memory.sources)
 
 
 def _fresh(memory: Memory) -> Memory:
@@ -122,10 +130,15 @@ def _take_place(row: Row, topic: Sequence[Row], observed_us: int, now_us: int) -
 
 def united(old: Sequence[Source], new: Sequence[Source]) -> list[Source]:
     """Sources of both, each once, the newest `MAX_SOURCES`."""
-    known = {(source.hash, source.origin): source for source in old}
+    known = {_name_of(source): source for source in old}
     for source in new:
-        known.setdefault((source.hash, source.origin), source)
+        known.setdefault(_name_of(source), source)
     return list(known.values())[-MAX_SOURCES:]
+
+
+def _name_of(source: Source) -> tuple[str, str | None, Origin | None]:
+    """By what a source is known; the hash is of the fact and its place in the document, not of which document it is."""
+    return source.hash, source.source_doc, source.origin
 
 
 def _later(one_us: int | None, other_us: int | None) -> int | None:

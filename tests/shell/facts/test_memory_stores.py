@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from gateway.core.context.terms import name_terms, terms_of
-from gateway.core.facts.memory import Anchor, Kind, Level, Origin, Position, Scope, Sought, Source, Wanted, plain
+from gateway.core.facts.memory import (
+    Anchor,
+    Kind,
+    Level,
+    Memory,
+    Origin,
+    Position,
+    Scope,
+    Sought,
+    Source,
+    Wanted,
+    fact_hash,
+    plain,
+)
 from gateway.ports_memory import MemoryStore
 from gateway.shell.facts.rows import MAX_SOURCES
 from tests.shell.facts.memories import ALICE, BOB, NOW_US, OTHER, Clock, fact, new_id, same, text, told
@@ -81,6 +96,46 @@ async def test_a_put_that_is_made_again_is_no_duplicate(store: MemoryStore) -> N
 
     assert await store.put(ALICE, both) == first
     assert (await store.page(ALICE, ALL, None, 9)).total == 2
+
+
+def mined(object_: str, start: int, **rest: Any) -> Memory:
+    """A fact from a place in a message."""
+    origin = Origin("0f" * 32, start, start + 9, "user")
+    source = Source(fact_hash("s", "lives in", object_, Anchor()), None, Anchor(), origin)
+    return fact("s", "lives in", object_, topic=True, sources=[source], **rest)
+
+
+async def test_what_is_mined_in_the_same_place_again_is_no_news(store: MemoryStore) -> None:
+    """Of a process that has forgotten what it mined, an old statement does not take the place of a later one."""
+    await store.put(ALICE, [mined("Oslo", 0, observed_us=1), mined("Rome", 50, observed_us=2)])
+    again = await store.put(ALICE, [mined("Oslo", 0, observed_us=8, confidence=1.0)])
+    before = (await store.page(ALICE, ALL, None, 9)).memories
+    await store.put(ALICE, [mined("Oslo", 90, observed_us=9)])
+    after = (await store.page(ALICE, ALL, None, 9)).memories
+
+    assert [each.is_duplicate for each in again] == [True]
+    assert {each.object: each.ended_us for each in before} == {"Oslo": 2, "Rome": None}
+    assert {each.object: each.ended_us for each in after} == {"Oslo": None, "Rome": 9}
+
+
+async def test_what_is_put_as_ended_ends_nothing(store: MemoryStore) -> None:
+    """A history that is taken elsewhere, where something came to hold again, is there as it was."""
+    told = [
+        fact("s", "lives in", "Oslo", topic=True, observed_us=1),
+        fact("s", "lives in", "Rome", topic=True, observed_us=3, ended_us=5),
+    ]
+    await store.put(ALICE, told)
+
+    assert [each.ended_us for each in (await store.page(ALICE, ALL, None, 9)).memories] == [None, 5]
+
+
+async def test_two_documents_with_like_anchors_are_two_sources(store: MemoryStore) -> None:
+    one = fact("s", "p", "o")
+    other = fact("s", "p", "o", sources=[replace(one.sources[0], source_doc="b.pdf")])
+    await store.put(ALICE, [one, other])
+    (kept,) = (await store.page(ALICE, ALL, None, 9)).memories
+
+    assert [source.source_doc for source in kept.sources] == [None, "b.pdf"]
 
 
 async def test_within_one_call_the_second_is_the_duplicate(store: MemoryStore) -> None:
