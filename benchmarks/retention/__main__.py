@@ -72,6 +72,9 @@ def parser():
     any_gateway.add_argument("--gateway-cmd", help="start it with this; {upstream} is the recording upstream's URL")
     ours = sub.add_parser("gateway", parents=[common, http], help="score our gateway, started for it")
     ours.add_argument("--summarizer", action="store_true", help="let the recording upstream write briefs too")
+    ours.add_argument(
+        "--embeddings", action="store_true", help="find by meaning, too, with --model-folder's embeddings"
+    )
     up = sub.add_parser("upstream", help="only run the recording upstream")
     up.add_argument("--host", default="127.0.0.1")
     up.add_argument("--port", type=int, default=9100)
@@ -92,9 +95,13 @@ def add_http_options(h):
     h.add_argument("--brief-mark", default="<running_brief>", help="what stands in the message that holds a brief")
     h.add_argument("--recall-mark", default="<recalled>", help="what stands in the message that holds retrieved text")
     h.add_argument("--twice", action="store_true", help="ask again: is the same prompt forwarded?")
-    feeds = ("oneshot", "replay", "delta")
-    h.add_argument("--feed", choices=feeds, default="oneshot", help="all at once; grown first; only what is new")
-    h.add_argument("--step", type=int, default=20, help="messages a step for replay and delta")
+    feeds = ("oneshot", "replay", "delta", "memory")
+    how = "all at once; grown first; only what is new; grown into a memory, of which a new chat asks the question alone"
+    h.add_argument("--feed", choices=feeds, default="oneshot", help=how)
+    h.add_argument("--step", type=int, default=20, help="messages a step for replay, delta and memory")
+    h.add_argument("--memory-header", default="x-gateway-memory")
+    h.add_argument("--remember", type=float, default=2, help="seconds from the last message to the first question")
+    h.add_argument("--model-folder", help="of all-MiniLM-L6-v2, which then makes the embeddings")
     h.add_argument("--completion", type=int, default=1000, help="max_tokens asked for")
     h.add_argument("--stream", action="store_true")
     h.add_argument("--settle", type=float, default=0, help="seconds after each reply for background work")

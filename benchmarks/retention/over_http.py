@@ -100,12 +100,14 @@ class Client:
         self.args = args
         self.url = args.base_url.rstrip("/") + "/chat/completions"
 
-    def ask(self, messages, tools, session):
+    def ask(self, messages, tools, session, memory=None):
         """Send these messages; {raw, headers, ms, calls, why it is not valid or None, body as forwarded}."""
         args, up = self.args, self.up
         headers = {"Authorization": f"Bearer {args.api_key}", **dict(h.split(":", 1) for h in args.header)}
         if session:
             headers[args.session_header] = session
+        if memory:
+            headers[args.memory_header] = memory
         up.expect = messages[-1]
         mark = len(up.calls)
         body = {"model": args.model, "messages": messages, "max_tokens": args.completion, "stream": args.stream}
@@ -148,6 +150,7 @@ class Judge:
         self.client = Client(up, args)
         self.prefixes = Prefixes(args.brief_mark, args.recall_mark)
         self.fed = {}
+        self.remembered = set()
 
     def _session(self, record, k):
         kind = self.args.session
@@ -170,9 +173,26 @@ class Judge:
                 self.prefixes.follow(key, got["body"]["messages"])
         return number, tokens
 
+    def _remember(self, record):
+        """Let a conversation be folded into a memory of its own, whole and once, as it grows."""
+        messages = record["messages"]
+        if record["id"] in self.remembered:
+            return
+        self.remembered.add(record["id"])
+        at = next_step(messages, 0, self.args.step)
+        while True:
+            end = min(at, len(messages))
+            self.client.ask(messages[:end], record.get("tools"), None, record["id"])
+            if end == len(messages):
+                break
+            at = next_step(messages, end, self.args.step)
+        time.sleep(self.args.remember)
+
     def case(self, k, record, sent, q, score):
         """The row of one case."""
         args = self.args
+        if args.feed == "memory":
+            return self._asked_anew(record, sent, q, score)
         session = self._session(record, k)
         key = session or record["id"]
         self.fed.setdefault(key, 1)
@@ -199,10 +219,44 @@ class Judge:
             one["prompt"] = body["messages"]
         return one
 
+    def _asked_anew(self, record, sent, q, score):
+        """The row of a question that is asked in a chat of its own, of the memory that the conversation went to."""
+        args = self.args
+        self._remember(record)
+        whole = sent[: head(sent)] + sent[-1:]
+        got = self.client.ask(whole, None, None, record["id"])
+        body = got["body"] or {"messages": [{"role": "none", "content": ""}]}
+        one = row(
+            {**record, "tools": None},
+            q,
+            whole,
+            body["messages"],
+            body.get("tools"),
+            args.budget - args.completion,
+            score,
+            got["ms"],
+        )
+        # A named memory may add to what was sent, as far as the budget is free.
+        one["errors"] = [e for e in one["errors"] if e != "larger than what the client sent"] + (
+            [got["why"]] if got["why"] else []
+        )
+        one["valid"] = float(not one["errors"])
+        one["compaction"] = got["headers"].get(args.level_header)
+        return one
+
+
+def model_of(args):
+    """What embeds; None for hashed words."""
+    if not args.model_folder:
+        return None
+    from benchmarks.retention.minilm import MiniLM  # needs its weights
+
+    return MiniLM(args.model_folder)
+
 
 def run_http(records, args):
     """The rows of all cases; the recording upstream, and the gateway if there is a command for it, live as long."""
-    up = Upstream(args.upstream_host, args.upstream_port, args.verbose)
+    up = Upstream(args.upstream_host, args.upstream_port, args.verbose, model_of(args))
     print(f"recording upstream at {up.url}", flush=True)
     gateway = None
     if args.gateway_cmd:

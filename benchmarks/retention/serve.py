@@ -17,6 +17,8 @@ token_budget: {{max_total: {max_total}}}
 summarizer: {{endpoint: "{endpoint}", model: "{model}"}}
 telemetry: {{log_level: warning}}
 """
+EMBEDDINGS = "facts: {embeddings: {base_url: upstream, model: minilm, batch_size: 32, deadline_seconds: 60}, retrieve_seconds: 5}\n"
+"""Patient: what is judged is what is found once vectors are there, and not how soon."""
 
 
 @contextlib.contextmanager
@@ -30,6 +32,7 @@ def gateway_config(args, port):
         endpoint=f"http://127.0.0.1:{args.upstream_port}/v1/chat/completions" if args.summarizer else "",
         model=args.model if args.summarizer else "",
     )
+    text += EMBEDDINGS if args.embeddings else ""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "gateway.yaml")
         path.write_text(text)

@@ -67,15 +67,26 @@ def fill_schema(schema: dict, text: str, root: dict | None = None):
     return {"number": 1, "integer": 1, "boolean": False, "null": None}.get(kind, text)
 
 
+def hashed(text, dim):
+    """A bag of words as a vector of length 1."""
+    v = [0.0] * dim
+    for s, f in Counter(stems(text)).items():
+        h = int.from_bytes(hashlib.blake2b(s.encode(), digest_size=8).digest(), "big")
+        v[h % dim] += (1 if h >> 63 else -1) * (1 + math.log(f))
+    norm = math.sqrt(sum(x * x for x in v)) or 1
+    return [x / norm for x in v]
+
+
 class Upstream:
     """An OpenAI-compatible server that records every prompt it is sent.
 
     A call that ends with the message the client just sent is the real one and is answered with a
     marker; any other chat call is taken for a summariser's and answered with an extractive summary.
-    Embeddings are hashed bags of words.
+    Embeddings are hashed bags of words, or a model's.
     """
 
-    def __init__(self, host="127.0.0.1", port=0, verbose=False):
+    def __init__(self, host="127.0.0.1", port=0, verbose=False, model=None):
+        self.model = model
         self.calls: list[dict] = []
         self.lock = threading.Lock()
         self.expect: dict | None = None
@@ -135,16 +146,16 @@ class Upstream:
     def embed(self, body):
         inputs = body.get("input")
         inputs = [inputs] if isinstance(inputs, str) else inputs or []
-        dim, data = int(body.get("dimensions") or 384), []
-        for i, text in enumerate(inputs):
-            v = [0.0] * dim
-            for s, f in Counter(stems(text if isinstance(text, str) else str(text))).items():
-                h = int.from_bytes(hashlib.blake2b(s.encode(), digest_size=8).digest(), "big")
-                v[h % dim] += (1 if h >> 63 else -1) * (1 + math.log(f))
-            norm = math.sqrt(sum(x * x for x in v)) or 1
-            v = [x / norm for x in v]
-            if body.get("encoding_format") == "base64":
-                v = base64.b64encode(struct.pack(f"<{dim}f", *v)).decode()
+        texts = [text if isinstance(text, str) else str(text) for text in inputs]
+        vectors = (
+            self.model.embed(texts)
+            if self.model
+            else [hashed(text, int(body.get("dimensions") or 384)) for text in texts]
+        )
+        data = []
+        for i, v in enumerate(vectors):
+            as_base64 = body.get("encoding_format") == "base64"
+            v = base64.b64encode(struct.pack(f"<{len(v)}f", *v)).decode() if as_base64 else [float(x) for x in v]
             data.append({"object": "embedding", "index": i, "embedding": v})
         with self.lock:
             self.calls.append({"kind": "embeddings", "tokens": sum(ntok(str(t)) for t in inputs)})
