@@ -2,11 +2,11 @@
 
 Pure: the store loads what is there of the same keys and topics, and writes what changed. What has expired is not there.
 
-One that is there already is told again: its sources are united (by hash, document and origin; the newest `MAX_SOURCES` are kept),
-its confidence and expiry become the greater, and it takes the topic if it had none. When it was last said counts
-for what ends what, so that statements may arrive in any order: of a topic those hold that were said last. One that is
-found under its own id was put before by the same caller, who was not told: it is no duplicate. One that was mined in a
-place where it was mined before, by a process that has forgotten that, is no news: it changes nothing.
+One that is there already is told again: its sources are united (by hash, document and origin; the newest `MAX_SOURCES`
+are kept), its confidence and expiry become the greater, and it takes the topic if it had none. When it was last said
+counts for what ends what, so that statements may arrive in any order: of a topic those hold that were said last. One
+that is found under its own id was put before by the same caller, who was not told: it is no duplicate. One that was
+mined in a place where it was mined before, by a process that has forgotten that, is no news: it changes nothing.
 
 Invariants, each with a test of its own:
   1. The order in which statements of a topic arrive does not matter for which of them hold.
