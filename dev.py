@@ -238,6 +238,11 @@ def task_bench_cache(arguments: list[str]) -> int:
     return run("-m", "benchmarks.prompt_cache", *arguments)
 
 
+def task_bench_facts(arguments: list[str]) -> int:
+    """memories in SQLite and PostgreSQL: inserts, searches, pages, from 1,000 facts on (docs/memory-stores.md)"""
+    return run("-m", "benchmarks.facts", *arguments)
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")

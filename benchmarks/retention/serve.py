@@ -17,7 +17,11 @@ token_budget: {{max_total: {max_total}}}
 summarizer: {{endpoint: "{endpoint}", model: "{model}"}}
 telemetry: {{log_level: warning}}
 """
-EMBEDDINGS = "facts: {retrieve_seconds: 5, embeddings: {base_url: upstream, model: minilm, batch_size: 32, deadline_seconds: 60}}\n"
+EMBEDDINGS = """\
+facts:
+  retrieve_seconds: 5
+  embeddings: {base_url: upstream, model: minilm, batch_size: 32, deadline_seconds: 60}
+"""
 """Patient: what is judged is what is found once vectors are there, and not how soon."""
 
 

@@ -6,7 +6,8 @@ One that is there already is told again: its sources are united (by hash, docume
 are kept), its confidence and expiry become the greater, and it takes the topic if it had none. When it was last said
 counts for what ends what, so that statements may arrive in any order: of a topic those hold that were said last. One
 that is found under its own id was put before by the same caller, who was not told: it is no duplicate. One that was
-mined in a place where it was mined before, by a process that has forgotten that, is no news: it changes nothing.
+mined in a place where it was mined before, by a process that has forgotten that, is no news: it changes nothing. One
+that is new and has expired already is not stored, and ends nothing.
 
 Invariants, each with a test of its own:
   1. The order in which statements of a topic arrive does not matter for which of them hold.
@@ -65,6 +66,9 @@ def merge(known: Iterable[Row], memories: Sequence[Memory], now_us: int) -> Merg
         by_topic.setdefault(row.memory.topic, []).append(row)
     for memory in memories:
         found = by_key.get(memory.key)
+        if found is None and not is_alive(memory, now_us):
+            merged.stored.append(Stored(memory.id, is_duplicate=False))
+            continue
         if found is None:
             row = by_key[memory.key] = Row(0, _fresh(memory), memory.observed_us)
             by_topic.setdefault(memory.topic, []).append(row)

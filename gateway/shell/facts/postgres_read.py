@@ -146,16 +146,13 @@ async def nearest(db: Connection, collection: str, place: Place, sought: Sought,
     counted = f"SELECT 1 FROM {collection}_vectors v WHERE v.scope = %s AND v.model = {int(models[0][0])} LIMIT %s"
     [(count,)] = await _all(db, f"SELECT count(*) FROM ({counted}) c", (place.scope_id, EXACT_VECTORS + 1))
     closeness = f"v.data::halfvec({dimensions}) <#> %s::halfvec({dimensions})"
-    if count <= EXACT_VECTORS or dimensions > MAX_INDEXED_DIMENSIONS:
-        all_of_them = f"SELECT v.memory, v.data FROM {collection}_vectors v WHERE {own} AND ({lives})"
-        statement = (
-            f"WITH v AS MATERIALIZED ({all_of_them}) SELECT v.memory FROM v ORDER BY {closeness}, 1 DESC LIMIT %s"
-        )
-    else:
-        statement = (
-            f"SELECT v.memory FROM {collection}_vectors v WHERE {own} AND ({lives}) ORDER BY {closeness} LIMIT %s"
-        )
-    found = await _all(db, statement, [*values, halfvec(sought.vector), limit])
+    filtered = f"SELECT v.memory, {closeness} AS d FROM {collection}_vectors v WHERE {own} AND ({lives})"
+    if count > EXACT_VECTORS and dimensions <= MAX_INDEXED_DIMENSIONS:
+        # In the order of the index, which stops as soon as it has found enough.
+        filtered += " ORDER BY d LIMIT %s"
+        values = [*values, limit]
+    statement = f"WITH v AS MATERIALIZED ({filtered}) SELECT v.memory FROM v ORDER BY d, v.memory DESC LIMIT %s"
+    found = await _all(db, statement, [halfvec(sought.vector), *values, limit])
     return [number for (number,) in found]
 
 
