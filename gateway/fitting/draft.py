@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
@@ -53,6 +53,9 @@ class PrefixKeys(Sequence[bytes]):
         if isinstance(index, slice):
             return [self._keys[covers] for covers in self._boundaries[index]]
         return self._keys[self._boundaries[index]]
+
+    def __reversed__(self) -> Iterator[bytes]:
+        return map(self._keys.__getitem__, reversed(self._boundaries))
 
 
 @dataclass(frozen=True, slots=True)

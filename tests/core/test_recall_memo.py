@@ -64,8 +64,9 @@ def test_what_was_read_and_made_once_is_not_again() -> None:
         return f"text {number}"
 
     assert [memo.text_of(number, read) for number in (3, 4, 3)] == ["text 3", "text 4", "text 3"]
-    assert [memo.line_of(key, read, 9) for key in ((3, 0), (3, 0), (3, 0, 7))] == ["text 9"] * 3
-    assert told == [3, 4, 9, 9]
+    assert memo.lines_of([(3, 0), (3, 0, 7)], read) == ["text 0", "text 1"]
+    assert memo.lines_of([(5, 0), (3, 0, 7), (3, 0)], read) == ["text 0", "text 1", "text 0"]
+    assert told == [3, 4, 0, 1, 0]
 
 
 def test_2_each_kind_is_bounded() -> None:
@@ -74,7 +75,7 @@ def test_2_each_kind_is_bounded() -> None:
     for number in range(10 * MAX_CHARS // size):
         text = f"{number:08}".ljust(size, "x")
         assert memo.text_of(number, lambda _, text=text: text) == text  # type: ignore[misc]
-        assert memo.line_of((number, 0), str, text) == text
+        assert memo.lines_of([(number, 0)], lambda _, text=text: text) == [text]  # type: ignore[misc]
         assert memo.tokens_of([text, "x", text], "any", len) == 2 * size + 1
 
     held = [memo._texts.values(), memo._lines.values(), *(known.keys() for known in memo._tokens.values())]

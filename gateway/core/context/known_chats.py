@@ -78,20 +78,29 @@ def _nearest(facts: Sequence[MessageFacts], others: Sequence[KnownChat]) -> tupl
     """The known chat that this one has the most in common with, and how many messages that is."""
     best, most = None, 0
     for each in others:
-        length = _length(each)
-        if length > most and length <= len(facts) and list(facts[:length]) == list(each.outline.facts):
+        length, known = _length(each), each.outline.facts
+        if most < length <= len(facts) and facts[length - 1] == known[-1] and list(facts[:length]) == list(known):
             best, most = each, length
     for each in others:
-        if best is None or _length(each) > most:
-            common = _common(facts, each.outline.facts)
+        known = each.outline.facts
+        # Only one that goes on as this chat does where the best so far ends, or differs, has more in common with it.
+        if most < min(len(facts), len(known)) and facts[most] == known[most]:
+            common = _common(facts, known)
             if common > most:
                 best, most = each, common
     return best, most
 
 
 def _common(one: Sequence[MessageFacts], other: Sequence[MessageFacts]) -> int:
-    differs = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a is not b and a != b)
-    return next(differs, min(len(one), len(other)))
+    """How many messages both begin with; by halves, since lists are compared many times as fast as their parts."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if list(one[low:middle]) == list(other[low:middle]):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _length(known: KnownChat) -> int:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _MARKS = ("runningbrief", "recalled", "conversation")
 _OPENING = "<＜﹤‹〈⟨《«˂ᐸ"
-_tag = re.compile(rf"([{_OPENING}])(?=[^\w\n<>]{{0,12}}\w[^\n<>＜＞]{{6,40}})")
+_TAG = r"([{}])(?=[^\w\n<>]{{0,12}}\w[^\n<>＜＞]{{6,40}})"
 _MAX_TAG_CHARS = 56
 _LOOK_ALIKES = str.maketrans("аеорсухіѕјгпԁոսυνιορɡցьвбғſɩıŋк", "aeopcyxisjrndnuuviopggbbbfsiink")
 _own_line = re.compile(
@@ -30,7 +31,14 @@ _heading = re.compile(
 
 def defuse_tags(text: str) -> str:
     """The text with a backslash in whatever might be taken for one of our tags."""
-    return _tag.sub(_defused, text) if any(mark in text for mark in _OPENING) else text
+    opening = "".join(mark for mark in ("<" if text.isascii() else _OPENING) if mark in text)
+    return _tag_of(opening).sub(_defused, text) if opening else text
+
+
+@lru_cache(maxsize=64)
+def _tag_of(opening: str) -> re.Pattern[str]:
+    """What may be a tag that opens with one of these; one character is found many times as fast as one of a class."""
+    return re.compile(_TAG.format(opening))
 
 
 def _defused(found: re.Match[str]) -> str:
@@ -41,6 +49,8 @@ def _defused(found: re.Match[str]) -> str:
 
 def _letters_of(text: str) -> str:
     """A text's letters as they look: width, case, accents, and letters of other scripts that look Latin."""
+    if text.isascii():
+        return "".join(filter(str.isalpha, text.lower()))
     spread = unicodedata.normalize("NFKD", text).lower().translate(_LOOK_ALIKES)
     return "".join(letter for letter in spread if letter.isalpha())
 

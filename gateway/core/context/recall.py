@@ -14,10 +14,12 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple
+
+import msgspec
 
 from gateway.core.context.journal import Kept
 from gateway.core.context.marks import defuse_tags
@@ -45,10 +47,11 @@ _MIN_SHARE = 0.02
 """Of the best score: what is worth less is not recalled, however much room there is."""
 
 
-_start, _place = attrgetter("start"), attrgetter("number", "start")
+_start = attrgetter("start")
+_NO_WORDS: Mapping[int, str] = MappingProxyType({})
 
 
-class Pick(NamedTuple):
+class Pick(msgspec.Struct, frozen=True, gc=False):
     """A passage that comes back.
 
     Attributes:
@@ -56,16 +59,27 @@ class Pick(NamedTuple):
         start: where it begins in the message's text.
         end: where it ends.
         score: its worth, comparable within one recall.
-        why: words of the query that stand in it; empty for one that came as the neighbour or kin of others.
+        terms: those of the passage.
         about_tokens: what it was taken to cost.
+        asked: the words of the query that stand in any passage, by term and in the order of terms.
     """
 
     number: int
     start: int
     end: int
     score: float
-    why: tuple[str, ...]
+    terms: tuple[int, ...]
     about_tokens: int
+    asked: Mapping[int, str] = _NO_WORDS
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Words of the query that stand in it; empty for one that came as the neighbour or kin of others.
+
+        Looked up when it is asked for: only who explains a receipt does.
+        """
+        held = set(self.terms)
+        return tuple(dict.fromkeys(word for term, word in self.asked.items() if term in held))
 
 
 def recall(query: Query, pool: Pool, room_tokens: int, near: Sequence[float | None] | None = None) -> list[Pick]:
@@ -80,42 +94,42 @@ def recall(query: Query, pool: Pool, room_tokens: int, near: Sequence[float | No
     worth = rank_passages(query, pool, near)
     if worth is None:
         return []
-    costs = pool.costs
-    order = sorted(range(len(worth)), key=worth.__getitem__, reverse=True)
-    least = _MIN_SHARE * worth[order[0]]
-    left = int(room_tokens * _ASK_MORE) - FRAME_TOKENS
-    headings = pool.headings
-    headed = {""}
-    told: set[int] = set()
-    chosen: dict[int, int] = {}
-    for place in order:
-        if left < _MIN_ROOM_TOKENS or worth[place] < least:
-            break
-        at, _ = pool.places[place]
-        cost = costs[place] + (0 if headings[at] in headed else _HEADING_TOKENS)
-        if cost > left or pool.alike[place] in told:
-            continue
-        told.add(pool.alike[place])
-        headed.add(headings[at])
-        left -= cost
-        chosen[place] = cost
-    reasons = _reasons(query, pool, chosen)
+    costs, numbers, passages = pool.costs, pool.numbers, pool.passages
+    asked = {term: query.words[term] for term in sorted(query.words.keys() & pool.postings.keys())}
     picks = []
-    for place, cost in chosen.items():
-        passage, score = pool.passages[place], worth[place] * math.sqrt(costs[place])
-        picks.append(Pick(pool.numbers[place], passage.start, passage.end, score, tuple(reasons[place]), cost))
+    for place, cost in _choose(worth, pool, int(room_tokens * _ASK_MORE) - FRAME_TOKENS).items():
+        passage, score = passages[place], worth[place] * math.sqrt(costs[place])
+        picks.append(Pick(numbers[place], passage.start, passage.end, score, passage.terms, cost, asked))
     return picks
 
 
-def _reasons(query: Query, pool: Pool, chosen: Iterable[int]) -> dict[int, list[str]]:
-    """The words of the query that stand in these passages, by place."""
-    words: dict[int, list[str]] = {place: [] for place in chosen}
-    for term in sorted(query.words.keys() & pool.postings.keys()):
-        word = query.words[term]
-        for place in pool.postings[term]:
-            if place in words and word not in words[place]:
-                words[place].append(word)
-    return words
+def _choose(worth: Sequence[float], pool: Pool, left_tokens: int) -> dict[int, int]:
+    """The places of the best passages that fit, best first, and what each is taken to cost."""
+    chosen: dict[int, int] = {}
+    if left_tokens < _MIN_ROOM_TOKENS:
+        return chosen
+    costs, alike, under = pool.costs, pool.alike, pool.under
+    order = sorted(range(len(worth)), key=worth.__getitem__, reverse=True)
+    least = _MIN_SHARE * worth[order[0]]
+    headed = {""}
+    told: set[int] = set()
+    for place in order:
+        cost = costs[place]
+        if cost > left_tokens:  # first of all, since it holds for most once the room is nearly full
+            continue
+        if worth[place] < least:
+            break
+        if under[place] not in headed:
+            cost += _HEADING_TOKENS
+        if cost > left_tokens or alike[place] in told:
+            continue
+        told.add(alike[place])
+        headed.add(under[place])
+        chosen[place] = cost
+        left_tokens -= cost
+        if left_tokens < _MIN_ROOM_TOKENS:
+            break
+    return chosen
 
 
 class Question(NamedTuple):
@@ -183,16 +197,20 @@ def fit_recalled(
         count_message: tokens of a whole message that holds the text of which these are the lines, or groups of lines.
     """
     groups: dict[int, list[Pick]] = {}
-    for pick in sorted(picks, key=_place):
+    for pick in picks:
         groups.setdefault(pick.number, []).append(pick)
-    lines = {number: _line_of(group, pool, text_of) for number, group in groups.items()}
+    for group in groups.values():
+        if len(group) > 1:
+            group.sort(key=_start)
+    numbers = sorted(groups)
+    lines = dict(zip(numbers, _lines_of([groups[number] for number in numbers], pool, text_of), strict=True))
     kept = list(picks)
     while kept:
         shown = _headed(lines, pool)
-        text = "".join(shown)
-        opening = _OPEN_WITH_MEMORY if min(lines) < 0 else _OPEN
+        opening = _OPEN_WITH_MEMORY if next(iter(lines)) < 0 else _OPEN
         tokens = count_message([opening, *shown, _CLOSE])
         if tokens <= room_tokens:
+            text = "".join(shown)
             defused = defuse_tags(text)
             whole = f"{opening}{defused}{_CLOSE}"
             tokens = tokens if defused == text else count_message([whole])
@@ -205,7 +223,7 @@ def fit_recalled(
             group = groups[worst.number]
             group.remove(worst)
             if group:
-                lines[worst.number] = _line_of(group, pool, text_of)
+                (lines[worst.number],) = _lines_of([group], pool, text_of)
             else:
                 del lines[worst.number]
     return None
@@ -214,6 +232,8 @@ def fit_recalled(
 def _headed(lines: Mapping[int, str], pool: Pool) -> list[str]:
     """The lines of messages, with those of their headings."""
     headings, at_number = pool.headings, pool.at_number
+    if not pool.has_headings:
+        return [*lines.values()]
     headed: list[str] = []
     shown = ""
     for number, line in lines.items():
@@ -225,9 +245,13 @@ def _headed(lines: Mapping[int, str], pool: Pool) -> list[str]:
     return headed
 
 
-def _line_of(parts: Sequence[Pick], pool: Pool, text_of: Callable[[int], str]) -> str:
-    """One message's passages, in order, as a line."""
-    return pool.memo.line_of((parts[0].number, *map(_start, parts)), _line, pool, parts, text_of)
+def _lines_of(groups: Sequence[Sequence[Pick]], pool: Pool, text_of: Callable[[int], str]) -> list[str]:
+    """Each message's passages, in order, as a line."""
+    keys = [
+        (parts[0].number, parts[0].start) if len(parts) == 1 else (parts[0].number, *map(_start, parts))
+        for parts in groups
+    ]
+    return pool.memo.lines_of(keys, lambda at: _line(pool, groups[at], text_of))
 
 
 def _line(pool: Pool, parts: Sequence[Pick], text_of: Callable[[int], str]) -> str:

@@ -10,12 +10,10 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ParamSpec
 
 MAX_CHARS = 65_536
 """A few times what fits a prompt."""
 _MAX_FACTORS = 4
-P = ParamSpec("P")
 Asked = tuple[frozenset[str], bool]
 Factors = tuple[list[float], list[float]]
 
@@ -61,20 +59,21 @@ class RecallMemo:
             factors = self._factors[asked] = make()
         return factors
 
-    def line_of(self, key: tuple[int, ...], make: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> str:
-        """A message's line.
+    def lines_of(self, keys: Sequence[tuple[int, ...]], make: Callable[[int], str]) -> list[str]:
+        """Messages' lines.
 
         Args:
-            key: its number, and where each of the passages begins that are in it.
-            make: makes it of the other arguments, where that was not done before.
+            keys: of each, its number, and where each of the passages begins that are in it.
+            make: makes the one in a place of `keys`, where that was not done before.
         """
-        line = self._lines.get(key)
-        if line is None:
-            line = make(*args, **kwargs)
-            if self._line_chars + len(line) > MAX_CHARS:
-                self._lines, self._line_chars = {}, 0
-            self._line_chars += len(line)
-            self._lines[key] = line
+        known = self._lines
+        return [known.get(key) or self._kept(key, make(at)) for at, key in enumerate(keys)]
+
+    def _kept(self, key: tuple[int, ...], line: str) -> str:
+        if self._line_chars + len(line) > MAX_CHARS:
+            self._lines, self._line_chars = {}, 0
+        self._line_chars += len(line)
+        self._lines[key] = line
         return line
 
     def tokens_of(self, lines: Sequence[str], encoding: str, count: Callable[[str], int]) -> int:
@@ -86,11 +85,12 @@ class RecallMemo:
             count: counts one.
         """
         known = self._tokens.setdefault(encoding, {})
-        for line in lines:
-            if line not in known:
-                if self._counted_chars + len(line) > MAX_CHARS:
-                    self._tokens, self._counted_chars = {}, 0
-                    return sum(map(count, lines))
-                self._counted_chars += len(line)
-                known[line] = count(line)
+        if not all(map(known.__contains__, lines)):
+            for line in lines:
+                if line not in known:
+                    if self._counted_chars + len(line) > MAX_CHARS:
+                        self._tokens, self._counted_chars = {}, 0
+                        return sum(map(count, lines))
+                    self._counted_chars += len(line)
+                    known[line] = count(line)
         return sum([known[line] for line in lines])

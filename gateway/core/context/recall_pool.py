@@ -61,7 +61,10 @@ class Pool:
         postings: the passages that hold a term, by the term.
         speakers: labels that come again and again.
         headings: what each message stands under.
-        sections: the terms of each heading, and where the passages that it holds for begin and end.
+        has_headings: whether any stands under anything.
+        under: the same for each passage.
+        sections: where the passages that a heading holds for begin and end, for each heading with terms.
+        sections_with: which of these have a term in their heading, by the term.
         costs: about what each passage takes: its share of its message, and its line.
         memo: what was read and counted for earlier questions.
         size_bytes: about what the index takes beside the records, what the memo may come to hold included.
@@ -86,7 +89,9 @@ class Pool:
         counted = Counter([each.terms.speaker for each in messages])
         self.speakers = frozenset(name for name, times in counted.items() if name and times >= _MIN_LABELS)
         self.headings = _headings(messages)
-        self.sections = _sections(messages)
+        self.has_headings = any(self.headings)
+        self.under = [self.headings[at] for at, _ in self.places]
+        self.sections, self.sections_with = _sections(messages)
         self.costs = _costs(messages, self.speakers)
         self.memo = RecallMemo()
         total = len(self.passages)
@@ -136,12 +141,16 @@ def _headings(messages: Sequence[Remembered]) -> list[str]:
     return headings
 
 
-def _sections(messages: Sequence[Remembered]) -> list[tuple[frozenset[int], int, int]]:
+def _sections(messages: Sequence[Remembered]) -> tuple[list[tuple[int, int]], dict[int, list[int]]]:
     starts = [0, *accumulate(len(each.terms.passages) for each in messages)]
     heads = [at for at, each in enumerate(messages) if each.terms.heading_terms]
-    return [
-        (messages[at].terms.heading_terms, starts[at], starts[end]) for at, end in pairwise([*heads, len(messages)])
-    ]
+    own = next((at for at, each in enumerate(messages) if not each.label), len(messages))  # memories come first
+    ends = [min(end, own) if at < own else end for at, end in pairwise([*heads, len(messages)])]
+    holding: dict[int, list[int]] = {}
+    for section, at in enumerate(heads):
+        for term in messages[at].terms.heading_terms:
+            holding.setdefault(term, []).append(section)
+    return [(starts[at], starts[end]) for at, end in zip(heads, ends, strict=True)], holding
 
 
 def _costs(messages: Sequence[Remembered], speakers: frozenset[str]) -> list[int]:

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from heapq import nlargest
-from itertools import chain
-from operator import add, mul
+from operator import add
 from typing import NamedTuple
 
 from gateway.core.context.recall_pool import Pool
@@ -168,18 +166,19 @@ def _with_feedback(
     pool: Pool, scores: Sequence[float], factors: Sequence[float], asked: Mapping[int, float]
 ) -> Sequence[float]:
     """The scores and what passages share with the best ones beyond the query itself."""
-    worth = list(map(mul, scores, factors))
-    best = [place for place in nlargest(_FEEDBACK_PASSAGES, range(len(worth)), worth.__getitem__) if scores[place]]
+    best = _best_places(scores, factors, _FEEDBACK_PASSAGES)
     total = sum(scores[place] for place in best)
-    terms = [pool.passages[place].terms for place in best]
-    shared = {term for term, times in Counter(chain.from_iterable(terms)).items() if times > 1} - asked.keys()
-    shares = dict.fromkeys(shared, 0.0)
-    for place, held in zip(best, terms, strict=True):
+    once: dict[int, float] = {}
+    shared: dict[int, float] = {}
+    for place in best:
         share = scores[place] / total
-        for term in shared.intersection(held):
-            shares[term] += share
+        for term in pool.passages[place].terms:
+            if term not in once:
+                once[term] = share
+            elif term not in asked:
+                shared[term] = shared.get(term, once[term]) + share
     rarity = {term: pool.rarity_of(term) for term in shared}
-    losses = sorted((-share * rarity[term], term) for term, share in shares.items())[:_FEEDBACK_TERMS]
+    losses = sorted((-share * rarity[term], term) for term, share in shared.items())[:_FEEDBACK_TERMS]
     if not losses:
         return scores
     scale = _FEEDBACK_WEIGHT / losses[0][0]
@@ -187,28 +186,46 @@ def _with_feedback(
     return list(map(add, scores, more))
 
 
+def _best_places(scores: Sequence[float], factors: Sequence[float], most: int) -> list[int]:
+    """Where so many of the best stand, best first, and of equals the first first; none that scores nothing."""
+    best: list[tuple[float, int]] = []
+    least = 0.0
+    for place, (score, factor) in enumerate(zip(scores, factors, strict=True)):
+        if score * factor > least:
+            best.append((-score * factor, place))
+            if len(best) == 4 * most:  # now and then: sorting costs more than a longer list
+                best.sort()
+                del best[most:]
+                least = -best[-1][0]
+    return [place for _, place in sorted(best)[:most]]
+
+
 def _with_neighbours(scores: Sequence[float]) -> list[float]:
     first, second, third = _NEIGHBOURS
-    edge = [0.0] * 3
-    padded = [*edge, *scores, *edge]
-    return [
-        own + first * (a1 + b1) + second * (a2 + b2) + third * (a3 + b3)
-        for a3, a2, a1, own, b1, b2, b3 in zip(*(padded[shift:] for shift in range(7)), strict=False)
-    ]
+    before3 = before2 = before1 = 0.0
+    own, after1, after2, *later = *scores, 0.0, 0.0, 0.0
+    shared = []
+    for after3 in later:
+        shared.append(own + first * (before1 + after1) + second * (before2 + after2) + third * (before3 + after3))
+        before3, before2, before1, own, after1, after2 = before2, before1, own, after1, after2, after3
+    return shared
 
 
 def _with_headings(scores: Sequence[float], query: Query, pool: Pool) -> Sequence[float]:
     """A heading (the date of a session) holds for all that follows it, up to the next one."""
-    asked = [query.weights.keys() & terms for terms, _, _ in pool.sections]
-    if not any(asked):
+    gains: dict[int, list[float]] = {}
+    for term in sorted(query.weights.keys() & pool.sections_with.keys()):
+        holding = pool.sections_with[term]
+        worth = math.log(1 + (len(pool.sections) - len(holding) + 0.5) / (len(holding) + 0.5))
+        for section in holding:
+            gains.setdefault(section, []).append(worth)
+    if not gains:
         return scores
-    holding = Counter(chain.from_iterable(asked))
-    worth = {term: math.log(1 + (len(asked) - n + 0.5) / (n + 0.5)) for term, n in holding.items()}
     raised = list(scores)
-    for terms, (_, start, end) in zip(asked, pool.sections, strict=True):
-        if terms:
-            gain = _HEADING_WEIGHT * sum(worth[term] for term in sorted(terms))
-            raised[start:end] = [score + gain for score in raised[start:end]]
+    for section, parts in gains.items():
+        start, end = pool.sections[section]
+        gain = _HEADING_WEIGHT * sum(parts)
+        raised[start:end] = [score + gain for score in raised[start:end]]
     return raised
 
 

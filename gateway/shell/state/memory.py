@@ -93,10 +93,10 @@ class MemoryBriefStore:
     def place_of(self, chain: Sequence[bytes], kind: Kind) -> int | None:
         """The place in this chain of the last key of which this is known."""
         name = kind.value
-        for place in range(len(chain) - 1, -1, -1):
-            entry = self._entries.get(chain[place])
+        last = len(chain) - 1
+        for back, entry in enumerate(map(self._entries.get, reversed(chain))):
             if entry is not None and getattr(entry, name) is not None:
-                return place
+                return last - back
         return None
 
     def holds(self, key: bytes) -> bool:
