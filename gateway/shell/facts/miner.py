@@ -32,7 +32,7 @@ from gateway.core.facts.memory import (
     fact_key,
     topic_key,
 )
-from gateway.core.facts.mine import Mined, mine_turn
+from gateway.core.facts.mine import Mined, mine_turns
 from gateway.core.facts.statements import is_single
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.exchange import Exchange
@@ -108,17 +108,19 @@ class FoldMiner:
 
 
 def _found(folded: Folded, fresh: Sequence[int], stated: Sequence[Stated]) -> list[Mined]:
-    """What these messages say, and what was stated about them, with pauses, in which the event loop gets its turn."""
-    mined: list[Mined] = []
+    """What these messages say, and what was stated about them."""
+    turns = []
+    for place in fresh:
+        turns.append(folded.read(place))
+        if len(turns) % _PAUSE_EVERY == 0:
+            time.sleep(_PAUSE_S)  # the event loop gets its turn
+    by_place = dict(zip(fresh, mine_turns(turns), strict=True))
     by_number: dict[int, list[Stated]] = {}
     for each in stated:
         by_number.setdefault(each.number, []).append(each)
-    news = set(fresh)
+    mined: list[Mined] = []
     for place, (number, digest) in enumerate(zip(folded.numbers, folded.digests, strict=True)):
-        if place % _PAUSE_EVERY == 0:
-            time.sleep(_PAUSE_S)
-        if place in news:
-            mined += mine_turn(folded.read(place))
+        mined += by_place.get(place, ())
         mined += [_mined(each, digest) for each in by_number.get(number, ())]
     return mined
 
