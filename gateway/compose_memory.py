@@ -135,9 +135,9 @@ class MemoryOfChats:
         self.near = self._make_near()
         self._reminding = StoredReminding(self._store, options.retrieve_seconds, self._embedder, observe_s)
         self._miner: FoldMiner | None = None
-        if options.mine:
+        if options.mine != "none":
             self._miner = FoldMiner(self._store, self._tasks, options.ttl_seconds, options.confidence_threshold)
-        self.memory = ChatMemory(self._reminding, self._miner)
+        self.memory = ChatMemory(self._reminding, self._miner, mines_all=options.mine == "all")
         self._filling: asyncio.Task[None] | None = None
         if self._embedder is not None and self._embedder.is_own:
             self._filling = asyncio.create_task(VectorFiller(self._store, self._embedder).run())
