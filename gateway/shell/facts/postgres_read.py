@@ -142,17 +142,22 @@ async def nearest(db: Connection, collection: str, place: Place, sought: Sought,
     lives = (
         f"SELECT {_ALIVE} AND (m.class != 0 OR m.confidence >= %s) FROM {collection}_memories m WHERE m.seq = v.memory"
     )
-    values = [place.scope_id, rows.classes_of(sought.kind, sought.level), now_us, sought.min_confidence]
+    classes = rows.classes_of(sought.kind, sought.level)
     counted = f"SELECT 1 FROM {collection}_vectors v WHERE v.scope = %s AND v.model = {int(models[0][0])} LIMIT %s"
     [(count,)] = await _all(db, f"SELECT count(*) FROM ({counted}) c", (place.scope_id, EXACT_VECTORS + 1))
     closeness = f"v.data::halfvec({dimensions}) <#> %s::halfvec({dimensions})"
-    filtered = f"SELECT v.memory, {closeness} AS d FROM {collection}_vectors v WHERE {own} AND ({lives})"
+    source = f"SELECT v.memory, {closeness} AS d FROM {collection}_vectors v WHERE {own}"
+    told = [halfvec(sought.vector), place.scope_id, classes]
     if count > EXACT_VECTORS and dimensions <= MAX_INDEXED_DIMENSIONS:
-        # In the order of the index, which stops as soon as it has found enough.
-        filtered += " ORDER BY d LIMIT %s"
-        values = [*values, limit]
-    statement = f"WITH v AS MATERIALIZED ({filtered}) SELECT v.memory FROM v ORDER BY d, v.memory DESC LIMIT %s"
-    found = await _all(db, statement, [halfvec(sought.vector), *values, limit])
+        # In the order of the index, which reads on until it has found enough.
+        in_order = f"{source} AND ({lives}) ORDER BY d LIMIT %s"
+        select = f"WITH v AS MATERIALIZED ({in_order}) SELECT v.memory FROM v ORDER BY d, v.memory DESC"
+        found = await _all(db, select, [*told, now_us, sought.min_confidence, limit])
+    else:
+        # All are put in order first; whether they live is asked of the best alone.
+        in_order = f"{source} ORDER BY d, v.memory DESC OFFSET 0"
+        select = f"SELECT v.memory FROM ({in_order}) v WHERE ({lives}) LIMIT %s"
+        found = await _all(db, select, [*told, now_us, sought.min_confidence, limit])
     return [number for (number,) in found]
 
 

@@ -141,7 +141,7 @@ class Connector:
 
     def _connect(self) -> sqlite3.Connection:
         if self._path is not None:
-            # Only where there is none: to open and close a file that is in use lets go of all locks of this process on it.
+            # Only where there is none: to open and close a file in use lets go of all locks of this process.
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         identity = _identity(self._path)
