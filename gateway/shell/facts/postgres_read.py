@@ -80,13 +80,18 @@ async def page(
         counts = ranking.in_all(place.counts, words, classes)
         words.sort(key=lambda word: counts[word])
         first, listed = _holding(collection, place.scope_id, classes, words)
-        values, source = [*listed, *values], f"own JOIN {source} ON m.seq = own.memory"
+        values, source = [*listed, *values], "own CROSS JOIN LATERAL " + _row_of(collection)
     [(total,)] = await _all(db, f"{first}SELECT count(*) FROM {source} WHERE {condition}", values)
     if after is not None:
         condition, values = f"{condition} AND {_BEHIND}", [*values, after.observed_us, rows.id_bytes(after.id) or b""]
     select = f"{first}SELECT {rows.COLUMNS} FROM {source} WHERE {condition} ORDER BY m.observed_us, m.id LIMIT %s"
     found = await _all(db, select, [*values, limit + 1])
     return rows.page_of([rows.row_from(columns).memory for columns in found], total, limit)
+
+
+def _row_of(collection: str) -> str:
+    """The row of each number: looked up by it, whatever the planner believes of how many there are."""
+    return f"(SELECT * FROM {collection}_memories WHERE seq = own.memory OFFSET 0) m"
 
 
 def _holding(collection: str, scope_id: int, classes: Sequence[int], words: Sequence[int]) -> tuple[str, list[object]]:
