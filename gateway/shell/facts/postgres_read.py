@@ -16,6 +16,8 @@ from gateway.shell.facts.rows import Row
 Connection = AsyncConnection[Any]
 EXACT_VECTORS = 4000
 """The vectors of a scope are all compared up to so many; where there are more, the index is asked."""
+_ROW_BYTES = 700
+"""Of a memory in its table, about: how many there are in all is told by its size, which is always known."""
 _ALIVE = "(m.expires_us IS NULL OR m.expires_us > %s)"
 _BEHIND = "(m.observed_us, m.id) > (%s, %s)"
 
@@ -38,7 +40,7 @@ async def place_of(
     """Where a scope's memories are, if it was ever written to; counts end at `MAX_COUNTED`."""
     listed = f"SELECT 1 FROM {collection}_postings p WHERE p.bucket = s.id * 16 + c.class AND p.word = w.word LIMIT %s"
     held = f"SELECT 1 FROM {collection}_memories m WHERE m.scope = {collection}_scopes.id LIMIT %s"
-    in_all = f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{collection}_memories'::regclass"
+    in_all = f"SELECT pg_relation_size('{collection}_memories'::regclass) / {_ROW_BYTES}"
     select = (
         f"WITH s AS MATERIALIZED (SELECT id, (SELECT count(*) FROM ({held}) h) AS held, ({in_all}) AS in_all"
         f" FROM {collection}_scopes WHERE owner = %s AND name = %s)"
