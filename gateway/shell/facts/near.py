@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXACT_VECTORS = 20_000
-RESCORED = 1024
+RESCORED = 512
 DEFAULT_MAX_BYTES = 256 << 20
 _READ_AT_ONCE = 4096
 _MAX_CANDIDATES = 8192
@@ -109,12 +109,22 @@ class _Vectors:
             take = min(take, self._count)
             best = np.argpartition(-closeness, take - 1)[:take]
             best = best[np.isfinite(closeness[best])]
-            numbers = self._numbers[best].tolist()
-            alive = set(live(numbers))
-            self._forget(db, [number for number in numbers if number not in alive])
-            if len(alive) >= limit or take >= min(self._count, _MAX_CANDIDATES):
-                return self._in_order(db, asked, closeness, best, alive)[:limit]
+            found = self._living(db, self._in_order(db, asked, closeness, best), limit, live)
+            if len(found) >= limit or take >= min(self._count, _MAX_CANDIDATES):
+                return found[:limit]
             take *= 4
+
+    def _living(self, db: sqlite3.Connection, ranked: Sequence[int], limit: int, live: Live) -> list[int]:
+        """The first of these that live, at least so many if there are."""
+        found: list[int] = []
+        for first in range(0, len(ranked), 2 * limit):
+            some = ranked[first : first + 2 * limit]
+            alive = set(live(some))
+            found += [number for number in some if number in alive]
+            self._forget(db, [number for number in some if number not in alive])
+            if len(found) >= limit:
+                break
+        return found
 
     def _closeness(self, asked: NDArray[Any]) -> NDArray[Any]:
         if self._exact is not None:
@@ -125,20 +135,25 @@ class _Vectors:
         return agreeing
 
     def _in_order(
-        self, db: sqlite3.Connection, asked: NDArray[Any], closeness: NDArray[Any], best: NDArray[Any], alive: set[int]
+        self, db: sqlite3.Connection, asked: NDArray[Any], closeness: NDArray[Any], best: NDArray[Any]
     ) -> list[int]:
+        """The candidates by their cosines, best first; what has gone is left out where it is seen."""
+        numbers: list[int] = self._numbers[best].tolist()
         if self._exact is not None:
-            scored = dict(zip(self._numbers[best].tolist(), closeness[best].tolist(), strict=True))
+            scored = dict(zip(numbers, closeness[best].tolist(), strict=True))
         else:
             is_one = "memory IN (SELECT value FROM json_each(?)) AND length(data) = ?"
-            values = (json.dumps(sorted(alive)), 2 * self._dimensions)
+            values = (json.dumps(numbers), 2 * self._dimensions)
             found = db.execute(f"SELECT memory, data FROM vectors WHERE {is_one}", values).fetchall()  # noqa: S608
             cosines = _as_vectors([data for _, data in found], self._dimensions) @ asked
             scored = dict(zip([number for number, _ in found], cosines.tolist(), strict=True))
-        return sorted(alive & scored.keys(), key=lambda number: (-scored[number], -number))
+            self._forget(db, [number for number in numbers if number not in scored])
+        return sorted(scored, key=lambda number: (-scored[number], -number))
 
     def _forget(self, db: sqlite3.Connection, numbers: Sequence[int]) -> None:
         """Pass over those without a vector from now on; others only do not live now, or are not wanted."""
+        if not numbers:
+            return
         is_one = "memory IN (SELECT value FROM json_each(?))"
         kept = db.execute(f"SELECT memory FROM vectors WHERE {is_one}", (json.dumps(list(numbers)),))  # noqa: S608
         for number in set(numbers).difference(number for (number,) in kept):

@@ -308,8 +308,11 @@ def _kind_of(error: Exception) -> str:
 
 
 async def _configure(db: AsyncConnection[Any]) -> None:
-    """What each connection begins with: a search is too short to compile; filters of scopes read on in the index."""
+    """What each connection begins with: a search is too short to compile, and all that is read is read in the order of
+    an index, which a planner that has no statistics yet does not see; searches by vector read on in theirs.
+    """
     await db.execute("SET jit = off")
+    await db.execute("SET enable_bitmapscan = off")
     await db.execute("SET hnsw.ef_search = 100")
     await db.execute("SET hnsw.iterative_scan = 'relaxed_order'")
 
