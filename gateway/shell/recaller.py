@@ -166,4 +166,5 @@ def _size_of_pool(pool: Pool) -> int:
 
 
 def _size_of(recalled: Recalled) -> int:
-    return 4 * len(recalled.text) + 100 * len(recalled.picks)
+    asked = len(recalled.picks[0].asked) if recalled.picks else 0
+    return 6 * len(recalled.text) + 200 * (len(recalled.picks) + asked)

@@ -27,7 +27,7 @@ _MIN_LABELS = 3
 _FULL = 1.5
 _K1 = 1.2
 _B = 0.6
-_MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _REPEAT_BYTES, _TERM_BYTES = 220, 410, 9, 100, 160
+_MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _REPEAT_BYTES, _TERM_BYTES = 220, 420, 9, 100, 160
 
 
 class Remembered(NamedTuple):
@@ -100,7 +100,7 @@ class Pool:
         self.size_bytes = (
             _MESSAGE_BYTES * len(messages)
             + _PASSAGE_BYTES * len(self.passages)
-            + _TERM_BYTES * len(self.postings)
+            + _TERM_BYTES * (len(self.postings) + len(self.sections_with))
             + _POSTING_BYTES * sum(map(len, self.postings.values()))
             + _REPEAT_BYTES * sum(map(len, self._more.values()))
             + 6 * min(MAX_CHARS, 4 * sum(each.tokens for each in messages))
