@@ -1,4 +1,4 @@
-"""Recall with memories among the messages, and with vectors: what is shown, under what, and how much nearness counts."""
+"""Recall with memories among the messages, and with vectors: what is shown, under what, and what nearness counts."""
 
 from __future__ import annotations
 

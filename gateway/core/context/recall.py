@@ -181,6 +181,13 @@ class Recalled(NamedTuple):
     picks: tuple[Pick, ...]
     memories: Mapping[int, str] = MappingProxyType({})
 
+    def matching_words(self) -> dict[int, int]:
+        """For how many words of the question each message came back, best first; 0 for neighbours of others."""
+        why: dict[int, int] = {}
+        for pick in self.picks:
+            why[pick.number] = max(why.get(pick.number, 0), len(pick.why))
+        return why
+
 
 def fit_recalled(
     picks: Sequence[Pick],
