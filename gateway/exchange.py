@@ -31,9 +31,9 @@ from gateway.core.wire.overrides import NO_OVERRIDES, Overrides
 from gateway.core.wire.request import Endpoint, MeteredRequest
 from gateway.core.wire.usage import Usage
 
-_MAX_EXPLAINED = 40
-"""Recalled messages that a receipt names: it is a header, and bounded."""
-_MAX_EXPLAINED_MEMORIES = 16
+_MAX_EXPLAINED_BYTES, _MAX_EXPLAINED_MEMORIES = 2048, 16
+_MAX_EXPLAINED = (40, 32, 24, 16, 8, 0)
+"""Recalled messages that a receipt names: the most that its bytes allow, since it is a header."""
 
 
 class Inbound(Protocol):
@@ -229,7 +229,7 @@ class Receipt(msgspec.Struct, frozen=True):
             "folded_messages": self.folded_messages,
             "shortened_messages": self.shortened_messages,
             "session": {"id": self.session_id, "kept_messages": self.kept_messages} if self.session_id else None,
-            "recalled": self.recalled and _explained(self.recalled),
+            "recalled": None,
             "brief": brief
             and {
                 "id": self.brief_id,
@@ -242,7 +242,11 @@ class Receipt(msgspec.Struct, frozen=True):
                 "coverage": brief.coverage,
             },
         }
-        return msgspec.json.encode(told).decode()
+        for most in _MAX_EXPLAINED:
+            line = msgspec.json.encode(told | {"recalled": self.recalled and _explained(self.recalled, most)})
+            if len(line) <= _MAX_EXPLAINED_BYTES:
+                break
+        return line.decode()
 
     def billed(self, counted_tokens: int) -> int:
         """What the upstream is expected to bill for a prompt."""
@@ -339,19 +343,16 @@ class Bill(msgspec.Struct, frozen=True):
     is_estimated: bool
 
 
-def _explained(recalled: Recalled) -> dict[str, Any]:
-    """Which messages and memories came back, best first, and for how many words of the question; 0 for neighbours of
-    others.
-    """
-    why: dict[int, int] = {}
-    for pick in recalled.picks:
-        why[pick.number] = max(why.get(pick.number, 0), len(pick.why))
-    shown = dict(islice(((str(number), words) for number, words in why.items() if number > 0), _MAX_EXPLAINED))
+def _explained(recalled: Recalled, most: int) -> dict[str, Any]:
+    """Which messages and memories came back, best first, and for how many words of the question."""
+    why = recalled.matching_words()
+    shown = dict(islice(((str(number), words) for number, words in why.items() if number > 0), most))
     told: dict[str, Any] = {"tokens": recalled.tokens, "messages": sum(number > 0 for number in why)}
     told["matching_words"] = shown
     if recalled.memories:
         ids = {recalled.memories[number]: words for number, words in why.items() if number < 0}
-        told["memories"] = {"count": len(ids), "matching_words": dict(islice(ids.items(), _MAX_EXPLAINED_MEMORIES))}
+        first = islice(ids.items(), min(most, _MAX_EXPLAINED_MEMORIES))
+        told["memories"] = {"count": len(ids), "matching_words": dict(first)}
     return told
 
 

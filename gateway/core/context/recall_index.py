@@ -108,6 +108,11 @@ def learn_terms(text: str, name: str = "") -> MessageTerms:
     )
 
 
+def is_heading(text: str) -> bool:
+    """Whether this, in brackets on the first line of a text, is known as what the text stands under."""
+    return _heading.fullmatch(f"[{text}]\n") is not None
+
+
 def learn_label(text: str) -> str:
     """The label that a text starts with ("Ann: ..."), below its heading, as spelt; "" for none."""
     heading = _heading.match(text)

@@ -147,10 +147,14 @@ class Pool:
 
 
 def _headings(messages: Sequence[Remembered]) -> list[str]:
+    """A memory's heading holds for that memory, a message's for those that follow as well."""
     current = ""
     headings = []
     for each in messages:
-        current = each.terms.heading or ("" if each.label else current)
+        if each.label:
+            headings.append(each.terms.heading)
+            continue
+        current = each.terms.heading or current
         headings.append(current)
     return headings
 

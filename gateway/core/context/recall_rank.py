@@ -39,6 +39,8 @@ _NEAR_WEIGHT = 1.0
 _NEAR_ITSELF_WEIGHT = 0.5
 """and once more for itself."""
 _LEAST_NEAR, _LEAST_SPAN = 2, 1e-6
+_MOST_CLOSE = 5.0
+"""Where one stands out among many that are equally far."""
 _SPEAKER_FACTOR = 3.0
 _SPEAKER_NAME_WEIGHT = 0.1
 """The name of a speaker is in the label; in the text it is more often an address."""
@@ -142,8 +144,8 @@ def rank_passages(query: Query, pool: Pool, near: Sequence[float | None] | None 
 
 
 def closeness_of(near: Sequence[float | None]) -> list[float] | None:
-    """How near each passage is, on a scale from the middle one, 0, to the best ones, about 1; None where two or fewer
-    are known.
+    """How near each passage is, on a scale from the middle one, 0, to the best ones, about 1 and at most
+    `_MOST_CLOSE`; None where two or fewer are known.
 
     Args:
         near: cosines, None where there is none.
@@ -151,8 +153,9 @@ def closeness_of(near: Sequence[float | None]) -> list[float] | None:
     known = sorted(cosine for cosine in near if cosine is not None)
     if len(known) <= _LEAST_NEAR:
         return None
-    middle, best = known[len(known) // 2], known[-min(_BEST, len(known))]
-    span = max(best - middle, _LEAST_SPAN)
+    half = len(known) // 2
+    middle, best = known[half], known[max(half + 1, len(known) - _BEST)]
+    span = max(best - middle, (known[-1] - middle) / _MOST_CLOSE, _LEAST_SPAN)
     return [0.0 if cosine is None else max(0.0, (cosine - middle) / span) for cosine in near]
 
 

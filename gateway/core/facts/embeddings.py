@@ -26,11 +26,15 @@ class _Answer(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+MAX_INPUT_BYTES = 8_000
+"""Of a text, what is sent: a token is a byte at least, and OpenAI's models take 8,192 tokens."""
 
 
 def render_embeddings_request(model: str, texts: Sequence[str]) -> bytes:
-    """The body that asks for the embeddings of these texts, as numbers."""
-    inputs = [text.encode("utf-8", "replace").decode() for text in texts]
+    """The body that asks for the embeddings of these texts, as numbers; of a long one, of its beginning."""
+    inputs = [
+        text[:MAX_INPUT_BYTES].encode("utf-8", "replace")[:MAX_INPUT_BYTES].decode("utf-8", "ignore") for text in texts
+    ]
     return msgspec.json.encode({"model": model, "input": inputs, "encoding_format": "float"})
 
 
@@ -50,12 +54,14 @@ def read_embeddings(body: bytes, count: int) -> list[bytes] | None:
         return None
     try:
         return [_packed(datum.embedding) for datum in data]
-    except (OverflowError, ValueError):
+    except ValueError:
         return None
 
 
 def _packed(numbers: Sequence[float]) -> bytes:
-    length = math.sqrt(math.fsum(number * number for number in numbers))
-    if not length or not math.isfinite(length):
+    largest = max(map(abs, numbers))
+    if not largest or not math.isfinite(largest):
         raise ValueError("a vector without a length")
-    return struct.pack(f"<{len(numbers)}e", *[number / length for number in numbers])
+    scaled = [number / largest for number in numbers]  # so that no square is beyond what a float holds, or nothing
+    length = math.hypot(*scaled)
+    return struct.pack(f"<{len(scaled)}e", *[number / length for number in scaled])

@@ -11,14 +11,16 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
-from datetime import UTC, datetime
 
 import msgspec
 
+from gateway.core.context.recall_index import is_heading
 from gateway.core.facts.memory import Found, Kind, Memory
 from gateway.core.facts.mine import SAID
+from gateway.core.facts.times import told_time
 
 _BYTES_A_TOKEN = 4
+_DAY_CHARS = len("2023-05-08")
 
 
 class Reminder(msgspec.Struct, frozen=True, gc=False):
@@ -28,7 +30,7 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
         number: its place among those, below 0.
         id: of the memory.
         role: of whoever said it; "memory" for what nobody said.
-        name: whose name it is under, or "".
+        name: whose name it is under, or ""; a role is no name.
         text: what can be recalled, under a first line in brackets that says when it was.
         tokens: about what it takes.
         label: what its line begins with.
@@ -72,15 +74,15 @@ def said_by(memory: Memory) -> str:
 def _reminder(at: int, total: int, found: Found) -> Reminder:
     memory = found.memory
     origin = next((source.origin for source in memory.sources if source.origin), None)
-    said = memory.predicate == SAID and memory.kind is Kind.FACT and origin is not None
-    day = datetime.fromtimestamp(memory.observed_us / 1e6, UTC).date().isoformat()
-    heading = (origin.heading if origin else "") or day
+    role = origin.role if origin and memory.predicate == SAID and memory.kind is Kind.FACT else ""
+    day = told_time(memory.observed_us)[:_DAY_CHARS]
+    heading = origin.heading if origin and is_heading(origin.heading) else day
     text = f"[{heading}]\n{said_by(memory)}"
     return Reminder(
         number=at - total,
         id=memory.id,
-        role=origin.role if said and origin else "memory",
-        name=memory.subject if said else "",
+        role=role or "memory",
+        name=memory.subject if role and memory.subject != role else "",
         text=text,
         tokens=len(text.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN + 1,
         label=f"m{at + 1}",

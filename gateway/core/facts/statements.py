@@ -95,10 +95,15 @@ def _statement(raw: msgspec.Raw) -> Statement | None:
         said = _decode_statement(raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    subject, predicate, object_ = (" ".join(part.split()) for part in (said.subject, said.predicate, said.object))
+    subject, predicate, object_ = map(_in_one_line, (said.subject, said.predicate, said.object))
     is_whole = subject and predicate and object_
     is_short = max(len(subject), len(predicate)) <= _MAX_NAME_CHARS and len(object_) <= _MAX_OBJECT_CHARS
     return Statement(*map(mask_secrets, (subject, predicate, object_))) if is_whole and is_short else None
+
+
+def _in_one_line(text: str) -> str:
+    """With no NUL, which PostgreSQL does not take."""
+    return " ".join(text.replace("\0", " ").split())
 
 
 def hold_to_span(statements: Sequence[Statement], turns: Sequence[Turn]) -> tuple[Stated, ...]:
