@@ -84,7 +84,7 @@ def plan_lookups(counts: Mapping[int, int], weights: Mapping[int, float]) -> lis
 
 def best(scores: Mapping[int, float], limit: int) -> list[int]:
     """Those to score whole: of equals the newest."""
-    return heapq.nlargest(max(CANDIDATES, 4 * limit), scores, key=lambda number: (scores[number], number))
+    return heapq.nlargest(max(CANDIDATES, min(4 * limit, limit + CANDIDATES)), scores, key=lambda number: (scores[number], number))
 
 
 def rank(candidates: Mapping[int, Sequence[int]], weights: Mapping[int, float]) -> list[int]:
