@@ -96,10 +96,10 @@ class _Vectors:
 
     def nearest(
         self, db: sqlite3.Connection, query: bytes, classes: Sequence[int], limit: int, live: Live
-    ) -> list[int]:
-        """The numbers of the nearest that live, best first."""
+    ) -> dict[int, float]:
+        """The numbers of the nearest that live, best first, with their cosines."""
         if not self._count:
-            return []
+            return {}
         asked = _as_vectors([query], self._dimensions)[0]
         closeness = self._closeness(asked)
         wanted = np.isin(self._classes[: self._count], classes)
@@ -109,9 +109,10 @@ class _Vectors:
             take = min(take, self._count)
             best = np.argpartition(-closeness, take - 1)[:take]
             best = best[np.isfinite(closeness[best])]
-            found = self._living(db, self._in_order(db, asked, closeness, best), limit, live)
+            ranked = self._in_order(db, asked, closeness, best)
+            found = self._living(db, list(ranked), limit, live)
             if len(found) >= limit or take >= min(self._count, _MAX_CANDIDATES):
-                return found[:limit]
+                return {number: ranked[number] for number in found[:limit]}
             take *= 4
 
     def _living(self, db: sqlite3.Connection, ranked: Sequence[int], limit: int, live: Live) -> list[int]:
@@ -136,8 +137,8 @@ class _Vectors:
 
     def _in_order(
         self, db: sqlite3.Connection, asked: NDArray[Any], closeness: NDArray[Any], best: NDArray[Any]
-    ) -> list[int]:
-        """The candidates by their cosines, best first; what has gone is left out where it is seen."""
+    ) -> dict[int, float]:
+        """The candidates with their cosines, best first; what has gone is left out where it is seen."""
         numbers: list[int] = self._numbers[best].tolist()
         if self._exact is not None:
             scored = dict(zip(numbers, closeness[best].tolist(), strict=True))
@@ -148,7 +149,7 @@ class _Vectors:
             cosines = _as_vectors([data for _, data in found], self._dimensions) @ asked
             scored = dict(zip([number for number, _ in found], cosines.tolist(), strict=True))
             self._forget(db, [number for number in numbers if number not in scored])
-        return sorted(scored, key=lambda number: (-scored[number], -number))
+        return {number: scored[number] for number in sorted(scored, key=lambda number: (-scored[number], -number))}
 
     def _forget(self, db: sqlite3.Connection, numbers: Sequence[int]) -> None:
         """Pass over those without a vector from now on; others only do not live now, or are not wanted."""
@@ -189,8 +190,8 @@ class Near:
         classes: Sequence[int],
         limit: int,
         live: Live,
-    ) -> list[int]:
-        """The numbers of the memories whose vectors are nearest, best first.
+    ) -> dict[int, float]:
+        """The numbers of the memories whose vectors are nearest, best first, with their cosines.
 
         Args:
             db: where the vectors are.
@@ -210,7 +211,7 @@ class Near:
         self._kept[place] = vectors
         while len(self._kept) > 1 and self.held_bytes > self._max_bytes:
             self._kept.popitem(last=False)
-        found = vectors.nearest(db, query, classes, limit, live) if limit else []
+        found = vectors.nearest(db, query, classes, limit, live) if limit else {}
         if vectors.held_bytes > self._max_bytes:
             del self._kept[place]
         return found

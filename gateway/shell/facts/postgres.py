@@ -141,14 +141,14 @@ class PostgresMemoryStore:
         if place is None or not limit:
             return []
         lexical = await postgres_read.by_words(db, name, place, sought, limit, now_us) if sought.terms else []
-        nearest: list[int] = []
+        nearest: dict[int, float] = {}
         if sought.vector and self.has_vectors:
             nearest = await postgres_read.nearest(db, name, place, sought, limit, now_us)
         found = await postgres_read.found_rows(db, name, list({*lexical, *nearest}))
         memories = {row.seq: row.memory for row in found}
         return ranking.found_by(
             [number for number in lexical if number in memories],
-            [number for number in nearest if number in memories],
+            {number: cosine for number, cosine in nearest.items() if number in memories},
             memories,
             limit,
         )

@@ -133,18 +133,20 @@ async def by_words(db: Connection, collection: str, place: Place, sought: Sought
         f"SELECT m.seq, m.terms FROM {collection}_memories m WHERE m.seq = ANY(ARRAY({best})) AND m.class = ANY(%s)"
         f" AND {_ALIVE} AND (m.class != 0 OR m.confidence >= %s)"
     )
-    values = [*map(list, zip(*asked, strict=True)), max(ranking.CANDIDATES, 4 * limit), classes, now_us]
+    values = [*map(list, zip(*asked, strict=True)), ranking.scored_whole(limit), classes, now_us]
     found = await _all(db, select, [*values, sought.min_confidence])
     return ranking.rank({seq: rows.terms_from(data) for seq, data in found}, weights)[:limit]
 
 
-async def nearest(db: Connection, collection: str, place: Place, sought: Sought, limit: int, now_us: int) -> list[int]:
-    """The numbers of the memories that hold and are nearest to the vector, best first."""
+async def nearest(
+    db: Connection, collection: str, place: Place, sought: Sought, limit: int, now_us: int
+) -> dict[int, float]:
+    """The numbers of the memories that hold and are nearest to the vector, best first, with their cosines."""
     dimensions = len(sought.vector) // 2
     select = f"SELECT id FROM {collection}_models WHERE name = %s AND dimensions = %s"
     models = await _all(db, select, (sought.model.encode("utf-8", "replace"), dimensions))
     if not models:
-        return []
+        return {}
     own = f"v.scope = %s AND v.model = {int(models[0][0])} AND v.class = ANY(%s)"
     lives = (
         f"SELECT {_ALIVE} AND (m.class != 0 OR m.confidence >= %s) FROM {collection}_memories m WHERE m.seq = v.memory"
@@ -158,14 +160,14 @@ async def nearest(db: Connection, collection: str, place: Place, sought: Sought,
     if count > EXACT_VECTORS and dimensions <= MAX_INDEXED_DIMENSIONS:
         # In the order of the index, which reads on until it has found enough.
         in_order = f"{source} AND ({lives}) ORDER BY d LIMIT %s"
-        select = f"WITH v AS MATERIALIZED ({in_order}) SELECT v.memory FROM v ORDER BY d, v.memory DESC"
+        select = f"WITH v AS MATERIALIZED ({in_order}) SELECT v.memory, v.d FROM v ORDER BY d, v.memory DESC"
         found = await _all(db, select, [*told, now_us, sought.min_confidence, limit])
     else:
         # All are put in order first; whether they live is asked of the best alone.
         in_order = f"{source} ORDER BY d, v.memory DESC OFFSET 0"
-        select = f"SELECT v.memory FROM ({in_order}) v WHERE ({lives}) LIMIT %s"
+        select = f"SELECT v.memory, v.d FROM ({in_order}) v WHERE ({lives}) LIMIT %s"
         found = await _all(db, select, [*told, now_us, sought.min_confidence, limit])
-    return [number for (number,) in found]
+    return {number: -product for number, product in found}  # vectors have length 1, and <#> is the negative product
 
 
 async def found_rows(db: Connection, collection: str, numbers: Sequence[int]) -> list[Row]:
