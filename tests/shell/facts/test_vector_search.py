@@ -44,6 +44,10 @@ async def test_the_nearest_come_first(store: MemoryStore) -> None:
     await store.put(ALICE, odd)
     await store.put_vectors([Vector(odd[0].id, "other", query), Vector(odd[1].id, MODEL, query + query)])
 
+    found = await store.search(ALICE, Sought(terms=(), vector=query, model=MODEL), 5)
+    cosines = {memory.id: cosine(vector, query) for memory, vector in zip(memories, vectors, strict=True)}
+
+    assert [each.similarity for each in found] == pytest.approx([cosines[each.memory.id] for each in found], abs=2e-3)
     assert await nearest(store, ALICE, query) == by_cosine(memories, vectors, query)[:10]
     assert await nearest(store, BOB, query) == ["bob's is 1"]
     assert await nearest(store, Scope(b"c" * 32, "notes"), query) == []
