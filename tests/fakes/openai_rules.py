@@ -306,6 +306,7 @@ class Rules:
         obfuscation: Pad streamed chunks, as the real service does unless a request's options say no.
         name: Tells two fakes apart: in ids and in openai-organization.
         created: Unix seconds in every `created`.
+        vector: The embedding of a text; default: one that depends on the text alone.
     """
 
     tokenizer: Callable[[str], int] = count_words
@@ -318,6 +319,7 @@ class Rules:
     obfuscation: bool = True
     name: str = "fake"
     created: int = 1_760_000_000
+    vector: Callable[[str], Sequence[float]] | None = None
 
     def check(self, body: Json) -> None:
         """What all metered endpoints refuse alike."""

@@ -159,13 +159,17 @@ def raw(pieces: Sequence[bytes], content_type: str = "text/event-stream; charset
     return Behaviour(reply=Reply(list(pieces), content_type=content_type, is_stream=True))
 
 
-def embed(text: str, dimensions: int, as_base64: bool) -> list[float] | str:
-    """A unit vector that depends on the text alone."""
+def embed(text: str, dimensions: int) -> list[float]:
+    """A vector that depends on the text alone."""
     digest = hashlib.shake_256(text.encode()).digest(2 * dimensions)
-    values = [value or 1 for value in struct.unpack(f"<{dimensions}h", digest)]
+    return [value or 1 for value in struct.unpack(f"<{dimensions}h", digest)]
+
+
+def render_vector(values: Sequence[float], as_base64: bool) -> list[float] | str:
+    """A vector of length 1, as the service sends it."""
     length = sum(value * value for value in values) ** 0.5
-    packed = struct.pack(f"<{dimensions}f", *(value / length for value in values))
-    return base64.b64encode(packed).decode() if as_base64 else list(struct.unpack(f"<{dimensions}f", packed))
+    packed = struct.pack(f"<{len(values)}f", *(value / length for value in values))
+    return base64.b64encode(packed).decode() if as_base64 else list(struct.unpack(f"<{len(values)}f", packed))
 
 
 def parse_form(seen: Recorded) -> dict[str, tuple[str, bytes]]:
@@ -406,8 +410,11 @@ class FakeOpenAI(Rules):
             raise ApiError(400, "Missing required parameter: 'input'.", "input", "missing_required_parameter")
         given = body["input"] if isinstance(body["input"], list) else [body["input"]]
         inputs = [given] if given and isinstance(given[0], int) else given
-        as_base64 = body.get("encoding_format") == "base64"
-        vectors = [embed(str(one), body.get("dimensions") or 8, as_base64) for one in inputs]
+        if not inputs or "" in inputs:  # one text that is none spoils the whole call
+            raise ApiError(400, "Invalid 'input': input cannot be an empty string.", "input", "invalid_request_error")
+        as_base64, size = body.get("encoding_format") == "base64", body.get("dimensions") or 8
+        made = [self.vector(str(one)) if self.vector else embed(str(one), size) for one in inputs]
+        vectors = [render_vector(each, as_base64) for each in made]
         tokens = sum(self.tokenizer(one) if isinstance(one, str) else len(one) for one in inputs)
         check_window(self.window_of(body["model"]), tokens, 0)
         data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]

@@ -7,6 +7,7 @@ Invariants, each with a test of its own:
   1. A text is asked for once while its vector is held or on its way, however many want it.
   2. `embed` returns in time, with None for what has not come; it never raises for faults of the endpoint.
   3. What is held is bounded.
+  4. A text that the endpoint refuses costs no other its vector; a blank one has none and is not asked for.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _MAX_PENDING = 16_384
 """Texts on their way; above this, no more are asked for."""
 _ENTRY_BYTES = 150
 _FAILURES, _REST_S = 3, 30.0
+_REFUSED = frozenset({400, 413, 422})
+"""Statuses that may be meant for one text of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Embedder:
         upstream: the way there.
         tasks: where calls go on that nobody waits for any longer.
         max_bytes: bound of the vectors held.
+        clock: seconds, for rests.
 
     Attributes:
         charge: told what a call took, for whose request; None where nobody counts.
@@ -79,10 +83,12 @@ class Embedder:
         upstream: Upstream,
         tasks: TaskGroup,
         max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.options = options
         self._upstream = upstream
         self._tasks = tasks
+        self._clock = clock
         self.charge: Callable[[Exchange, int, int], None] | None = None
         self._vectors = TwoGenerationCache[bytes](max_bytes, _ENTRY_BYTES, len)
         self._pending: dict[bytes, asyncio.Future[bytes | None]] = {}
@@ -118,7 +124,9 @@ class Embedder:
         """
         keys = [self._key_of(exchange, text) for text in texts]
         found = self._vectors.get_many(keys)
-        missing = {key: text for key, text, vector in zip(keys, texts, found, strict=True) if vector is None}
+        missing = {
+            key: text for key, text, vector in zip(keys, texts, found, strict=True) if vector is None and text.strip()
+        }
         if missing:
             self._ask_for(exchange, missing)
             waited = {self._pending[key] for key in missing if key in self._pending}
@@ -131,10 +139,10 @@ class Embedder:
         """A text; vectors that a client's own key paid for are that client's."""
         client = exchange.client if exchange is not None and self.options.route is None else None
         scope = client.scope if client is not None else b""
-        return hashlib.sha256(scope + text.encode("utf-8", "surrogatepass")).digest()
+        return hashlib.sha256(bytes([len(scope)]) + scope + text.encode("utf-8", "surrogatepass")).digest()
 
     def _ask_for(self, exchange: Exchange | None, missing: dict[bytes, str]) -> None:
-        if time.monotonic() < self._rests_until_s:
+        if self._clock() < self._rests_until_s:
             return
         fresh = [(key, text) for key, text in missing.items() if key not in self._pending]
         fresh = fresh[: max(0, _MAX_PENDING - len(self._pending))]
@@ -148,20 +156,30 @@ class Embedder:
         """One call; whoever waits is told when it has ended, however it did."""
         try:
             async with self._calls:
-                vectors = await self._call(exchange, [text for _, text in batch])
-            for (key, _), vector in zip(batch, vectors or (), strict=False):
-                self._vectors.put(key, vector)
+                vectors = await self._made(exchange, [text for _, text in batch])
+            for (key, _), vector in zip(batch, vectors, strict=True):
+                if vector is not None:
+                    self._vectors.put(key, vector)
         finally:
             for key, _ in batch:
                 waiting = self._pending.pop(key)
                 if not waiting.done():
                     waiting.set_result(None)
 
-    async def _call(self, exchange: Exchange | None, texts: Sequence[str]) -> list[bytes] | None:
+    async def _made(self, exchange: Exchange | None, texts: Sequence[str]) -> Sequence[bytes | None]:
+        """The vectors of these texts; where they are refused together, of each half by itself."""
+        status, vectors = await self._call(exchange, texts)
+        half = len(texts) // 2
+        if vectors is not None or status not in _REFUSED or not half:
+            return vectors or [None] * len(texts)
+        return [*await self._made(exchange, texts[:half]), *await self._made(exchange, texts[half:])]
+
+    async def _call(self, exchange: Exchange | None, texts: Sequence[str]) -> tuple[int, list[bytes] | None]:
+        """The status of a call, 0 where there is none, and what it made."""
         own = exchange.routes[0] if exchange is not None and exchange.routes else self.options.home
         route = self.options.route or own
-        if route is None or time.monotonic() < self._rests_until_s:
-            return None
+        if route is None or self._clock() < self._rests_until_s:
+            return 0, None
         headers = side_headers(exchange, route, is_own_upstream=self.options.route is None)
         body = render_embeddings_request(self.options.model, texts)
         call = known_there(UpstreamCall(route, "POST", "/embeddings", headers, body), self.options.model)
@@ -171,27 +189,28 @@ class Embedder:
                 status, answer = await ask(self._upstream, call, _MAX_ANSWER_BYTES)
         except (UpstreamFault, TimeoutError) as fault:
             self._failed(str(fault) or type(fault).__name__)
-            return None
+            return 0, None
         if status != 200:
-            self._failed(f"status {status}")
-            return None
+            self._failed(f"status {status}", is_open=status in _REFUSED and len(texts) > 1)
+            return status, None
         vectors = await asyncio.to_thread(read_embeddings, answer, len(texts))
         if vectors is None:
             self._failed("not one vector for each text")
-            return None
+            return status, None
         self._failures_in_row = 0
         self.tally["texts"] += len(texts)
         if (usage := usage_of_answer(answer)) is not None:
             self.tally["prompt_tokens"] += usage.prompt_tokens
             if self.charge is not None and exchange is not None:
                 self.charge(exchange, usage.prompt_tokens, 0)
-        return vectors
+        return status, vectors
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: str, *, is_open: bool = False) -> None:
+        """Note a call in vain; it is open whether the endpoint is to blame, or one of several texts."""
         self.tally["failures"] += 1
-        self._failures_in_row += 1
+        self._failures_in_row += not is_open
         _log.warning("no embeddings", extra={"reason": reason[:200]})
         if self._failures_in_row >= _FAILURES:
             self._failures_in_row = 0
-            self._rests_until_s = time.monotonic() + _REST_S
+            self._rests_until_s = self._clock() + _REST_S
             _log.warning("embeddings rest", extra={"seconds": _REST_S})

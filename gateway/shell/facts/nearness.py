@@ -5,7 +5,7 @@ pool are put together once; while some are still missing, those passages count a
 
 Invariants, each with a test of its own:
   1. What comes back is the cosine of each passage's vector and the question's, or None for a passage without one.
-  2. Without the question's vector, or any passage's, there is nothing.
+  2. Without the question's vector, or any passage's, there is nothing; vectors of another length are none.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ CONTEXT_CHARS = 240
 """Of what stands before a passage, what is embedded with it."""
 MAX_QUESTION_CHARS = 2_000
 _ENTRY_BYTES = 300
+_NUMBER_BYTES = 2
 
 
 def with_context(before: str, passage: str) -> str:
@@ -69,7 +70,7 @@ class Nearness:
             matrix = np.stack([_unpacked(vectors[at] or b"") for at in there]) if there else None
             if matrix is not None and len(there) == len(vectors):
                 self._matrices.put(question.pool, matrix)
-        if vector is not None and matrix is not None:
+        if vector is not None and matrix is not None and matrix.shape[1] == len(vector) // _NUMBER_BYTES:
             for place, cosine in zip(own, (matrix @ _unpacked(vector)).tolist(), strict=True):
                 near[place] = cosine
         return near if any(each is not None for each in near) else None
