@@ -116,7 +116,7 @@ def _choose(worth: Sequence[float], pool: Pool, left_tokens: int) -> dict[int, i
     bar, least = _bar_of(worth), _MIN_SHARE * max(worth)
     headed = {""}
     told: set[int] = set()
-    for is_best in (True, False):
+    for is_best in (True, False) if bar else (True,):
         if left_tokens < _MIN_ROOM_TOKENS:
             break
         if is_best:
