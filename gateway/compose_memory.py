@@ -26,10 +26,10 @@ from gateway.settings import Settings
 from gateway.settings_check import sqlite_path
 from gateway.settings_check_memory import has_memory, is_postgres
 from gateway.settings_memory import Facts
+from gateway.shell.facts.chat_store import ChatMemoryStore
 from gateway.shell.facts.embedder import Embedder, EmbeddingOptions
 from gateway.shell.facts.filler import VectorFiller
 from gateway.shell.facts.miner import FoldMiner
-from gateway.shell.facts.patient import PatientMemoryStore
 from gateway.shell.facts.reminding import StoredReminding
 from gateway.shell.memory_keeper import MemoryKeeper
 from gateway.shell.recaller import Near
@@ -130,7 +130,7 @@ class MemoryOfChats:
     ) -> None:
         options = settings.facts
         self._tasks = TaskGroup()
-        self._store = PatientMemoryStore(store, options.wait_seconds, options.retrieve_seconds, options.queue_max)
+        self._store = ChatMemoryStore(store, options.retrieve_seconds, options.queue_max)
         self._embedder = self._make_embedder(settings, upstream)
         self.near = self._make_near()
         self._reminding = StoredReminding(self._store, options.retrieve_seconds, self._embedder, observe_s)
@@ -140,7 +140,7 @@ class MemoryOfChats:
         self.memory = ChatMemory(self._reminding, self._miner, mines_all=options.mine == "all")
         self._filling: asyncio.Task[None] | None = None
         if self._embedder is not None and self._embedder.is_own:
-            self._filling = asyncio.create_task(VectorFiller(self._store, self._embedder).run())
+            self._filling = asyncio.create_task(VectorFiller(store, self._embedder).run())
 
     def charge_to(self, charge: Callable[[Exchange, int, int], None] | None) -> None:
         """Whom to tell what embeddings took."""

@@ -79,7 +79,7 @@ class Remembering:
                 raise refusal or late from None  # one that was down, and was asked again, is still down
             except MemoryFault as fault:
                 refusal = self._refusal_of(fault)
-                if fault.kind != "down" or asyncio.get_running_loop().time() + pause_s >= deadline_s:
+                if fault.kind == "full" or asyncio.get_running_loop().time() + pause_s >= deadline_s:
                     raise refusal from None
             await asyncio.sleep(pause_s)
             pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
