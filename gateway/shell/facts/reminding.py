@@ -17,7 +17,7 @@ from gateway.core.context.terms import name_terms
 from gateway.core.facts.memory import Found, Scope, Sought
 from gateway.core.facts.reminders import Reminder, reminders_of
 from gateway.exchange import Exchange
-from gateway.ports_memory import MemoryFault
+from gateway.ports_memory import Embedding, MemoryFault
 
 CANDIDATES = 384
 """By words, and as many by vector; recall chooses among them."""
@@ -27,13 +27,6 @@ _MAX_VECTOR_CHARS = 2_000
 
 class Search(Protocol):
     async def search(self, scope: Scope, sought: Sought, limit: int) -> Sequence[Found]: ...
-
-
-class Embed(Protocol):
-    @property
-    def model(self) -> str: ...
-
-    async def embed(self, exchange: Exchange | None, texts: Sequence[str]) -> list[bytes | None]: ...
 
 
 class StoredReminding:
@@ -50,7 +43,7 @@ class StoredReminding:
         self,
         store: Search,
         deadline_s: float,
-        embedder: Embed | None = None,
+        embedder: Embedding | None = None,
         observe_s: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._store = store
