@@ -73,4 +73,6 @@ class StoredReminding:
             return ()
         model = self._embedder.model if self._embedder is not None else ""
         async with asyncio.timeout(self._deadline_s):
-            return await self._store.search(scope, Sought(terms, named.hard, vector or b"", model), CANDIDATES)
+            return await self._store.search(
+                scope, Sought(terms, named.hard, vector or b"", model, is_rough=True), CANDIDATES
+            )
