@@ -237,7 +237,7 @@ ODD = [
     "half \ud800 a pair moved",
     "NUL \x00 in the middle of it",
     "one line\u2028and another",
-    "字" * 5000,
+    "漢字です。" * 900,
     "\udfff\ud800 wrong order",
 ]
 
@@ -257,7 +257,7 @@ async def test_any_text_can_be_stored() -> None:
 
     assert patient.dropped == 0
     assert len(kept) == 25
-    assert sum(kept.values()) == world.miner.mined > 25
+    assert sum(kept.values()) == world.miner.mined >= 25
 
 
 async def test_3_a_message_that_cannot_be_read_fails_nothing() -> None:
