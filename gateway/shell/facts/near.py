@@ -130,11 +130,7 @@ class _Vectors:
         if self._exact is not None:
             scored = dict(zip(self._numbers[best].tolist(), closeness[best].tolist(), strict=True))
         else:
-            is_one = "memory IN (SELECT value FROM json_each(?)) AND length(data) = ?"
-            values = (json.dumps(sorted(alive)), 2 * self._dimensions)
-            found = db.execute(f"SELECT memory, data FROM vectors WHERE {is_one}", values).fetchall()  # noqa: S608
-            cosines = _as_vectors([data for _, data in found], self._dimensions) @ asked
-            scored = dict(zip([number for number, _ in found], cosines.tolist(), strict=True))
+            scored = _cosines(db, sorted(alive), asked)
         return sorted(alive & scored.keys(), key=lambda number: (-scored[number], -number))
 
     def _forget(self, db: sqlite3.Connection, numbers: Sequence[int]) -> None:
@@ -199,6 +195,28 @@ class Near:
         if vectors.held_bytes > self._max_bytes:
             del self._kept[place]
         return found
+
+
+def cosines_of(
+    db: sqlite3.Connection, scope_id: int, model_id: int, query: bytes, numbers: Sequence[int]
+) -> dict[int, float]:
+    """How near memories of a scope are to a vector, by number, of those with a vector by the same model."""
+    own = " AND scope = ? AND model = ?"
+    return _cosines(db, numbers, _as_vectors([query], len(query) // 2)[0], own, (scope_id, model_id))
+
+
+def _cosines(
+    db: sqlite3.Connection,
+    numbers: Sequence[int],
+    asked: NDArray[Any],
+    condition: str = "",
+    values: Sequence[int] = (),
+) -> dict[int, float]:
+    is_one = "memory IN (SELECT value FROM json_each(?)) AND length(data) = ?"
+    statement = f"SELECT memory, data FROM vectors WHERE {is_one}{condition}"  # noqa: S608
+    found = db.execute(statement, (json.dumps(list(numbers)), 2 * len(asked), *values)).fetchall()
+    cosines = _as_vectors([data for _, data in found], len(asked)) @ asked
+    return dict(zip([number for number, _ in found], cosines.tolist(), strict=True))
 
 
 def _as_vectors(data: Sequence[bytes], dimensions: int) -> NDArray[Any]:

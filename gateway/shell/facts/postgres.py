@@ -146,10 +146,12 @@ class PostgresMemoryStore:
             nearest = await postgres_read.nearest(db, name, place, sought, limit, now_us)
         found = await postgres_read.found_rows(db, name, list({*lexical, *nearest}))
         memories = {row.seq: row.memory for row in found}
+        similarities = await postgres_read.similarities(db, name, place, sought, list(memories)) if nearest else {}
         return ranking.found_by(
             [number for number in lexical if number in memories],
             [number for number in nearest if number in memories],
             memories,
+            similarities,
             limit,
         )
 

@@ -134,16 +134,15 @@ async def by_words(db: Connection, collection: str, place: Place, sought: Sought
 async def nearest(db: Connection, collection: str, place: Place, sought: Sought, limit: int, now_us: int) -> list[int]:
     """The numbers of the memories that hold and are nearest to the vector, best first."""
     dimensions = len(sought.vector) // 2
-    select = f"SELECT id FROM {collection}_models WHERE name = %s AND dimensions = %s"
-    models = await _all(db, select, (sought.model.encode("utf-8", "replace"), dimensions))
-    if not models:
+    model = await _model_of(db, collection, sought)
+    if model is None:
         return []
-    own = f"v.scope = %s AND v.model = {int(models[0][0])} AND v.class = ANY(%s)"
+    own = f"v.scope = %s AND v.model = {model} AND v.class = ANY(%s)"
     lives = (
         f"SELECT {_ALIVE} AND (m.class != 0 OR m.confidence >= %s) FROM {collection}_memories m WHERE m.seq = v.memory"
     )
     values = [place.scope_id, rows.classes_of(sought.kind, sought.level), now_us, sought.min_confidence]
-    counted = f"SELECT 1 FROM {collection}_vectors v WHERE v.scope = %s AND v.model = {int(models[0][0])} LIMIT %s"
+    counted = f"SELECT 1 FROM {collection}_vectors v WHERE v.scope = %s AND v.model = {model} LIMIT %s"
     [(count,)] = await _all(db, f"SELECT count(*) FROM ({counted}) c", (place.scope_id, EXACT_VECTORS + 1))
     closeness = f"v.data::halfvec({dimensions}) <#> %s::halfvec({dimensions})"
     filtered = f"SELECT v.memory, {closeness} AS d FROM {collection}_vectors v WHERE {own} AND ({lives})"
@@ -154,6 +153,25 @@ async def nearest(db: Connection, collection: str, place: Place, sought: Sought,
     statement = f"WITH v AS MATERIALIZED ({filtered}) SELECT v.memory FROM v ORDER BY d, v.memory DESC LIMIT %s"
     found = await _all(db, statement, [halfvec(sought.vector), *values, limit])
     return [number for (number,) in found]
+
+
+async def similarities(
+    db: Connection, collection: str, place: Place, sought: Sought, numbers: Sequence[int]
+) -> dict[int, float]:
+    """The cosines of memories of a scope and what is sought, by number, of those with a vector by the same model."""
+    model, dimensions = await _model_of(db, collection, sought), len(sought.vector) // 2
+    product = f"v.data::halfvec({dimensions}) <#> %s::halfvec({dimensions})"
+    own = f"v.memory = ANY(%s) AND v.scope = %s AND v.model = {model}"
+    values = (halfvec(sought.vector), list(numbers), place.scope_id)
+    found = await _all(db, f"SELECT v.memory, -({product}) FROM {collection}_vectors v WHERE {own}", values)
+    return {number: float(cosine) for number, cosine in found}
+
+
+async def _model_of(db: Connection, collection: str, sought: Sought) -> int | None:
+    """The number of the model that makes vectors of this length."""
+    select = f"SELECT id FROM {collection}_models WHERE name = %s AND dimensions = %s"
+    models = await _all(db, select, (sought.model.encode("utf-8", "replace"), len(sought.vector) // 2))
+    return int(models[0][0]) if models else None
 
 
 async def found_rows(db: Connection, collection: str, numbers: Sequence[int]) -> list[Row]:

@@ -109,11 +109,25 @@ def rank(candidates: Mapping[int, Sequence[int]], weights: Mapping[int, float]) 
     return sorted(scores, key=lambda number: (-scores[number], -number))
 
 
-def found_by(lexical: Sequence[int], nearest: Sequence[int], memories: Mapping[int, Memory], limit: int) -> list[Found]:
-    """What was found by words, then by vector, both best first; what is in both comes once, with both its places."""
+def found_by(
+    lexical: Sequence[int],
+    nearest: Sequence[int],
+    memories: Mapping[int, Memory],
+    similarities: Mapping[int, float],
+    limit: int,
+) -> list[Found]:
+    """What was found by words, then by vector, both best first; what is in both comes once, with both its places.
+
+    Args:
+        lexical: numbers of memories.
+        nearest: the same.
+        memories: by number.
+        similarities: the cosines of those that have a vector.
+        limit: of each list.
+    """
     by_words = {number: place for place, number in enumerate(lexical[:limit])}
     by_vector = {number: place for place, number in enumerate(nearest[:limit])}
     return [
-        Found(memories[number], by_words.get(number), by_vector.get(number))
+        Found(memories[number], by_words.get(number), by_vector.get(number), similarities.get(number))
         for number in dict.fromkeys([*by_words, *by_vector])
     ]

@@ -106,7 +106,16 @@ class SqliteMemoryStore:
         nearest = self._nearest(db, scope_id, sought, limit, now_us) if sought.vector else []
         others = [number for number in nearest if number not in memories]
         memories |= {row.seq: row.memory for row in sqlite_read.found_rows(db, others)}
-        return ranking.found_by([row.seq for row in lexical], nearest, memories, limit)
+        similarities = self._similarities(db, scope_id, sought, list(memories)) if nearest else {}
+        return ranking.found_by([row.seq for row in lexical], nearest, memories, similarities, limit)
+
+    def _similarities(
+        self, db: sqlite3.Connection, scope_id: int, sought: Sought, numbers: Sequence[int]
+    ) -> Mapping[int, float]:
+        from gateway.shell.facts.near import cosines_of  # it is there, since something was found by it
+
+        model_id = sqlite_read.model_id_of(db, sought.model)
+        return {} if model_id is None else cosines_of(db, scope_id, model_id, sought.vector, numbers)
 
     def _nearest(self, db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, now_us: int) -> Sequence[int]:
         model_id = sqlite_read.model_id_of(db, sought.model)
