@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import statistics
 import sys
 import time
@@ -40,10 +41,12 @@ PLANNED = 1_000
 Messages = list[dict[str, Any]]
 
 
-def chats(path: Path, messages: int) -> Iterator[Messages]:
+def chats(path: Path, messages: int, only: str) -> Iterator[Messages]:
     """Chats of at least so many messages, under the system message of the first of those that make one up."""
     chat: Messages = []
     for record in load([str(path)]):
+        if not re.search(only, record["id"]):
+            continue
         told = [each for each in record["messages"] if each["role"] not in ("system", "developer")]
         chat += told if chat else [*record["messages"]]
         if len(chat) >= messages:
@@ -95,6 +98,7 @@ def show(name: str, taken: Sequence[float]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=400)
+    parser.add_argument("--only", default="", help="regex on record ids")
     options = parser.parse_args()
     counter = TiktokenCounter(1.4)
     for name in FILES:
@@ -103,7 +107,7 @@ def main() -> int:
             print(f"no recorded data here: ../shared/data/{name}")
             continue
         taken: dict[str, list[float]] = {}
-        for chat in chats(path, options.messages):
+        for chat in chats(path, options.messages, options.only):
             for budget in (LARGE, SMALL):
                 world = World(budget, max_bytes=MAX_BYTES).use(counter)
                 for kind, one_ms in asyncio.run(replay(chat, world, options.messages)):

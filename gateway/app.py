@@ -293,7 +293,9 @@ class Gateway:
     def _make_pipeline(self, settings: Settings) -> Pipeline:
         routes = [make_route(upstream) for upstream in settings.upstreams]
         recorder = Recorder(self.metrics)
-        options = make_summarizer_options(settings.summarizer, states=settings.facts.enabled and settings.facts.mine)
+        options = make_summarizer_options(
+            settings.summarizer, states=settings.facts.enabled and settings.facts.mine != "none"
+        )
         rules, prices = make_rule_table(settings), make_price_table(settings)
         limits = LimitSettling(self._limiter, rules, prices) if settings.rate_limits else None
         charge = limits.charge if limits else None

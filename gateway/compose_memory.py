@@ -20,16 +20,16 @@ from gateway.exchange import Exchange
 from gateway.fitting.memory import ChatMemory
 from gateway.pipeline import Stage
 from gateway.ports import Upstream
-from gateway.ports_memory import MemoryStore
+from gateway.ports_memory import Embedding, MemoryStore
 from gateway.remembering import Remembering, refuse_switched_off
 from gateway.settings import Settings
 from gateway.settings_check import sqlite_path
 from gateway.settings_check_memory import has_memory, is_postgres
 from gateway.settings_memory import Facts
+from gateway.shell.facts.chat_store import ChatMemoryStore
 from gateway.shell.facts.embedder import Embedder, EmbeddingOptions
 from gateway.shell.facts.filler import VectorFiller
 from gateway.shell.facts.miner import FoldMiner
-from gateway.shell.facts.patient import PatientMemoryStore
 from gateway.shell.facts.reminding import StoredReminding
 from gateway.shell.memory_keeper import MemoryKeeper
 from gateway.shell.recaller import Near
@@ -48,6 +48,8 @@ from gateway.tasks import TaskGroup
 _VECTOR_BYTES, _MATRIX_BYTES = 64 << 20, 64 << 20
 _DRAIN_S = 2.0
 _EMBEDDING_S = 30.0
+_GRACE_S = 0.05
+"""By which the store's own deadline comes first: what it takes for a fault of the store, it leaves alone for a while."""
 
 
 class ManagedMemory(MemoryStore, Protocol):
@@ -104,7 +106,10 @@ class GatewayMemory:
 
     def remembering(self, options: Facts) -> Remembering | None:
         """What the stages of memory share; None where nothing is remembered."""
-        return make_remembering(self.store, options, self.tally) if self.store is not None else None
+        if self.store is None:
+            return None
+        embedder = self.chats.embedder if self.chats is not None else None
+        return make_remembering(self.store, options, self.tally, embedder)
 
     def metrics(self) -> list[Metric]:
         """Figures of the store, and of what chats do with it."""
@@ -123,6 +128,7 @@ class MemoryOfChats:
     Attributes:
         near: how near passages are to a question; None where nobody makes vectors.
         memory: for the assemble stage.
+        embedder: makes vectors; None where nobody does.
     """
 
     def __init__(
@@ -130,22 +136,22 @@ class MemoryOfChats:
     ) -> None:
         options = settings.facts
         self._tasks = TaskGroup()
-        self._store = PatientMemoryStore(store, options.wait_seconds, options.retrieve_seconds, options.queue_max)
-        self._embedder = self._make_embedder(settings, upstream)
+        self._store = ChatMemoryStore(store, options.retrieve_seconds, options.queue_max)
+        self.embedder = self._make_embedder(settings, upstream)
         self.near = self._make_near()
-        self._reminding = StoredReminding(self._store, options.retrieve_seconds, self._embedder, observe_s)
+        self._reminding = StoredReminding(self._store, options.retrieve_seconds + _GRACE_S, self.embedder, observe_s)
         self._miner: FoldMiner | None = None
-        if options.mine:
+        if options.mine != "none":
             self._miner = FoldMiner(self._store, self._tasks, options.ttl_seconds, options.confidence_threshold)
-        self.memory = ChatMemory(self._reminding, self._miner)
+        self.memory = ChatMemory(self._reminding, self._miner, mines_all=options.mine == "all")
         self._filling: asyncio.Task[None] | None = None
-        if self._embedder is not None and self._embedder.is_own:
-            self._filling = asyncio.create_task(VectorFiller(self._store, self._embedder).run())
+        if self.embedder is not None and self.embedder.is_own:
+            self._filling = asyncio.create_task(VectorFiller(store, self.embedder).run())
 
     def charge_to(self, charge: Callable[[Exchange, int, int], None] | None) -> None:
         """Whom to tell what embeddings took."""
-        if self._embedder is not None:
-            self._embedder.charge = charge
+        if self.embedder is not None:
+            self.embedder.charge = charge
 
     async def close(self) -> None:
         """Store what waits to be stored."""
@@ -163,8 +169,8 @@ class MemoryOfChats:
             mined=self._miner.mined if self._miner else 0,
             retrievals=self._reminding.tally,
             store_faults=self._store.faults,
-            embeddings=self._embedder.tally if self._embedder else None,
-            vector_bytes=self._embedder.held_bytes if self._embedder else 0,
+            embeddings=self.embedder.tally if self.embedder else None,
+            vector_bytes=self.embedder.held_bytes if self.embedder else 0,
         )
 
     def _make_embedder(self, settings: Settings, upstream: Upstream) -> Embedder | None:
@@ -180,11 +186,11 @@ class MemoryOfChats:
         return Embedder(embedding, upstream, self._tasks, _VECTOR_BYTES)
 
     def _make_near(self) -> Near | None:
-        if self._embedder is None:
+        if self.embedder is None:
             return None
         from gateway.shell.facts.nearness import Nearness  # numpy is an extra
 
-        return Nearness(self._embedder, _MATRIX_BYTES)
+        return Nearness(self.embedder, _MATRIX_BYTES)
 
 
 def make_memory_store(settings: Settings) -> ManagedMemory | None:
@@ -201,7 +207,9 @@ def make_memory_store(settings: Settings) -> ManagedMemory | None:
     return SqliteMemoryStore(sqlite_path(options.url), options.max_bytes)
 
 
-def make_remembering(store: MemoryStore, options: Facts, tally: Counter[tuple[str, str]]) -> Remembering:
+def make_remembering(
+    store: MemoryStore, options: Facts, tally: Counter[tuple[str, str]], embedder: Embedding | None = None
+) -> Remembering:
     """What the stages of memory share."""
     levels = options.levels
     ttl_s: Mapping[Level, float | None] = {
@@ -213,7 +221,7 @@ def make_remembering(store: MemoryStore, options: Facts, tally: Counter[tuple[st
         options.dedup_enabled, options.confidence_threshold, options.max_facts_per_query, options.ttl_seconds
     )
     contexts = ContextRules(options.dedup_enabled, ttl_s)
-    return Remembering(store, facts, contexts, options.wait_seconds, tally, _now_us, _new_id)
+    return Remembering(store, facts, contexts, options.wait_seconds, tally, _now_us, _new_id, embedder)
 
 
 def make_memory_stages(remembering: Remembering | None) -> dict[Endpoint, Stage]:

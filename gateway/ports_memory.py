@@ -106,6 +106,25 @@ class Folded:
     numbers: Sequence[int]
 
 
+class Embedding(Protocol):
+    """Makes vectors of texts. Trouble of the endpoint never raises."""
+
+    @property
+    def model(self) -> str:
+        """That makes them: those of others are not comparable."""
+
+    async def embed(
+        self, exchange: Exchange | None, texts: Sequence[str], patience_s: float | None = None
+    ) -> list[bytes | None]:
+        """The vectors of these texts, as far as they are there in time.
+
+        Args:
+            exchange: on whose account; None for the gateway's own.
+            texts: any.
+            patience_s: how long to wait; None for as long as a request does.
+        """
+
+
 class Miner(Protocol):
     """Fills memories."""
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.coded_errors import DISABLED
 from gateway.core.errors import Refusal
-from gateway.core.facts.memory import Memory, Scope
+from gateway.core.facts.memory import Memory, Scope, Sought
 from gateway.core.facts.wire_contexts import ContextRules
 from gateway.core.facts.wire_facts import FactRules
 from gateway.core.facts.wire_json import invalid, read_json
@@ -25,7 +26,7 @@ from gateway.core.wire.headers import Headers
 from gateway.core.wire.overrides import is_session_name
 from gateway.core.wire.paths import memory_name_of
 from gateway.exchange import Exchange
-from gateway.ports_memory import MemoryFault, MemoryStore
+from gateway.ports_memory import Embedding, MemoryFault, MemoryStore
 
 T = TypeVar("T")
 DEFAULT_MEMORY = "default"
@@ -48,6 +49,7 @@ class Remembering:
         tally: what happened, by what and kind: duplicates, stored texts, faults of the store.
         now_us: microseconds since 1970.
         new_id: 32 hexadecimal digits that nobody has used or could guess.
+        embedder: makes the vectors of questions; None where nobody does.
     """
 
     store: MemoryStore
@@ -57,6 +59,14 @@ class Remembering:
     tally: Counter[tuple[str, str]]
     now_us: Callable[[], int]
     new_id: Callable[[], str]
+    embedder: Embedding | None = None
+
+    async def with_vector(self, exchange: Exchange, query: str, sought: Sought) -> Sought:
+        """What is looked for, by its meaning too where that is known in time."""
+        if self.embedder is None or not query.strip():
+            return sought
+        (vector,) = await self.embedder.embed(exchange, [query])
+        return sought if vector is None else replace(sought, vector=vector, model=self.embedder.model)
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
         """What the store answers.
@@ -79,7 +89,7 @@ class Remembering:
                 raise refusal or late from None  # one that was down, and was asked again, is still down
             except MemoryFault as fault:
                 refusal = self._refusal_of(fault)
-                if fault.kind != "down" or asyncio.get_running_loop().time() + pause_s >= deadline_s:
+                if fault.kind == "full" or asyncio.get_running_loop().time() + pause_s >= deadline_s:
                     raise refusal from None
             await asyncio.sleep(pause_s)
             pause_s = min(_MAX_PAUSE_S, 2 * pause_s)

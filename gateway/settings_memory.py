@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -81,7 +81,13 @@ class Facts(Section, frozen=True):
     queue_max: Annotated[
         int, Meta(ge=1, description="Mined facts that wait to be stored; above it the oldest are let go.")
     ] = 10_000
-    mine: Annotated[bool, Meta(description="Learn facts from the turns that are folded into briefs.")] = True
+    mine: Annotated[
+        Literal["folded", "all", "none"],
+        Meta(
+            description="Of which messages a chat's memory learns: those that are folded into its brief, all that it"
+            " sends, or none."
+        ),
+    ] = "folded"
     embeddings: Annotated[
         Embeddings | None,
         Meta(

@@ -71,6 +71,7 @@ def parser():
     any_gateway.add_argument("--upstream-port", type=int, default=9100, help="what the gateway has as its upstream")
     any_gateway.add_argument("--gateway-cmd", help="start it with this; {upstream} is the recording upstream's URL")
     ours = sub.add_parser("gateway", parents=[common, http], help="score our gateway, started for it")
+    ours.add_argument("--mine", choices=("folded", "all", "none"), default="folded", help="what goes to a memory")
     ours.add_argument("--summarizer", action="store_true", help="let the recording upstream write briefs too")
     ours.add_argument(
         "--embeddings", action="store_true", help="find by meaning, too, with --model-folder's embeddings"
@@ -101,6 +102,7 @@ def add_http_options(h):
     h.add_argument("--step", type=int, default=20, help="messages a step for replay, delta and memory")
     h.add_argument("--memory-header", default="x-gateway-memory")
     h.add_argument("--remember", type=float, default=2, help="seconds from the last message to the first question")
+    h.add_argument("--vectors", help="a file that keeps embeddings from run to run")
     h.add_argument("--model-folder", help="of all-MiniLM-L6-v2, which then makes the embeddings")
     h.add_argument("--completion", type=int, default=1000, help="max_tokens asked for")
     h.add_argument("--stream", action="store_true")

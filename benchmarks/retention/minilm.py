@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import threading
 from pathlib import Path
 
@@ -39,15 +40,16 @@ def erf(x):
 
 
 class MiniLM:
-    """Embeds texts; what was embedded once is kept."""
+    """Embeds texts; what was embedded once is kept, in a file too if one is named: on two cores it takes its time."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, kept=None):
         folder = Path(folder)
+        self.kept = Path(kept) if kept else None
         self.w = read_weights(folder / "model.safetensors")
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(MAX_TOKENS)
         self.tokenizer.no_padding()
-        self.known = {}
+        self.known = pickle.loads(self.kept.read_bytes()) if self.kept and self.kept.exists() else {}
         self.lock = threading.Lock()
 
     def embed(self, texts):
@@ -59,6 +61,11 @@ class MiniLM:
                 for text, vector in zip(batch, self._forward(batch), strict=True):
                     self.known[text] = vector
             return [self.known[text] for text in texts]
+
+    def close(self):
+        """Keep what was embedded."""
+        if self.kept:
+            self.kept.write_bytes(pickle.dumps(self.known))
 
     def _forward(self, texts):
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]

@@ -251,7 +251,7 @@ def model_of(args):
         return None
     from benchmarks.retention.minilm import MiniLM  # needs its weights
 
-    return MiniLM(args.model_folder)
+    return MiniLM(args.model_folder, args.vectors)
 
 
 def run_http(records, args):
@@ -272,5 +272,7 @@ def run_http(records, args):
         if gateway:
             gateway.terminate()
             gateway.wait(10)
+        if up.model:
+            up.model.close()
         up.server.shutdown()
         up.server.server_close()

@@ -16,12 +16,9 @@ upstreams: [{{name: recorder, base_url: "http://127.0.0.1:{upstream}/v1", api_ke
 token_budget: {{max_total: {max_total}}}
 summarizer: {{endpoint: "{endpoint}", model: "{model}"}}
 telemetry: {{log_level: warning}}
+facts: {{mine: {mine}, retrieve_seconds: 5, embeddings: {embeddings}}}
 """
-EMBEDDINGS = """\
-facts:
-  retrieve_seconds: 5
-  embeddings: {base_url: upstream, model: minilm, batch_size: 32, deadline_seconds: 60}
-"""
+EMBEDDINGS = "{base_url: upstream, model: minilm, batch_size: 32, deadline_seconds: 60}"
 """Patient: what is judged is what is found once vectors are there, and not how soon."""
 
 
@@ -35,8 +32,9 @@ def gateway_config(args, port):
         max_total=args.budget,
         endpoint=f"http://127.0.0.1:{args.upstream_port}/v1/chat/completions" if args.summarizer else "",
         model=args.model if args.summarizer else "",
+        mine=args.mine,
+        embeddings=EMBEDDINGS if args.embeddings else "null",
     )
-    text += EMBEDDINGS if args.embeddings else ""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "gateway.yaml")
         path.write_text(text)

@@ -28,11 +28,13 @@ class ChatMemory:
     Args:
         reminding: looks things up.
         miner: takes what is folded; None where nothing is mined.
+        mines_all: it takes what is not folded, too.
     """
 
-    def __init__(self, reminding: Reminding, miner: Miner | None) -> None:
+    def __init__(self, reminding: Reminding, miner: Miner | None, *, mines_all: bool = False) -> None:
         self._reminding = reminding
         self._miner = miner
+        self._mines_all = mines_all
         self._found = TwoGenerationCache[Sequence[Reminder]](_FOUND_BYTES, _ENTRY_BYTES, _size_of)
 
     async def remind(self, chat: Chat) -> Sequence[Reminder]:
@@ -51,20 +53,23 @@ class ChatMemory:
         return found
 
     def note_folded(self, chat: Chat, draft: Draft | None) -> None:
-        """Let what is folded be remembered."""
+        """Let what is folded be remembered, or all of it."""
         scope = _scope_of(chat)
-        if self._miner is None or scope is None or draft is None or not draft.plan.covers:
+        covers, pinned = (draft.plan.covers, draft.plan.pinned) if draft is not None else (0, ())
+        if self._mines_all:
+            covers, pinned = len(chat.outline.places), ()
+        if self._miner is None or scope is None or not covers:
             return
         session = chat.exchange.session
-        numbers = [number for number in range(1, draft.plan.covers + 1) if number not in draft.plan.pinned]
+        numbers = [number for number in range(1, covers + 1) if number not in pinned]
         facts, places = chat.count.facts, chat.outline.places
         folded = Folded(
             scope=scope,
             session=session.key if session is not None else b"",
-            key=chat.keys[draft.plan.covers],
+            key=chat.keys[covers],
             digests=[facts[places[number - 1]].canonical for number in numbers],
             read=partial(_turn, chat, numbers),
-            statements=draft.brief.statements if draft.brief else (),
+            statements=draft.brief.statements if draft is not None and draft.brief else (),
             numbers=numbers,
         )
         self._miner.note(chat.exchange, folded)

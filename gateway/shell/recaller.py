@@ -66,12 +66,13 @@ class RememberingRecaller:
         self._digest = digest
         self._terms = TwoGenerationCache[MessageTerms](max_bytes * 5 // 8, _ENTRY_BYTES, _size_of_terms)
         self._pools = TwoGenerationCache[Pool](max_bytes // 4, _ENTRY_BYTES, _size_of_pool)
-        self._answers = TwoGenerationCache[Recalled](max_bytes // 8, _ENTRY_BYTES, _size_of)
+        self._answers = TwoGenerationCache[Recalled](max_bytes * 3 // 32, _ENTRY_BYTES, _size_of)
+        self._newest = TwoGenerationCache[bytes](max_bytes // 32, _ENTRY_BYTES)
 
     @property
     def held_bytes(self) -> int:
         """About what all of it takes."""
-        return self._terms.held_bytes + self._pools.held_bytes + self._answers.held_bytes
+        return sum(kind.held_bytes for kind in (self._terms, self._pools, self._answers, self._newest))
 
     async def recall(
         self, exchange: Exchange, profile: Profile, raws: Raws, outline: Outline, question: Question
@@ -92,13 +93,22 @@ class RememberingRecaller:
         if pool is None:
             records = await self._records(raws, outline, question.numbers)
             beside = await self._remember_beside(question)
-            pool = await asyncio.to_thread(_pool_of, outline, records, beside, question.base)
+            beginning = self._beginning(raws, outline, question)
+            earlier = self._pools.get(self._newest.get(beginning) or b"")
+            pool = await asyncio.to_thread(_pool_of, outline, records, beside, question.base, earlier)
             self._pools.put(question.pool, pool)
+            self._newest.put(beginning, question.pool)
         near = None
         if self.near is not None:
             latest = text_of(reread_message(raws[outline.places[question.latest - 1]]))
             near = await self.near.to(exchange, question, pool, read, latest)
         return await asyncio.to_thread(self._answer, profile, raws, outline, question, read, pool, near)
+
+    def _beginning(self, raws: Raws, outline: Outline, question: Question) -> bytes:
+        """Names the oldest message that may be recalled, and so, mostly, the chat: its pools grow at the other end."""
+        if question.kept:
+            return question.kept[0].canonical
+        return b"".join(self._digest([raws[outline.places[number - 1]] for number in question.numbers[:1]], 0))
 
     async def _records(self, raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
         """What is known of these messages; what is not yet is learned."""
@@ -161,11 +171,20 @@ class RememberingRecaller:
         return weight.total([count(each) for each in weight.all_texts])
 
 
-def _pool_of(outline: Outline, records: Mapping[int, MessageTerms], beside: Sequence[Remembered], base: int) -> Pool:
+def _pool_of(
+    outline: Outline,
+    records: Mapping[int, MessageTerms],
+    beside: Sequence[Remembered],
+    base: int,
+    earlier: Pool | None,
+) -> Pool:
     facts = [outline.facts[outline.places[number - 1]] for number in records]
     costs = [max(0, fact.tokens - _FRAME_TOKENS) for fact in facts]
     numbers = [base + number for number in records]
-    return Pool([*beside, *map(Remembered, numbers, [fact.role for fact in facts], costs, records.values())])
+    pool = Pool([*beside, *map(Remembered, numbers, [fact.role for fact in facts], costs, records.values())])
+    if earlier is not None:
+        pool.take_over(earlier)
+    return pool
 
 
 def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, MessageTerms]:
@@ -210,4 +229,5 @@ def _size_of_pool(pool: Pool) -> int:
 
 
 def _size_of(recalled: Recalled) -> int:
-    return 4 * len(recalled.text) + 100 * len(recalled.picks)
+    asked = len(recalled.picks[0].asked) if recalled.picks else 0
+    return 6 * len(recalled.text) + 200 * (len(recalled.picks) + asked)

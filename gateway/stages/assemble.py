@@ -122,11 +122,9 @@ class AssembleStage:
         chat = Chat(exchange, request, count, outline, _limits_of(receipt, options), receipt, scope, keys, form, kept)
         if memory is not None:
             chat = replace(chat, reminders=await memory.remind(chat))
-            if not (chat.has_more or may_need):
-                return
-        draft = await self._fitter.fit(chat)
+        draft = await self._fitter.fit(chat) if chat.has_more or may_need else None
         self._fitter.note_sent(chat, draft)
-        if memory is not None:
+        if memory is not None and not receipt.is_shadow:
             memory.note_folded(chat, draft)
         if draft is not None:
             exchange.receipt = receipt_of(chat, draft)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.core.facts.fusion import fuse
+from gateway.core.facts.memory import Found
 from gateway.core.facts.wire_contexts import parse_search, told_context
 from gateway.exchange import Exchange
 from gateway.remembering import Remembering, answer_json, read_body, scope_of
@@ -21,10 +24,9 @@ class SearchContextsStage:
     async def __call__(self, exchange: Exchange) -> None:
         remembering, scope = self._remembering, scope_of(exchange)
         asked = parse_search(await read_body(exchange))
-        found = (
-            await remembering.ask(lambda: remembering.store.search(scope, asked.sought, asked.limit))
-            if asked.sought.terms
-            else ()
-        )
+        sought = await remembering.with_vector(exchange, asked.query, asked.sought)
+        found: Sequence[Found] = ()
+        if sought.terms or sought.vector:
+            found = await remembering.ask(lambda: remembering.store.search(scope, sought, asked.limit))
         contexts = [told_context(memory, round(score, 4)) for memory, score in fuse(found)[: asked.limit]]
         await answer_json(exchange, {"contexts": contexts, "total": len(contexts)})

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.core.context.marks import defuse_lines, defuse_tags, escape_lines, is_own_line
+from gateway.core.context.marks import (
+    _OPENING,
+    _defused,
+    _letters_of,
+    _tag_of,
+    defuse_lines,
+    defuse_tags,
+    escape_lines,
+    is_own_line,
+)
 from tests.histories import contents
 
 TAGS = [
@@ -79,3 +89,16 @@ def test_other_text_stays(text: str) -> None:
 def test_defusing_twice_changes_nothing(text: str) -> None:
     assert defuse_tags(defuse_tags(text)) == defuse_tags(text)
     assert defuse_lines(defuse_lines(text)) == defuse_lines(text)
+
+
+@given(
+    parts=st.lists(
+        st.one_of(contents, st.sampled_from([*TAGS, *"<＜«⟨ᐸ", "«recalled»", "⟨/ recalled", "\\"])), max_size=6
+    )
+)
+def test_it_makes_no_difference_which_marks_a_text_is_searched_for(parts: list[str]) -> None:
+    """Only those that stand in it are looked for, and ASCII letters are read without spreading them."""
+    text = "".join(parts)
+
+    assert defuse_tags(text) == _tag_of(_OPENING).sub(_defused, text)
+    assert _letters_of(text) == _letters_of(f"{text}\u00b7")

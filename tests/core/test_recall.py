@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.context.marks import defuse_tags
-from gateway.core.context.recall import Pick, Recalled, fit_recalled, recall
+from gateway.core.context.recall import FRAME_TOKENS, Pick, Recalled, fit_recalled, recall
 from gateway.core.context.recall_index import learn_terms
 from gateway.core.context.recall_pool import Pool, Remembered
-from gateway.core.context.recall_rank import query_of, rank_passages
+from gateway.core.context.recall_rank import _best_places, _with_neighbours, query_of, rank_passages
+from gateway.core.context.terms import terms_of
 from tests.histories import contents, lumpy, per_four_chars, per_word, texts
 
 FILLER = [
@@ -251,6 +252,79 @@ def test_the_index_holds_every_term_and_no_other(chat: list[tuple[str, str]]) ->
     assert {(term, place) for term, places in pool.postings.items() for place in places} == held
     assert all(places == sorted(set(places)) for places in pool.postings.values())
     assert len(pool.costs) == len(pool.places) == len(pool.passages)
+
+
+@settings(deadline=None)
+@given(chat=chats, asked=contents)
+def test_the_reasons_are_the_words_of_the_question_that_stand_in_the_passage(
+    chat: list[tuple[str, str]], asked: str
+) -> None:
+    """Each once, in the order of their terms, whenever they are asked for; a pick made by hand has none."""
+    query = query_of(asked)
+    picks = recall(query, pool_of(chat), 400)
+
+    for pick in picks:
+        held = set(terms_of(chat[pick.number - 1][1][pick.start : pick.end]))
+        assert pick.why == tuple(dict.fromkeys(query.words[term] for term in sorted(query.words) if term in held))
+    assert Pick(1, 0, 1, 1.0, (1, 2), 50).why == ()
+
+
+MANY = pool_of(
+    [
+        (
+            "user",
+            f"[{number % 7} May]\n" * (number % 90 == 0) + " ".join(f"w{number * part % 89}" for part in range(size)),
+        )
+        for number in range(1, 1300)
+        for size in (1 + number * number % 23,)
+    ]
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(asked=st.lists(st.integers(0, 89), min_size=1, max_size=5), room=st.integers(0, 20_000))
+def test_what_is_chosen_of_many_is_what_comes_first_and_fits(asked: list[int], room: int) -> None:
+    """As if all of them were put in order, whether few or most of them fit."""
+    query = query_of(" ".join(f"w{number}" for number in asked))
+    worth = rank_passages(query, MANY)
+    left, told, headed, chosen = int(room * 1.08) - FRAME_TOKENS, set(), {""}, []
+    for place in sorted(range(len(MANY.passages)), key=worth.__getitem__, reverse=True) if worth else ():
+        heading = MANY.headings[MANY.places[place][0]]
+        cost = MANY.costs[place] + (0 if heading in headed else 14)
+        if (
+            left >= 12
+            and worth
+            and worth[place] >= 0.02 * max(worth)
+            and cost <= left
+            and MANY.alike[place] not in told
+        ):
+            left -= cost
+            told.add(MANY.alike[place])
+            headed.add(heading)
+            chosen.append((MANY.numbers[place], cost))
+
+    assert [(pick.number, pick.about_tokens) for pick in recall(query, MANY, room)] == chosen
+
+
+scores = st.lists(st.one_of(st.just(0.0), st.sampled_from([0.5, 1.0]), st.floats(0, 9)), min_size=1, max_size=200)
+
+
+@given(scores=scores, most=st.integers(1, 12))
+def test_the_best_and_what_neighbours_lend(scores: list[float], most: int) -> None:
+    """In one pass each; the best are those of a sort, and each score is shared with three on either side."""
+    worth = [score * (2.0 + place % 2) for place, score in enumerate(scores)]
+    order = sorted(range(len(scores)), key=worth.__getitem__, reverse=True)
+    lent = {1: 0.5, 2: 0.3, 3: 0.15}
+    shared = [
+        sum(score * (1.0 if place == own else lent.get(abs(place - own), 0.0)) for place, score in enumerate(scores))
+        for own in range(len(scores))
+    ]
+
+    assert (
+        _best_places(scores, [2.0 + place % 2 for place in range(len(scores))], most)
+        == [place for place in order if worth[place]][:most]
+    )
+    assert _with_neighbours(scores) == pytest.approx(shared)
 
 
 def test_scores_are_of_the_pool_in_its_order() -> None:

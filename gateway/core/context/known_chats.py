@@ -79,7 +79,7 @@ def _nearest(facts: Sequence[MessageFacts], others: Sequence[KnownChat]) -> tupl
     best, most = None, 0
     for each in others:
         length, known = _length(each), each.outline.facts
-        if most < length <= len(facts) and facts[length - 1] == known[-1] and list(facts[:length]) == list(known):
+        if most < length <= len(facts) and facts[length - 1] == known[-1] and facts[:length] == known:
             best, most = each, length
     for each in others:
         known = each.outline.facts

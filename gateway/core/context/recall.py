@@ -49,6 +49,7 @@ _MIN_SHARE = 0.02
 """Of the best score: what is worth less is not recalled, however much room there is."""
 
 
+_SAMPLE_EVERY, _MIN_SAMPLE = 16, 40
 _start = attrgetter("start")
 _NO_WORDS: Mapping[int, str] = MappingProxyType({})
 
@@ -106,32 +107,43 @@ def recall(query: Query, pool: Pool, room_tokens: int, near: Sequence[float | No
 
 
 def _choose(worth: Sequence[float], pool: Pool, left_tokens: int) -> dict[int, int]:
-    """The places of the best passages that fit, best first, and what each is taken to cost."""
+    """The places of the best passages that fit, best first, and what each is taken to cost.
+
+    The best ones mostly fill the room; of the rest only what is short enough for what is left then is put in order.
+    """
     chosen: dict[int, int] = {}
-    if left_tokens < _MIN_ROOM_TOKENS:
-        return chosen
     costs, alike, under = pool.costs, pool.alike, pool.under
-    order = sorted(range(len(worth)), key=worth.__getitem__, reverse=True)
-    least = _MIN_SHARE * worth[order[0]]
+    bar, least = _bar_of(worth), _MIN_SHARE * max(worth)
     headed = {""}
     told: set[int] = set()
-    for place in order:
-        cost = costs[place]
-        if cost > left_tokens:  # first of all, since it holds for most once the room is nearly full
-            continue
-        if worth[place] < least:
-            break
-        if under[place] not in headed:
-            cost += _HEADING_TOKENS
-        if cost > left_tokens or alike[place] in told:
-            continue
-        told.add(alike[place])
-        headed.add(under[place])
-        chosen[place] = cost
-        left_tokens -= cost
+    for is_best in (True, False) if bar else (True,):
         if left_tokens < _MIN_ROOM_TOKENS:
             break
+        if is_best:
+            places = [place for place, each in enumerate(worth) if each >= bar]
+        else:
+            places = [place for place, cost in enumerate(costs) if cost <= left_tokens and worth[place] < bar]
+        places.sort(key=worth.__getitem__, reverse=True)
+        for place in places:
+            cost = costs[place]
+            if cost > left_tokens:  # first of all, since it holds for most once the room is nearly full
+                continue
+            if left_tokens < _MIN_ROOM_TOKENS or worth[place] < least:
+                break
+            cost += 0 if under[place] in headed else _HEADING_TOKENS
+            if cost > left_tokens or alike[place] in told:
+                continue
+            told.add(alike[place])
+            headed.add(under[place])
+            chosen[place] = cost
+            left_tokens -= cost
     return chosen
+
+
+def _bar_of(worth: Sequence[float]) -> float:
+    """What about an eighth of many passages reach, by a sample; all of a few."""
+    sample = sorted(worth[::_SAMPLE_EVERY], reverse=True)
+    return sample[len(sample) // 8] if len(sample) >= _MIN_SAMPLE else 0.0
 
 
 class Question(NamedTuple):

@@ -30,6 +30,20 @@ class RecallMemo:
         self._counted_chars = 0
         self._factors: dict[Asked, Factors] = {}
 
+    def take_over(self, earlier: RecallMemo, is_same: Callable[[int], bool]) -> None:
+        """Go on with the lines, and what they cost, of another memo, which may be in use; asked of an empty one.
+
+        Args:
+            earlier: of a part of the same messages, say.
+            is_same: whether the message of a number has the same line here.
+        """
+        self._lines = {key: line for key, line in list(earlier._lines.items()) if is_same(key[0])}
+        self._line_chars = sum(map(len, self._lines.values()))
+        for encoding, known in list(earlier._tokens.items()):
+            counted = {line: known[line] for line in self._lines.values() if line in known}
+            self._tokens[encoding] = counted
+            self._counted_chars += sum(map(len, counted))
+
     def text_of(self, number: int, read: Callable[[int], str]) -> str:
         """The text of a message.
 

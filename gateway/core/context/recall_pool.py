@@ -6,6 +6,7 @@ terms hit, and a few passes over one number a passage.
 
 Invariants, each with a test of its own:
   1. A term's passages are exactly those that hold it, in the conversation's order.
+  2. What is recalled is the same whether or not a pool went on from another.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _MIN_LABELS = 3
 _FULL = 1.5
 _K1 = 1.2
 _B = 0.6
-_MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _REPEAT_BYTES, _TERM_BYTES = 220, 410, 9, 100, 160
+_MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _REPEAT_BYTES, _TERM_BYTES = 220, 420, 9, 100, 160
 
 
 class Remembered(NamedTuple):
@@ -106,11 +107,24 @@ class Pool:
         self.size_bytes = (
             _MESSAGE_BYTES * len(messages)
             + _PASSAGE_BYTES * len(self.passages)
-            + _TERM_BYTES * len(self.postings)
+            + _TERM_BYTES * (len(self.postings) + len(self.sections_with))
             + _POSTING_BYTES * sum(map(len, self.postings.values()))
             + _REPEAT_BYTES * sum(map(len, self._more.values()))
             + 6 * min(MAX_CHARS, 4 * sum(each.tokens for each in messages))
         )
+
+    def take_over(self, earlier: Pool) -> None:
+        """Go on with the lines that were made and counted for another pool, of messages that are the same here."""
+
+        def is_same(number: int) -> bool:
+            at, before = self.at_number.get(number), earlier.at_number.get(number)
+            if at is None or before is None or self.messages[at].terms is not earlier.messages[before].terms:
+                return False  # two texts may have equal records, but not one and the same
+            speaker = self.messages[at].terms.speaker
+            is_labelled = (speaker in self.speakers) == (speaker in earlier.speakers)
+            return is_labelled and self.messages[at] == earlier.messages[before]
+
+        self.memo.take_over(earlier.memo, is_same)
 
     def rarity_of(self, term: int) -> float:
         """Inverse document frequency of a term that some passage holds."""

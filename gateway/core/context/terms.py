@@ -61,11 +61,12 @@ def name_terms(text: str) -> NamedTerms:
     """The terms of a text that asks for something."""
     words: dict[int, str] = {}
     hard: list[int] = []
-    for word in _find_words(text):
+    for word in dict.fromkeys(_find_words(text)):
         short = word[:MAX_WORD_CHARS]
         for term in _terms_of_word(short):
             words.setdefault(term, word)
-        hard += _hard_terms_of_word(short)
+        if not (short.islower() and short.isalpha()):  # as no path, number or identifier is
+            hard += _hard_terms_of_word(short)
     return NamedTerms(words, frozenset(hard))
 
 

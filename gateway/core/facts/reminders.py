@@ -83,8 +83,8 @@ def _reminder(at: int, total: int, found: Found) -> Reminder:
     memory = found.memory
     origin = next((source.origin for source in memory.sources if source.origin), None)
     role = origin.role if origin and memory.predicate == SAID and memory.kind is Kind.FACT else ""
-    day = told_time(memory.observed_us)[:_DAY_CHARS]
-    heading = origin.heading if origin and is_heading(origin.heading) else day
+    is_under = origin is not None and is_heading(origin.heading)
+    heading = origin.heading if origin and is_under else told_time(memory.observed_us)[:_DAY_CHARS]
     text = f"[{heading}]\n{said_by(memory)}"
     return Reminder(
         number=at - total,

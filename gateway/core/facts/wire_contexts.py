@@ -67,6 +67,7 @@ class ContextRules:
 class ContextQuestion(NamedTuple):
     """What a search looks for."""
 
+    query: str
     sought: Sought
     limit: int
 
@@ -143,7 +144,8 @@ def parse_search(value: Any) -> ContextQuestion:
     asked = read_fields(value, _Search)
     named = name_terms(asked.query)
     hard_first = sorted(named.words, key=lambda term: term not in named.hard)
-    return ContextQuestion(Sought(hard_first, named.hard, kind=Kind.CONTEXT, level=asked.level), asked.limit)
+    sought = Sought(hard_first, named.hard, kind=Kind.CONTEXT, level=asked.level)
+    return ContextQuestion(asked.query, sought, asked.limit)
 
 
 def parse_ids(value: Any) -> Sequence[str]:

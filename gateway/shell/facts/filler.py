@@ -14,7 +14,7 @@ from typing import Protocol
 
 from gateway.core.facts.memory import Memory, Vector
 from gateway.core.facts.reminders import said_by
-from gateway.ports_memory import MemoryFault
+from gateway.ports_memory import Embedding, MemoryFault
 
 _AT_ONCE = 256
 _PATIENCE_S = 60.0
@@ -27,15 +27,6 @@ class Lacking(Protocol):
     async def put_vectors(self, vectors: Sequence[Vector]) -> None: ...
 
 
-class Embed(Protocol):
-    @property
-    def model(self) -> str: ...
-
-    async def embed(
-        self, exchange: None, texts: Sequence[str], patience_s: float | None = None
-    ) -> list[bytes | None]: ...
-
-
 class VectorFiller:
     """Fills one store.
 
@@ -46,7 +37,7 @@ class VectorFiller:
         rest_s: and after trouble.
     """
 
-    def __init__(self, store: Lacking, embedder: Embed, idle_s: float = 5.0, rest_s: float = 30.0) -> None:
+    def __init__(self, store: Lacking, embedder: Embedding, idle_s: float = 5.0, rest_s: float = 30.0) -> None:
         self._store = store
         self._embedder = embedder
         self._idle_s = idle_s

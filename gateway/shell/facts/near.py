@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXACT_VECTORS = 20_000
-RESCORED = 1024
+RESCORED = 512
 DEFAULT_MAX_BYTES = 256 << 20
 _READ_AT_ONCE = 4096
 _MAX_CANDIDATES = 8192
@@ -96,10 +96,10 @@ class _Vectors:
 
     def nearest(
         self, db: sqlite3.Connection, query: bytes, classes: Sequence[int], limit: int, live: Live
-    ) -> list[int]:
-        """The numbers of the nearest that live, best first."""
+    ) -> dict[int, float]:
+        """The numbers of the nearest that live, best first, with their cosines."""
         if not self._count:
-            return []
+            return {}
         asked = _as_vectors([query], self._dimensions)[0]
         closeness = self._closeness(asked)
         wanted = np.isin(self._classes[: self._count], classes)
@@ -109,12 +109,23 @@ class _Vectors:
             take = min(take, self._count)
             best = np.argpartition(-closeness, take - 1)[:take]
             best = best[np.isfinite(closeness[best])]
-            numbers = self._numbers[best].tolist()
-            alive = set(live(numbers))
-            self._forget(db, [number for number in numbers if number not in alive])
-            if len(alive) >= limit or take >= min(self._count, _MAX_CANDIDATES):
-                return self._in_order(db, asked, closeness, best, alive)[:limit]
+            ranked = self._in_order(db, asked, closeness, best)
+            found = self._living(db, list(ranked), limit, live)
+            if len(found) >= limit or take >= min(self._count, _MAX_CANDIDATES):
+                return {number: ranked[number] for number in found[:limit]}
             take *= 4
+
+    def _living(self, db: sqlite3.Connection, ranked: Sequence[int], limit: int, live: Live) -> list[int]:
+        """The first of these that live, at least so many if there are."""
+        found: list[int] = []
+        for first in range(0, len(ranked), 2 * limit):
+            some = ranked[first : first + 2 * limit]
+            alive = set(live(some))
+            found += [number for number in some if number in alive]
+            self._forget(db, [number for number in some if number not in alive])
+            if len(found) >= limit:
+                break
+        return found
 
     def _closeness(self, asked: NDArray[Any]) -> NDArray[Any]:
         if self._exact is not None:
@@ -125,16 +136,25 @@ class _Vectors:
         return agreeing
 
     def _in_order(
-        self, db: sqlite3.Connection, asked: NDArray[Any], closeness: NDArray[Any], best: NDArray[Any], alive: set[int]
-    ) -> list[int]:
+        self, db: sqlite3.Connection, asked: NDArray[Any], closeness: NDArray[Any], best: NDArray[Any]
+    ) -> dict[int, float]:
+        """The candidates with their cosines, best first; what has gone is left out where it is seen."""
+        numbers: list[int] = self._numbers[best].tolist()
         if self._exact is not None:
-            scored = dict(zip(self._numbers[best].tolist(), closeness[best].tolist(), strict=True))
+            scored = dict(zip(numbers, closeness[best].tolist(), strict=True))
         else:
-            scored = _cosines(db, sorted(alive), asked)
-        return sorted(alive & scored.keys(), key=lambda number: (-scored[number], -number))
+            is_one = "memory IN (SELECT value FROM json_each(?)) AND length(data) = ?"
+            values = (json.dumps(numbers), 2 * self._dimensions)
+            found = db.execute(f"SELECT memory, data FROM vectors WHERE {is_one}", values).fetchall()  # noqa: S608
+            cosines = _as_vectors([data for _, data in found], self._dimensions) @ asked
+            scored = dict(zip([number for number, _ in found], cosines.tolist(), strict=True))
+            self._forget(db, [number for number in numbers if number not in scored])
+        return {number: scored[number] for number in sorted(scored, key=lambda number: (-scored[number], -number))}
 
     def _forget(self, db: sqlite3.Connection, numbers: Sequence[int]) -> None:
         """Pass over those without a vector from now on; others only do not live now, or are not wanted."""
+        if not numbers:
+            return
         is_one = "memory IN (SELECT value FROM json_each(?))"
         kept = db.execute(f"SELECT memory FROM vectors WHERE {is_one}", (json.dumps(list(numbers)),))  # noqa: S608
         for number in set(numbers).difference(number for (number,) in kept):
@@ -170,8 +190,8 @@ class Near:
         classes: Sequence[int],
         limit: int,
         live: Live,
-    ) -> list[int]:
-        """The numbers of the memories whose vectors are nearest, best first.
+    ) -> dict[int, float]:
+        """The numbers of the memories whose vectors are nearest, best first, with their cosines.
 
         Args:
             db: where the vectors are.
@@ -191,32 +211,10 @@ class Near:
         self._kept[place] = vectors
         while len(self._kept) > 1 and self.held_bytes > self._max_bytes:
             self._kept.popitem(last=False)
-        found = vectors.nearest(db, query, classes, limit, live) if limit else []
+        found = vectors.nearest(db, query, classes, limit, live) if limit else {}
         if vectors.held_bytes > self._max_bytes:
             del self._kept[place]
         return found
-
-
-def cosines_of(
-    db: sqlite3.Connection, scope_id: int, model_id: int, query: bytes, numbers: Sequence[int]
-) -> dict[int, float]:
-    """How near memories of a scope are to a vector, by number, of those with a vector by the same model."""
-    own = " AND scope = ? AND model = ?"
-    return _cosines(db, numbers, _as_vectors([query], len(query) // 2)[0], own, (scope_id, model_id))
-
-
-def _cosines(
-    db: sqlite3.Connection,
-    numbers: Sequence[int],
-    asked: NDArray[Any],
-    condition: str = "",
-    values: Sequence[int] = (),
-) -> dict[int, float]:
-    is_one = "memory IN (SELECT value FROM json_each(?)) AND length(data) = ?"
-    statement = f"SELECT memory, data FROM vectors WHERE {is_one}{condition}"  # noqa: S608
-    found = db.execute(statement, (json.dumps(list(numbers)), 2 * len(asked), *values)).fetchall()
-    cosines = _as_vectors([data for _, data in found], len(asked)) @ asked
-    return dict(zip([number for number, _ in found], cosines.tolist(), strict=True))
 
 
 def _as_vectors(data: Sequence[bytes], dimensions: int) -> NDArray[Any]:

@@ -141,17 +141,15 @@ class PostgresMemoryStore:
         if place is None or not limit:
             return []
         lexical = await postgres_read.by_words(db, name, place, sought, limit, now_us) if sought.terms else []
-        nearest: list[int] = []
+        nearest: dict[int, float] = {}
         if sought.vector and self.has_vectors:
             nearest = await postgres_read.nearest(db, name, place, sought, limit, now_us)
         found = await postgres_read.found_rows(db, name, list({*lexical, *nearest}))
         memories = {row.seq: row.memory for row in found}
-        similarities = await postgres_read.similarities(db, name, place, sought, list(memories)) if nearest else {}
         return ranking.found_by(
             [number for number in lexical if number in memories],
-            [number for number in nearest if number in memories],
+            {number: cosine for number, cosine in nearest.items() if number in memories},
             memories,
-            similarities,
             limit,
         )
 
@@ -310,8 +308,11 @@ def _kind_of(error: Exception) -> str:
 
 
 async def _configure(db: AsyncConnection[Any]) -> None:
-    """What each connection begins with: a search is too short to compile; filters of scopes read on in the index."""
+    """What each connection begins with: a search is too short to compile, and all that is read is read in the order of
+    an index, which a planner that has no statistics yet does not see; searches by vector read on in theirs.
+    """
     await db.execute("SET jit = off")
+    await db.execute("SET enable_bitmapscan = off")
     await db.execute("SET hnsw.ef_search = 100")
     await db.execute("SET hnsw.iterative_scan = 'relaxed_order'")
 

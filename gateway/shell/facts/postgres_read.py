@@ -16,6 +16,8 @@ from gateway.shell.facts.rows import Row
 Connection = AsyncConnection[Any]
 EXACT_VECTORS = 4000
 """The vectors of a scope are all compared up to so many; where there are more, the index is asked."""
+_ROW_BYTES = 700
+"""Of a memory in its table, about: how many there are in all is told by its size, which is always known."""
 _ALIVE = "(m.expires_us IS NULL OR m.expires_us > %s)"
 _BEHIND = "(m.observed_us, m.id) > (%s, %s)"
 
@@ -38,7 +40,7 @@ async def place_of(
     """Where a scope's memories are, if it was ever written to; counts end at `MAX_COUNTED`."""
     listed = f"SELECT 1 FROM {collection}_postings p WHERE p.bucket = s.id * 16 + c.class AND p.word = w.word LIMIT %s"
     held = f"SELECT 1 FROM {collection}_memories m WHERE m.scope = {collection}_scopes.id LIMIT %s"
-    in_all = f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{collection}_memories'::regclass"
+    in_all = f"SELECT pg_relation_size('{collection}_memories'::regclass) / {_ROW_BYTES}"
     select = (
         f"WITH s AS MATERIALIZED (SELECT id, (SELECT count(*) FROM ({held}) h) AS held, ({in_all}) AS in_all"
         f" FROM {collection}_scopes WHERE owner = %s AND name = %s)"
@@ -80,13 +82,18 @@ async def page(
         counts = ranking.in_all(place.counts, words, classes)
         words.sort(key=lambda word: counts[word])
         first, listed = _holding(collection, place.scope_id, classes, words)
-        values, source = [*listed, *values], f"own JOIN {source} ON m.seq = own.memory"
+        values, source = [*listed, *values], "own CROSS JOIN LATERAL " + _row_of(collection)
     [(total,)] = await _all(db, f"{first}SELECT count(*) FROM {source} WHERE {condition}", values)
     if after is not None:
         condition, values = f"{condition} AND {_BEHIND}", [*values, after.observed_us, rows.id_bytes(after.id) or b""]
     select = f"{first}SELECT {rows.COLUMNS} FROM {source} WHERE {condition} ORDER BY m.observed_us, m.id LIMIT %s"
     found = await _all(db, select, [*values, limit + 1])
     return rows.page_of([rows.row_from(columns).memory for columns in found], total, limit)
+
+
+def _row_of(collection: str) -> str:
+    """The row of each number: looked up by it, whatever the planner believes of how many there are."""
+    return f"(SELECT * FROM {collection}_memories WHERE seq = own.memory OFFSET 0) m"
 
 
 def _holding(collection: str, scope_id: int, classes: Sequence[int], words: Sequence[int]) -> tuple[str, list[object]]:
@@ -126,52 +133,41 @@ async def by_words(db: Connection, collection: str, place: Place, sought: Sought
         f"SELECT m.seq, m.terms FROM {collection}_memories m WHERE m.seq = ANY(ARRAY({best})) AND m.class = ANY(%s)"
         f" AND {_ALIVE} AND (m.class != 0 OR m.confidence >= %s)"
     )
-    values = [*map(list, zip(*asked, strict=True)), max(ranking.CANDIDATES, 4 * limit), classes, now_us]
+    values = [*map(list, zip(*asked, strict=True)), ranking.scored_whole(limit), classes, now_us]
     found = await _all(db, select, [*values, sought.min_confidence])
     return ranking.rank({seq: rows.terms_from(data) for seq, data in found}, weights)[:limit]
 
 
-async def nearest(db: Connection, collection: str, place: Place, sought: Sought, limit: int, now_us: int) -> list[int]:
-    """The numbers of the memories that hold and are nearest to the vector, best first."""
+async def nearest(
+    db: Connection, collection: str, place: Place, sought: Sought, limit: int, now_us: int
+) -> dict[int, float]:
+    """The numbers of the memories that hold and are nearest to the vector, best first, with their cosines."""
     dimensions = len(sought.vector) // 2
-    model = await _model_of(db, collection, sought)
-    if model is None:
-        return []
-    own = f"v.scope = %s AND v.model = {model} AND v.class = ANY(%s)"
+    select = f"SELECT id FROM {collection}_models WHERE name = %s AND dimensions = %s"
+    models = await _all(db, select, (sought.model.encode("utf-8", "replace"), dimensions))
+    if not models:
+        return {}
+    own = f"v.scope = %s AND v.model = {int(models[0][0])} AND v.class = ANY(%s)"
     lives = (
         f"SELECT {_ALIVE} AND (m.class != 0 OR m.confidence >= %s) FROM {collection}_memories m WHERE m.seq = v.memory"
     )
-    values = [place.scope_id, rows.classes_of(sought.kind, sought.level), now_us, sought.min_confidence]
-    counted = f"SELECT 1 FROM {collection}_vectors v WHERE v.scope = %s AND v.model = {model} LIMIT %s"
+    classes = rows.classes_of(sought.kind, sought.level)
+    counted = f"SELECT 1 FROM {collection}_vectors v WHERE v.scope = %s AND v.model = {int(models[0][0])} LIMIT %s"
     [(count,)] = await _all(db, f"SELECT count(*) FROM ({counted}) c", (place.scope_id, EXACT_VECTORS + 1))
     closeness = f"v.data::halfvec({dimensions}) <#> %s::halfvec({dimensions})"
-    filtered = f"SELECT v.memory, {closeness} AS d FROM {collection}_vectors v WHERE {own} AND ({lives})"
+    source = f"SELECT v.memory, {closeness} AS d FROM {collection}_vectors v WHERE {own}"
+    told = [halfvec(sought.vector), place.scope_id, classes]
     if count > EXACT_VECTORS and dimensions <= MAX_INDEXED_DIMENSIONS:
-        # In the order of the index, which stops as soon as it has found enough.
-        filtered += " ORDER BY d LIMIT %s"
-        values = [*values, limit]
-    statement = f"WITH v AS MATERIALIZED ({filtered}) SELECT v.memory FROM v ORDER BY d, v.memory DESC LIMIT %s"
-    found = await _all(db, statement, [halfvec(sought.vector), *values, limit])
-    return [number for (number,) in found]
-
-
-async def similarities(
-    db: Connection, collection: str, place: Place, sought: Sought, numbers: Sequence[int]
-) -> dict[int, float]:
-    """The cosines of memories of a scope and what is sought, by number, of those with a vector by the same model."""
-    model, dimensions = await _model_of(db, collection, sought), len(sought.vector) // 2
-    product = f"v.data::halfvec({dimensions}) <#> %s::halfvec({dimensions})"
-    own = f"v.memory = ANY(%s) AND v.scope = %s AND v.model = {model}"
-    values = (halfvec(sought.vector), list(numbers), place.scope_id)
-    found = await _all(db, f"SELECT v.memory, -({product}) FROM {collection}_vectors v WHERE {own}", values)
-    return {number: float(cosine) for number, cosine in found}
-
-
-async def _model_of(db: Connection, collection: str, sought: Sought) -> int | None:
-    """The number of the model that makes vectors of this length."""
-    select = f"SELECT id FROM {collection}_models WHERE name = %s AND dimensions = %s"
-    models = await _all(db, select, (sought.model.encode("utf-8", "replace"), len(sought.vector) // 2))
-    return int(models[0][0]) if models else None
+        # In the order of the index, which reads on until it has found enough.
+        in_order = f"{source} AND ({lives}) ORDER BY d LIMIT %s"
+        select = f"WITH v AS MATERIALIZED ({in_order}) SELECT v.memory, v.d FROM v ORDER BY d, v.memory DESC"
+        found = await _all(db, select, [*told, now_us, sought.min_confidence, limit])
+    else:
+        # All are put in order first; whether they live is asked of the best alone.
+        in_order = f"{source} ORDER BY d, v.memory DESC OFFSET 0"
+        select = f"SELECT v.memory, v.d FROM ({in_order}) v WHERE ({lives}) LIMIT %s"
+        found = await _all(db, select, [*told, now_us, sought.min_confidence, limit])
+    return {number: -product for number, product in found}  # vectors have length 1, and <#> is the negative product
 
 
 async def found_rows(db: Connection, collection: str, numbers: Sequence[int]) -> list[Row]:

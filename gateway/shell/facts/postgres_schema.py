@@ -40,7 +40,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX {p}_memories_expires ON {p}_memories (expires_us) WHERE expires_us IS NOT NULL",
         "CREATE INDEX {p}_memories_model ON {p}_memories (model, observed_us, id) WHERE ended_us IS NULL",
         "CREATE TABLE {p}_postings (bucket bigint NOT NULL, word bigint NOT NULL, memory bigint NOT NULL,"
-        " PRIMARY KEY (bucket, word, memory))",
+        " PRIMARY KEY (bucket, word, memory)) WITH (autovacuum_vacuum_insert_scale_factor = 0.02,"
+        " autovacuum_vacuum_scale_factor = 0.05)",
     ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)

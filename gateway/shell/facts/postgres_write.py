@@ -30,7 +30,8 @@ async def put(
 ) -> list[Stored]:
     """Store these; returns what became of them."""
     scope_id = await _scope_id(db, collection, scope)
-    async with db.transaction():
+    # In a pipeline: what needs no answer before the next statement waits for none.
+    async with db.pipeline(), db.transaction():
         locks = _locks(collection, scope_id, memories)
         await db.execute("SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) n", (locks,))
         merged = merge(await _known(db, collection, scope_id, memories), memories, now_us)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from gateway.core.facts.memory import Found, Memory, Sought
@@ -82,9 +83,14 @@ def plan_lookups(counts: Mapping[int, int], weights: Mapping[int, float]) -> lis
     return lookups
 
 
+def scored_whole(limit: int) -> int:
+    """How many are scored with all words, for so many to be returned."""
+    return max(CANDIDATES, min(4 * limit, limit + CANDIDATES))
+
+
 def best(scores: Mapping[int, float], limit: int) -> list[int]:
     """Those to score whole: of equals the newest."""
-    return heapq.nlargest(max(CANDIDATES, 4 * limit), scores, key=lambda number: (scores[number], number))
+    return heapq.nlargest(scored_whole(limit), scores, key=lambda number: (scores[number], number))
 
 
 def rank(candidates: Mapping[int, Sequence[int]], weights: Mapping[int, float]) -> list[int]:
@@ -110,24 +116,19 @@ def rank(candidates: Mapping[int, Sequence[int]], weights: Mapping[int, float]) 
 
 
 def found_by(
-    lexical: Sequence[int],
-    nearest: Sequence[int],
-    memories: Mapping[int, Memory],
-    similarities: Mapping[int, float],
-    limit: int,
+    lexical: Sequence[int], nearest: Mapping[int, float], memories: Mapping[int, Memory], limit: int
 ) -> list[Found]:
     """What was found by words, then by vector, both best first; what is in both comes once, with both its places.
 
     Args:
-        lexical: numbers of memories.
-        nearest: the same.
+        lexical: numbers of what was found by words.
+        nearest: cosines of what was found by vector, by number.
         memories: by number.
-        similarities: the cosines of those that have a vector.
-        limit: of each list.
+        limit: of each.
     """
     by_words = {number: place for place, number in enumerate(lexical[:limit])}
-    by_vector = {number: place for place, number in enumerate(nearest[:limit])}
+    by_vector = {number: place for place, number in enumerate(islice(nearest, limit))}
     return [
-        Found(memories[number], by_words.get(number), by_vector.get(number), similarities.get(number))
+        Found(memories[number], by_words.get(number), by_vector.get(number), nearest.get(number))
         for number in dict.fromkeys([*by_words, *by_vector])
     ]

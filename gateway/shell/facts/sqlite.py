@@ -103,30 +103,23 @@ class SqliteMemoryStore:
             return []
         lexical = sqlite_read.by_words(db, scope_id, sought, limit, now_us)
         memories = {row.seq: row.memory for row in lexical}
-        nearest = self._nearest(db, scope_id, sought, limit, now_us) if sought.vector else []
+        nearest = self._nearest(db, scope_id, sought, limit, now_us) if sought.vector else {}
         others = [number for number in nearest if number not in memories]
         memories |= {row.seq: row.memory for row in sqlite_read.found_rows(db, others)}
-        similarities = self._similarities(db, scope_id, sought, list(memories)) if nearest else {}
-        return ranking.found_by([row.seq for row in lexical], nearest, memories, similarities, limit)
+        return ranking.found_by([row.seq for row in lexical], nearest, memories, limit)
 
-    def _similarities(
-        self, db: sqlite3.Connection, scope_id: int, sought: Sought, numbers: Sequence[int]
+    def _nearest(
+        self, db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, now_us: int
     ) -> Mapping[int, float]:
-        from gateway.shell.facts.near import cosines_of  # it is there, since something was found by it
-
-        model_id = sqlite_read.model_id_of(db, sought.model)
-        return {} if model_id is None else cosines_of(db, scope_id, model_id, sought.vector, numbers)
-
-    def _nearest(self, db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, now_us: int) -> Sequence[int]:
         model_id = sqlite_read.model_id_of(db, sought.model)
         if model_id is None or not self._has_numpy:
-            return []
+            return {}
         if self._near is None:
             try:
                 from gateway.shell.facts.near import Near
             except ImportError:
                 self._has_numpy = False
-                return []
+                return {}
             self._near = Near()
         if self._near_of is not db:
             self._near.forget_all()

@@ -141,7 +141,9 @@ class Connector:
 
     def _connect(self) -> sqlite3.Connection:
         if self._path is not None:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Only where there is none: to open and close a file in use lets go of all locks of this process.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         identity = _identity(self._path)
         name = ":memory:" if self._path is None else self._path
         db = sqlite3.connect(name, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256)

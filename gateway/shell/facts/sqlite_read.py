@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
 
 from gateway.core.facts.memory import Kind, Memory, Page, Position, Scope, Sought, Wanted
 from gateway.shell.facts import ranking, rows
@@ -14,8 +13,16 @@ from gateway.shell.facts.sqlite_write import SELECT
 
 _ALIVE = "(m.expires_us IS NULL OR m.expires_us > ?)"
 _BEHIND = "(m.observed_us, m.id) > (?, ?)"
-_COUNTED = "SELECT count(*) FROM (SELECT 1 FROM postings WHERE bucket = ? AND word = ? LIMIT ?)"
-_NEWEST = "SELECT memory FROM postings WHERE bucket = ? AND word = ? ORDER BY memory DESC LIMIT ?"
+_COUNTED = (
+    "SELECT group_concat((SELECT count(*) FROM (SELECT 1 FROM postings p WHERE p.bucket = json_extract(w.value, '$[0]')"
+    f" AND p.word = json_extract(w.value, '$[1]') LIMIT {ranking.MAX_COUNTED}))) FROM json_each(?) w"
+)
+_NEWEST = (
+    "SELECT group_concat(memory) FROM"
+    " (SELECT memory FROM postings WHERE bucket = ? AND word = ? ORDER BY memory DESC LIMIT ?)"
+)
+# A search asks for few rows of many values: with each row the thread lets go of Python's lock, and has to get it again
+# from a busy event loop.
 
 
 def scope_id_of(db: sqlite3.Connection, scope: Scope) -> int | None:
@@ -76,13 +83,15 @@ def _counts(
     db: sqlite3.Connection, scope_id: int, classes: Sequence[int], words: Sequence[int]
 ) -> dict[tuple[int, int], int]:
     """How many memories of each class hold each word, as far as they are counted."""
-    return {
-        (word, class_): db.execute(_COUNTED, (rows.bucket_of(scope_id, class_), word, ranking.MAX_COUNTED)).fetchone()[
-            0
-        ]
-        for word in words
-        for class_ in classes
-    }
+    asked = [(word, class_) for word in words for class_ in classes]
+    listed = json.dumps([(rows.bucket_of(scope_id, class_), word) for word, class_ in asked])
+    return dict(zip(asked, _numbers(db.execute(_COUNTED, (listed,))), strict=True))
+
+
+def _numbers(found: sqlite3.Cursor) -> list[int]:
+    """The numbers of a row that lists them."""
+    (listed,) = found.fetchone()
+    return list(map(int, listed.split(","))) if listed else []
 
 
 def by_words(db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, now_us: int) -> list[Row]:
@@ -99,7 +108,7 @@ def by_words(db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, 
         for class_ in classes:
             if by_class[lookup.term, class_]:
                 bucket = rows.bucket_of(scope_id, class_)
-                for (number,) in db.execute(_NEWEST, (bucket, lookup.term, lookup.take)):
+                for number in _numbers(db.execute(_NEWEST, (bucket, lookup.term, lookup.take))):
                     scores[number] = scores.get(number, 0.0) + lookup.weight
     candidates = _terms_of(db, ranking.best(scores, limit), sought, now_us)
     best = ranking.rank(candidates, weights)[:limit]
@@ -109,22 +118,25 @@ def by_words(db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, 
 
 def living(db: sqlite3.Connection, numbers: Sequence[int], sought: Sought, now_us: int) -> list[int]:
     """Those of these numbers that hold, and are what is sought."""
-    return [number for number, _ in _found(db, "seq", numbers, sought, now_us)]
+    condition, values = _sought(numbers, sought, now_us)
+    return _numbers(db.execute(f"SELECT group_concat(seq) FROM memories m WHERE {condition}", values))
 
 
 def _terms_of(db: sqlite3.Connection, numbers: Sequence[int], sought: Sought, now_us: int) -> dict[int, Sequence[int]]:
     """The terms of those that hold, and are what is sought."""
-    return {number: rows.terms_from(terms) for number, terms in _found(db, "terms", numbers, sought, now_us)}
+    condition, values = _sought(numbers, sought, now_us)
+    select = f"SELECT group_concat(seq || ' ' || hex(terms)) FROM memories m WHERE {condition}"
+    (listed,) = db.execute(select, values).fetchone()
+    each = [one.split(" ") for one in listed.split(",")] if listed else []
+    return {int(number): rows.terms_from(bytes.fromhex(data)) for number, data in each}
 
 
-def _found(
-    db: sqlite3.Connection, column: str, numbers: Sequence[int], sought: Sought, now_us: int
-) -> list[tuple[int, Any]]:
-    is_one = "seq IN (SELECT value FROM json_each(?))"
+def _sought(numbers: Sequence[int], sought: Sought, now_us: int) -> tuple[str, tuple[object, ...]]:
+    """The condition of those of these numbers that hold and are what is sought."""
     classes = ",".join(map(str, rows.classes_of(sought.kind, sought.level)))
-    condition = f"{is_one} AND class IN ({classes}) AND {_ALIVE} AND (class != 0 OR confidence >= ?)"
-    values = (json.dumps(list(numbers)), now_us, sought.min_confidence)
-    return db.execute(f"SELECT seq, {column} FROM memories m WHERE {condition}", values).fetchall()
+    is_one = f"m.seq IN (SELECT value FROM json_each(?)) AND m.class IN ({classes})"
+    condition = f"{is_one} AND {_ALIVE} AND (m.class != 0 OR m.confidence >= ?)"
+    return condition, (json.dumps(list(numbers)), now_us, sought.min_confidence)
 
 
 def model_id_of(db: sqlite3.Connection, name: str) -> int | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from functools import partial
 
 import psycopg
 import pytest
 
+from gateway.compose_memory import make_remembering
 from gateway.core.facts.memory import Kind, Sought, Wanted
 from gateway.ports_memory import MemoryFault
-from gateway.shell.facts.patient import PatientMemoryStore
+from gateway.settings_memory import Facts
+from gateway.shell.facts.chat_store import ChatMemoryStore
 from gateway.shell.facts.postgres import PostgresMemoryStore
 from tests.postgres_server import PostgresServer, binaries_on_path, packaged_binaries
 from tests.redis_server import free_port
@@ -20,7 +24,7 @@ from tests.shell.facts.vectors import MODEL, packed, vector_of
 async def test_a_restart_in_mid_load_fails_no_call(postgres_server: PostgresServer) -> None:
     """Its processes are killed while twelve callers store and read, and it is started again: nothing is lost."""
     store = PostgresMemoryStore(postgres_server.dsn)
-    calls = PatientMemoryStore(store, deadline_s=60)
+    calls, chats = make_remembering(store, Facts(wait_seconds=60), tally := Counter()), ChatMemoryStore(store)
     acknowledged: list[str] = []
     is_over = asyncio.Event()
 
@@ -28,10 +32,10 @@ async def test_a_restart_in_mid_load_fails_no_call(postgres_server: PostgresServ
         number = 0
         while not is_over.is_set():
             one = fact(f"caller {caller}", "says", str(number), topic=True, observed_us=number)
-            (stored,) = await calls.put(ALICE, [one])
+            (stored,) = await calls.ask(partial(store.put, ALICE, [one]))
             assert not stored.is_duplicate
             acknowledged.append(stored.id)
-            await calls.get(ALICE.owner, one.id, Kind.FACT)
+            await calls.ask(partial(store.get, ALICE.owner, one.id, Kind.FACT))
             number += 1
 
     async def until(count: int) -> None:
@@ -43,20 +47,20 @@ async def test_a_restart_in_mid_load_fails_no_call(postgres_server: PostgresServ
         await until(len(acknowledged) + 60)
         postgres_server.kill()
         for number in range(20):
-            calls.put_later(BOB, [text(f"said meanwhile {number}")])
+            chats.put_later(BOB, [text(f"said meanwhile {number}")])
         await asyncio.to_thread(postgres_server.start)
     await until(len(acknowledged) + 60)
     is_over.set()
     await asyncio.gather(*callers)
-    await calls.close(60)
+    await chats.close(60)
     kept = {memory.id async for memory in store.scan(ALICE)}
     bobs = await store.names(BOB.owner)
     await store.close()
 
     assert set(acknowledged) == kept
-    assert calls.faults["down"] + calls.faults["timeout"] > 0
+    assert tally["fault", "down"] + tally["fault", "timeout"] > 0
     assert bobs == {"notes": 20}
-    assert calls.dropped == 0
+    assert chats.dropped == 0
 
 
 async def test_replicas_that_put_the_same_at_once(postgres_server: PostgresServer) -> None:

@@ -1,18 +1,18 @@
-"""A patient store bears with one that fails, hangs and comes again; its pauses are a clock's that the test sets."""
+"""A store as chats use it bears with one that fails, hangs and comes again; its pauses are a clock's of the test."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from gateway.core.facts.memory import Found, Kind, Memory, Scope, Sought, Stored, Wanted
 from gateway.ports_memory import MemoryFault
-from gateway.shell.facts.patient import PatientMemoryStore
+from gateway.shell.facts.chat_store import ChatMemoryStore
 from gateway.shell.facts.sqlite import SqliteMemoryStore
 from tests.shell.facts.memories import ALICE, BOB, fact, told
 
@@ -51,18 +51,6 @@ class Unsteady(SqliteMemoryStore):
             raise ValueError("as told")
         return await super().search(scope, sought, limit)
 
-    async def totals(self) -> Mapping[Kind, int]:
-        await self._meet()
-        return await super().totals()
-
-    async def scan(self, scope: Scope) -> AsyncGenerator[Memory, None]:
-        seen = 0
-        async for memory in super().scan(scope):
-            if self.failures and seen == 3:
-                raise MemoryFault(self.failures.pop(0), "as told")
-            seen += 1
-            yield memory
-
 
 class Hands:
     """A clock's."""
@@ -74,74 +62,14 @@ class Hands:
         return self.now_s
 
 
-def patient(store: Unsteady, **rest: Any) -> PatientMemoryStore:
-    return PatientMemoryStore(store, **({"chance": lambda: 0.0, "search_s": 30.0} | rest))
-
-
-async def test_a_call_is_made_again_until_it_succeeds() -> None:
-    """A put whose first try was committed before it failed is no duplicate of itself."""
-    store = Unsteady()
-    store.failures = ["late", "down", "timeout"]
-    one = fact("s", "p", "o")
-    calls = patient(store)
-    (stored,) = await calls.put(ALICE, [one])
-
-    assert (stored.id, stored.is_duplicate) == (one.id, False)
-    assert calls.faults == {"down": 2, "timeout": 1}
-    assert (await calls.page(ALICE, Wanted(), None, 9)).total == 1
-    await store.close()
-
-
-async def test_a_call_ends_by_its_deadline() -> None:
-    """Whether the store fails each time or says nothing; one that is full is not asked again."""
-    store = Unsteady()
-    calls = patient(store, deadline_s=0.2)
-    store.failures = ["down"] * 1000
-    with pytest.raises(MemoryFault) as failed:
-        await calls.totals()
-    assert failed.value.kind == "down"
-    assert 2 <= store.asked <= 9
-
-    store.failures = []
-    store.hangs.clear()
-    with pytest.raises(MemoryFault) as failed:
-        await calls.totals()
-    assert failed.value.kind == "timeout"
-
-    store.hangs.set()
-    store.failures, store.asked = ["full"], 0
-    with pytest.raises(MemoryFault) as failed:
-        await calls.totals()
-    assert failed.value.kind == "full"
-    assert store.asked == 1
-    await store.close()
-
-
-async def test_what_is_refused_is_refused_at_once() -> None:
-    store = Unsteady()
-    with pytest.raises(ValueError, match="id"):
-        await patient(store).put(ALICE, [fact("s", "p", "o", id="x")])
-
-    assert store.asked == 1
-    await store.close()
-
-
-async def test_a_scan_goes_on_after_a_fault() -> None:
-    """Each memory once, in order."""
-    store = Unsteady()
-    memories = [fact("s", "p", str(number), observed_us=number // 2) for number in range(10)]
-    await store.put(ALICE, memories)
-    whole = [memory.id async for memory in store.scan(ALICE)]
-    store.failures = ["down"]
-
-    assert [memory.id async for memory in patient(store).scan(ALICE)] == whole
-    await store.close()
+def chat_store(store: Unsteady, **rest: Any) -> ChatMemoryStore:
+    return ChatMemoryStore(store, **({"chance": lambda: 0.0, "search_s": 30.0} | rest))
 
 
 async def test_a_search_that_hangs_is_left_to_itself() -> None:
     """The chat goes on; a later search succeeds."""
     store, hands = Unsteady(), Hands()
-    calls = patient(store, search_s=0.01, clock=hands)
+    calls = chat_store(store, search_s=0.01, clock=hands)
     store.hangs.clear()
     with pytest.raises(MemoryFault) as failed:
         await calls.search(ALICE, QUESTION, 3)
@@ -149,14 +77,14 @@ async def test_a_search_that_hangs_is_left_to_itself() -> None:
     hands.now_s += 1
 
     assert failed.value.kind == "timeout"
-    assert await patient(store).search(ALICE, QUESTION, 3) == []
+    assert await chat_store(store).search(ALICE, QUESTION, 3) == []
     await store.close()
 
 
 async def test_after_a_fault_searches_rest() -> None:
     """For a pause that doubles while the store fails; then one search finds out, and all go on."""
     store, hands = Unsteady(), Hands()
-    calls = patient(store, clock=hands)
+    calls = chat_store(store, clock=hands)
     store.failures = ["down"] * 3
     asked_s: list[float] = []
     while store.failures or calls.is_resting:
@@ -177,7 +105,7 @@ async def test_after_a_fault_searches_rest() -> None:
 async def test_a_probe_that_ends_otherwise_gives_its_place_back(end: str) -> None:
     """Its client left, or its question was wrong."""
     store, hands = Unsteady(), Hands()
-    calls = patient(store, clock=hands)
+    calls = chat_store(store, clock=hands)
     store.failures = ["down"]
     with pytest.raises(MemoryFault):
         await calls.search(ALICE, QUESTION, 3)
@@ -202,7 +130,7 @@ async def test_a_probe_that_ends_otherwise_gives_its_place_back(end: str) -> Non
 async def test_what_is_put_later_is_stored() -> None:
     """After faults, too; what waits for one scope is put together."""
     store = Unsteady()
-    calls = patient(store)
+    calls = chat_store(store)
     store.failures = ["down", "timeout", "full", "down", "down"]
     for number in range(1000):
         calls.put_later(ALICE if number < 600 else BOB, [fact("s", "p", str(number))])
@@ -220,7 +148,7 @@ async def test_what_is_put_later_is_stored() -> None:
 async def test_the_oldest_that_wait_are_dropped() -> None:
     """When there are more than may be; what cannot be stored at all is dropped, and nothing else with it."""
     store = Unsteady()
-    calls = patient(store, max_later=10)
+    calls = chat_store(store, max_later=10)
     store.hangs.clear()
     for number in range(25):
         calls.put_later(Scope(b"a" * 32, f"s{number}"), [fact("s", "p", str(number))])
@@ -239,7 +167,7 @@ async def test_the_oldest_that_wait_are_dropped() -> None:
 async def test_closing_ends_by_its_deadline() -> None:
     """What still waits is counted."""
     store = Unsteady()
-    calls = patient(store)
+    calls = chat_store(store)
     store.hangs.clear()
     for number in range(7):
         calls.put_later(ALICE, [fact("s", "p", str(number))])

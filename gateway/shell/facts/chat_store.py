@@ -1,12 +1,11 @@
-"""A store of memories that bears with trouble: what callers hold, in place of the store itself.
+"""A store of memories as chats use it: searches that are never waited for long, and writes that are made later.
 
-A call of the API is made again after a fault, with growing and jittered pauses, until its deadline: a database that
-restarts fails no request. That is safe because a put is known by the ids of its memories. A search for a chat has a
-short deadline, and after a fault the store is left alone for a growing pause (`core.routing.breaker`): a chat never
-waits for a store that is down. What a chat gives to remember is put later, from a bounded queue, in the background.
+A search has a short deadline, and after a fault the store is left alone for a growing pause (`core.routing.breaker`):
+a chat never waits for a store that is down. What a chat gives to remember is put later, from a bounded queue, in the
+background; that is safe to try again, because a put is known by the ids of its memories.
 
 Invariants, each with a test of its own:
-  1. A call ends by its deadline, however the store behaves; a search also if the store does not let go.
+  1. A search ends by its deadline, also if the store does not let go.
   2. What was given to put later is stored as soon as the store can be asked, or is counted in `dropped`.
   3. After a fault searches cost nothing until the pause is over, and one of them finds out that it is.
 """
@@ -18,10 +17,10 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from gateway.core.facts.memory import Found, Kind, Level, Memory, Page, Position, Scope, Sought, Stored, Vector, Wanted
+from gateway.core.facts.memory import Found, Memory, Scope, Sought
 from gateway.core.routing.breaker import CLOSED, BreakerRules, BreakerState, Event, after, ask, give_back
 from gateway.ports_memory import MemoryFault, MemoryStore
 from gateway.tasks import TaskGroup
@@ -32,15 +31,13 @@ _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.05, 1.0
 _RULES = BreakerRules(failures=1, reset_s=0.5)
 _WRITERS = 4
 _TOGETHER = 256
-_PAGE = 500
 
 
-class PatientMemoryStore:
-    """A store, and how long to bear with it. It is a `MemoryStore` itself.
+class ChatMemoryStore:
+    """A store, and how long chats bear with it.
 
     Args:
         store: to ask.
-        deadline_s: of each call, with all its tries; of what removes many, of the tries after a fault.
         search_s: of a search.
         max_later: memories that may wait to be put later; above that the oldest are dropped.
         clock: for the pauses of searches.
@@ -50,14 +47,12 @@ class PatientMemoryStore:
     def __init__(
         self,
         store: MemoryStore,
-        deadline_s: float = 10.0,
         search_s: float = 0.25,
         max_later: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
-        self._deadline_s = deadline_s
         self._search_s = search_s
         self._max_later = max_later
         self._clock = clock
@@ -75,62 +70,6 @@ class PatientMemoryStore:
     def is_resting(self) -> bool:
         """Whether searches leave the store alone now."""
         return self._breaker.state is not BreakerState.CLOSED
-
-    async def put(self, scope: Scope, memories: Sequence[Memory]) -> Sequence[Stored]:
-        return await self._patiently(lambda: self._store.put(scope, memories))
-
-    async def get(self, owner: bytes, memory_id: str, kind: Kind) -> Memory | None:
-        return await self._patiently(lambda: self._store.get(owner, memory_id, kind))
-
-    async def page(self, scope: Scope, wanted: Wanted, after: Position | None, limit: int) -> Page:
-        return await self._patiently(lambda: self._store.page(scope, wanted, after, limit))
-
-    async def delete(self, owner: bytes, memory_ids: Sequence[str], kind: Kind) -> int:
-        """As the store does; after a fault, how many went in the last try."""
-        return await self._patiently(lambda: self._store.delete(owner, memory_ids, kind))
-
-    async def delete_all(
-        self,
-        owner: bytes,
-        name: str | None = None,
-        session: bytes | None = None,
-        kind: Kind | None = None,
-        level: Level | None = None,
-    ) -> int:
-        """As the store does; after a fault, how many went in the last try."""
-        return await self._patiently(lambda: self._store.delete_all(owner, name, session, kind, level), is_long=True)
-
-    async def names(self, owner: bytes) -> Mapping[str, int]:
-        return await self._patiently(lambda: self._store.names(owner))
-
-    async def put_vectors(self, vectors: Sequence[Vector]) -> None:
-        await self._patiently(lambda: self._store.put_vectors(vectors))
-
-    async def lacking_vectors(self, model: str, limit: int) -> Sequence[Memory]:
-        return await self._patiently(lambda: self._store.lacking_vectors(model, limit))
-
-    async def sweep(self) -> int:
-        return await self._patiently(self._store.sweep, is_long=True)
-
-    async def totals(self) -> Mapping[Kind, int]:
-        return await self._patiently(self._store.totals)
-
-    async def scan(self, scope: Scope) -> AsyncGenerator[Memory, None]:
-        last: Position | None = None
-        try:
-            async for memory in self._store.scan(scope):
-                yield memory
-                last = Position(memory.observed_us, memory.id)
-        except MemoryFault as fault:
-            self.faults[fault.kind] += 1
-        else:
-            return
-        is_more = True
-        while is_more:
-            page = await self.page(scope, Wanted(with_ended=True), last, _PAGE)
-            for memory in page.memories:
-                yield memory
-            last, is_more = page.next, page.next is not None
 
     async def search(self, scope: Scope, sought: Sought, limit: int) -> Sequence[Found]:
         """As the store does, within the time of a search.
@@ -157,29 +96,6 @@ class PatientMemoryStore:
         if isinstance(result, Exception):
             raise result
         return result
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]], *, is_long: bool = False) -> T:
-        """Make a call until it succeeds, or the deadline is over."""
-        loop = asyncio.get_running_loop()
-        give_up_s, pause_s = loop.time() + self._deadline_s, _FIRST_PAUSE_S
-        while True:
-            try:
-                if is_long:
-                    return await call()
-                async with asyncio.timeout_at(give_up_s):
-                    return await call()
-            except TimeoutError:
-                self.faults["timeout"] += 1
-                raise MemoryFault(
-                    "timeout", f"the store of memories did not answer in {self._deadline_s:g} s"
-                ) from None
-            except MemoryFault as fault:
-                self.faults[fault.kind] += 1
-                wait_s = pause_s * (0.5 + self._chance())
-                if fault.kind == "full" or loop.time() + wait_s >= give_up_s:
-                    raise
-            await asyncio.sleep(wait_s)
-            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
     def put_later(self, scope: Scope, memories: Sequence[Memory]) -> None:
         """Have these stored in the background, as soon as may be."""
