@@ -48,6 +48,8 @@ from gateway.tasks import TaskGroup
 _VECTOR_BYTES, _MATRIX_BYTES = 64 << 20, 64 << 20
 _DRAIN_S = 2.0
 _EMBEDDING_S = 30.0
+_GRACE_S = 0.05
+"""By which the store's own deadline comes first: what it takes for a fault of the store, it leaves alone for a while."""
 
 
 class ManagedMemory(MemoryStore, Protocol):
@@ -137,7 +139,7 @@ class MemoryOfChats:
         self._store = ChatMemoryStore(store, options.retrieve_seconds, options.queue_max)
         self.embedder = self._make_embedder(settings, upstream)
         self.near = self._make_near()
-        self._reminding = StoredReminding(self._store, options.retrieve_seconds, self.embedder, observe_s)
+        self._reminding = StoredReminding(self._store, options.retrieve_seconds + _GRACE_S, self.embedder, observe_s)
         self._miner: FoldMiner | None = None
         if options.mine != "none":
             self._miner = FoldMiner(self._store, self._tasks, options.ttl_seconds, options.confidence_threshold)

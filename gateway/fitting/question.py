@@ -41,7 +41,7 @@ def question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:
     for each in chat.kept:
         pool.update(each.number.to_bytes(8) + each.canonical)
     for reminder in chat.reminders:
-        pool.update(reminder.id.encode())
+        pool.update(reminder.key)
     named = (pool.digest(), chat.keys[max(latest, plan.covers)], latest, names, room)
     key = hashlib.sha256(msgspec.msgpack.encode(named)).digest()
     found = Question(key, pool.digest(), plan.covers, plan.pinned, latest, names, room, chat.kept, chat.reminders)
@@ -82,9 +82,12 @@ class ChosenRecall:
 
 
 def _key_of(chat: Chat, question: Question) -> bytes:
-    """The session, by its scope, the memory, and the user message that asks."""
-    return (
-        chat.scope
-        + (chat.exchange.overrides.memory or "").encode()
-        + chat.count.facts[chat.outline.places[question.latest - 1]].canonical
-    )
+    """The session, by its scope, the memory, and the user message that asks.
+
+    A session is one conversation, of which a client may send any part. Without one, the message is known by all that
+    stands before it: others that ask in the same words are other conversations, whose messages are not this one's.
+    """
+    overrides, latest = chat.exchange.overrides, question.latest
+    is_session = overrides.session is not None
+    asked = chat.count.facts[chat.outline.places[latest - 1]].canonical if is_session else chat.keys[latest]
+    return chat.scope + asked + (overrides.memory or "").encode()

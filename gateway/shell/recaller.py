@@ -125,7 +125,7 @@ class RememberingRecaller:
 
     async def _remember_beside(self, question: Question) -> list[Remembered]:
         """What a memory and a session give beside the chat's own messages, with its records."""
-        beside = [(each.id.encode(), each.text, each.name) for each in question.reminders]
+        beside = [(each.key, each.text, each.name) for each in question.reminders]
         beside += [(each.canonical, each.text, each.name) for each in question.kept]
         known = self._terms.get_many([each.canonical for each in question.kept])
         known = [*(each.record for each in question.reminders), *known]

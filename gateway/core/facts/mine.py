@@ -32,7 +32,7 @@ _LEAST_TERMS = 2
 _LEAST_TIMES = 2
 _PAIR_CONFIDENCE, _LINE_CONFIDENCE = 0.9, 0.8
 _TOOL_ROLES = frozenset({"tool", "function"})
-_MAX_LINE_CHARS = 300
+_MAX_LINE_CHARS, _MAX_NAME_CHARS = 300, 200
 _pair = re.compile(
     r"^[ \t]{0,8}(?:[-*•][ \t]+)?(?:\*\*)?([^\W\d_][\w .()/'’-]{1,38}[\w)])(?:\*\*)?[ \t]{0,2}"
     r"(?::[ \t]+|=[ \t]*|：[ \t]*)"
@@ -99,11 +99,16 @@ def mine_turns(turns: Sequence[MinedTurn]) -> list[list[Mined]]:
 def _mine_turn(turn: MinedTurn, speakers: Set[str]) -> list[Mined]:
     text = _unstorable("\ufffd", mask_secrets(turn.text))
     text = _injected(lambda found: "\n" * len(found[0]), text)
+    turn = MinedTurn(turn.digest, _short_name(turn.role), _short_name(turn.name), "")
     if turn.role in _TOOL_ROLES:
         found = list(_lines_with_names(turn, text))
     else:
         found = [*_passages(turn, text, speakers), *_pairs(turn, text)]
     return sorted(found, key=lambda each: each.origin.start)[:MAX_A_TURN]
+
+
+def _short_name(name: str) -> str:
+    return " ".join(_unstorable("\ufffd", mask_secrets(name[:_MAX_NAME_CHARS])).split())
 
 
 def _passages(turn: MinedTurn, text: str, speakers: Set[str]) -> Iterator[Mined]:

@@ -10,6 +10,7 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Set
 from functools import lru_cache
 
@@ -49,6 +50,13 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
     label: str
     similarity: float | None = None
     record: MessageTerms | None = None
+
+    @property
+    def key(self) -> bytes:
+        """Names the memory and what is shown of it: another source may bring another heading."""
+        return hashlib.sha256(
+            f"{self.id} {self.role}\0{self.name}\0{self.text}".encode("utf-8", "surrogatepass")
+        ).digest()
 
 
 def reminders_of(found: Iterable[Found], contained: Set[str]) -> list[Reminder]:

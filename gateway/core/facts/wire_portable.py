@@ -50,7 +50,7 @@ _Word = Annotated[str, Meta(min_length=1, max_length=768)]
 _Said = Annotated[str, Meta(min_length=1, max_length=12_288)]
 _Text = Annotated[str, Meta(min_length=1, max_length=98_304)]
 """A mask may be longer than the secret that it stands for: these are half as long again as what is taken at first."""
-_MAX_SOURCES = 1_000
+_MAX_SOURCES, _MAX_NAME_CHARS = 1_000, 300
 _Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -58,6 +58,8 @@ class _Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     turn: Annotated[str, Meta(max_length=128)]
     start: Annotated[int, Meta(ge=0, lt=2**53)]
     end: Annotated[int, Meta(ge=0, lt=2**53)]
+    role: Annotated[str, Meta(max_length=_MAX_NAME_CHARS)] = ""
+    heading: Annotated[str, Meta(max_length=_MAX_NAME_CHARS)] = ""
 
 
 class _Anchor(WireAnchor, frozen=True, forbid_unknown_fields=True):
@@ -234,7 +236,12 @@ def _origin(sent: _Origin | None) -> Origin | None:
         return None
     if not _is_turn(sent.turn):
         raise wrong_field("sources.origin.turn", "a digest in hexadecimal digits", "another text")
-    return Origin(sent.turn, sent.start, sent.end)
+    return Origin(sent.turn, sent.start, sent.end, _plain(sent.role), _plain(sent.heading))
+
+
+def _plain(text: str) -> str:
+    """What every store takes, without secrets."""
+    return mask_secrets(text).replace("\0", " ")
 
 
 _is_turn = re.compile(r"[0-9a-f]{0,128}").fullmatch

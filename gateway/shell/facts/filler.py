@@ -3,6 +3,7 @@
 Invariants, each with a test of its own:
   1. Every memory has a vector in the end, while the endpoint answers; one that has one is not asked for again.
   2. An endpoint or a store that is down is asked again later, and not in a hurry.
+  3. Those that get none, however often they are asked for, keep none from the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gateway.ports_memory import Embedding, MemoryFault
 
 _AT_ONCE = 256
 _PATIENCE_S = 60.0
+_MAX_VAIN = 16_384
 
 
 class Lacking(Protocol):
@@ -41,6 +43,8 @@ class VectorFiller:
         self._idle_s = idle_s
         self._rest_s = rest_s
         self.filled = 0
+        self._vain: set[str] = set()
+        """Memories that got none lately; they come again once all others have had their turn."""
 
     async def run(self) -> None:
         """For ever."""
@@ -58,12 +62,19 @@ class VectorFiller:
             MemoryFault: the store cannot be asked.
         """
         model = self._embedder.model
-        lacking = await self._store.lacking_vectors(model, _AT_ONCE)
+        found = await self._store.lacking_vectors(model, _AT_ONCE + len(self._vain))
+        lacking = [memory for memory in found if memory.id not in self._vain][:_AT_ONCE]
         if not lacking:
-            return self._idle_s
+            self._vain.clear()
+            return self._rest_s if found else self._idle_s
         made = await self._embedder.embed(None, [said_by(memory) for memory in lacking], _PATIENCE_S)
         vectors = [Vector(memory.id, model, data) for memory, data in zip(lacking, made, strict=True) if data]
         if vectors:
             await self._store.put_vectors(vectors)
         self.filled += len(vectors)
-        return 0.0 if len(vectors) == len(lacking) else self._rest_s
+        if len(vectors) == len(lacking):
+            return 0.0
+        if len(self._vain) > _MAX_VAIN:
+            self._vain.clear()
+        self._vain.update(memory.id for memory, data in zip(lacking, made, strict=True) if not data)
+        return self._rest_s

@@ -80,7 +80,8 @@ class Lane:
         future = asyncio.get_running_loop().create_future()
         self._calls.put(_Call(work, is_write, future))
         try:
-            result: T = await asyncio.wait_for(future, patience_s)
+            async with asyncio.timeout(patience_s):  # `wait_for` would lose a cancellation that meets the result
+                result: T = await future
         except TimeoutError:
             raise MemoryFault("timeout", f"the store of memories did not answer in {patience_s:g} s") from None
         return result

@@ -32,7 +32,7 @@ from gateway.core.facts.memory import (
     fact_key,
     topic_key,
 )
-from gateway.core.facts.mine import Mined, mine_turns
+from gateway.core.facts.mine import MAX_A_TURN, Mined, mine_turns
 from gateway.core.facts.statements import is_single
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.exchange import Exchange
@@ -76,6 +76,7 @@ class FoldMiner:
         self._threshold = threshold
         self._clock = clock
         self._seen = TwoGenerationCache[bool](_MEMO_BYTES, _ENTRY_BYTES)
+        self._next_us = 0
         self.mined = 0
 
     def note(self, exchange: Exchange, folded: Folded) -> None:
@@ -87,24 +88,34 @@ class FoldMiner:
         fresh = [place for place, known in enumerate(self._seen.get_many(names)) if not known]
         for place in fresh:
             self._seen.put(names[place], True)
-        stated = [each for each in folded.statements if not self._seen.get(_name(folded.scope, repr(each).encode()))]
-        for each in stated:
-            self._seen.put(_name(folded.scope, repr(each).encode()), True)
+        digests = dict(zip(folded.numbers, folded.digests, strict=True))
+        stated = []
+        for each in folded.statements:
+            name = _name(folded.scope, digests.get(each.number, b"") + repr(each).encode())
+            if each.number in digests and not self._seen.get(name):
+                self._seen.put(name, True)
+                stated.append(each)
         if fresh or stated:
-            self._tasks.spawn(self._mine(folded, fresh, stated), "mining")
+            moment_us = self._moment_us(MAX_A_TURN * len(fresh) + len(stated))
+            self._tasks.spawn(self._mine(folded, fresh, stated, moment_us), "mining")
 
-    async def _mine(self, folded: Folded, fresh: Sequence[int], stated: Sequence[Stated]) -> None:
+    def _moment_us(self, most: int) -> int:
+        """When so many facts, or fewer, begin to be observed: after those of the folds before, whatever the clock."""
+        moment_us = max(int(self._clock() * 1e6), self._next_us)
+        self._next_us = moment_us + most
+        return moment_us
+
+    async def _mine(self, folded: Folded, fresh: Sequence[int], stated: Sequence[Stated], moment_us: int) -> None:
         mined = await asyncio.to_thread(_found, folded, fresh, stated)
-        memories = await asyncio.to_thread(self._memories, folded, mined)
+        memories = await asyncio.to_thread(self._memories, folded, mined, moment_us)
         self.mined += len(memories)
         for start in range(0, len(memories), _BATCH):
             self._store.put_later(folded.scope, memories[start : start + _BATCH])
 
-    def _memories(self, folded: Folded, mined: Sequence[Mined]) -> list[Memory]:
-        now_us = int(self._clock() * 1e6)
-        expires_us = None if self._ttl_s is None else now_us + int(self._ttl_s * 1e6)
+    def _memories(self, folded: Folded, mined: Sequence[Mined], moment_us: int) -> list[Memory]:
+        expires_us = None if self._ttl_s is None else moment_us + int(self._ttl_s * 1e6)
         sure = [each for each in mined if each.confidence >= self._threshold]
-        return [_memory(each, folded.session, now_us + place, expires_us) for place, each in enumerate(sure)]
+        return [_memory(each, folded.session, moment_us + place, expires_us) for place, each in enumerate(sure)]
 
 
 def _found(folded: Folded, fresh: Sequence[int], stated: Sequence[Stated]) -> list[Mined]:

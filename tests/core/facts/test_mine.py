@@ -80,6 +80,15 @@ def test_a_name_is_whose_it_is() -> None:
     assert [each.subject for each in mine("I moved to Bergen.", name="ann_1")] == ["ann_1"]
 
 
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [("\ud800", "\ufffd"), ("a\x00b", "a\ufffdb"), (" \n", "user"), (" ann  lee ", "ann lee"), ("x" * 5000, "x" * 200)],
+)
+def test_any_name_can_be_stored(name: str, subject: str) -> None:
+    """It is a client's own, of any characters and length."""
+    assert [each.subject for each in mine("I moved to Bergen.", name=name)] == [subject]
+
+
 def test_of_an_attribute_one_value_holds_where_a_user_says_so() -> None:
     """What a model writes in its tables takes the place of nothing."""
     line = "Delivery address: 12 Harbour Street"

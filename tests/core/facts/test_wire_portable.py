@@ -38,7 +38,8 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"
 )
 MAYBE = st.none() | TEXT
 ANCHORS = st.builds(Anchor, MAYBE, st.none() | st.integers(0, 999), MAYBE, MAYBE, MAYBE)
-ORIGINS = st.none() | st.builds(Origin, st.just("ab" * 32), st.integers(0, 99), st.integers(0, 99))
+PLACES = st.sampled_from(["", "user", "8 May 2023, 7:30  pm"])
+ORIGINS = st.none() | st.builds(Origin, st.just("ab" * 32), st.integers(0, 99), st.integers(0, 99), PLACES, PLACES)
 TIMES = st.integers(-(10**15), 10**15)
 LATER = st.none() | st.integers(NOW_US + 1, 2 * NOW_US)
 SESSIONS = st.just(b"") | st.binary(min_size=32, max_size=32)

@@ -95,6 +95,27 @@ async def test_what_is_found_by_both_comes_once(store: MemoryStore) -> None:
     ]
 
 
+async def test_how_near_each_is_is_told(store: MemoryStore) -> None:
+    """None for what was found by its words alone, and has no vector of this model and length, say."""
+    chance = random.Random(3)
+    memories = [text(f"alpha {n}") for n in range(40)]
+    vectors = [some_vector(chance) for _ in memories]
+    others = [text("alpha none"), text("alpha other"), text("alpha longer")]
+    await store.put(ALICE, [*memories, *others])
+    await store.put_vectors([vector_of(*both) for both in zip(memories, vectors, strict=True)])
+    query = some_vector(chance)
+    await store.put_vectors([vector_of(others[1], query, "other"), vector_of(others[2], query + query)])
+    found = await store.search(ALICE, Sought([memories[0].terms[0]], vector=query, model=MODEL), 43)
+    told = {each.memory.id: each.similarity for each in found}
+    plain = await store.search(ALICE, Sought([memories[0].terms[0]]), 5)
+
+    assert len(told) == 43
+    assert [told[each.id] for each in others] == [None] * 3
+    for memory, vector in zip(memories, vectors, strict=True):
+        assert told[memory.id] == pytest.approx(cosine(vector, query), abs=2e-3)
+    assert [each.similarity for each in plain] == [None] * 5
+
+
 async def test_vectors_are_sought_of_what_is_asked_for(store: MemoryStore) -> None:
     """By kind, level and confidence, however near others are."""
     query, far = packed([1, 0]), packed([0.1, 1])
