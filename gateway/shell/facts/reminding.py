@@ -20,7 +20,7 @@ from gateway.core.facts.reminders import Reminder, reminders_of
 from gateway.exchange import Exchange
 from gateway.ports_memory import Embedding, MemoryFault
 
-CANDIDATES = 384
+CANDIDATES = 512
 """By words, and as many by vector; recall chooses among them."""
 _MAX_ASKED_CHARS = 8_000
 _MAX_VECTOR_CHARS = 2_000
