@@ -4,10 +4,10 @@
 
 A store grows from size to size, its facts dealt out to so many scopes, and is measured at each: inserts one by one, in
 batches of 100, and in bulk (batches of 1,000); searches by words with questions of some ten words, of which some are
-in a fact that is there and some are not; a chat's look-up, which takes more of them; pages of 100. With `--vectors N` the first N facts have vectors, in clusters,
-and searches by both are measured. PostgreSQL is a fresh server of the tests' (`fsync` on, its defaults but for 64 MB
-of shared buffers), vacuumed before it is asked, as it does by itself within minutes. Facts are made beforehand; times
-are of the calls alone, as their caller sees them.
+in a fact that is there and some are not; a chat's look-up, which takes more of what is found; pages of 100. With
+`--vectors N` the first N facts have vectors, in clusters, and searches by both are measured. PostgreSQL is a fresh
+server of the tests' (`fsync` on, its defaults but for 64 MB of shared buffers), vacuumed before it is asked, as it does
+by itself within minutes. Facts are made beforehand; times are of the calls alone, as their caller sees them.
 """
 
 from __future__ import annotations

@@ -16,12 +16,14 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.context.brief import BRIEF_ROLE
+from gateway.core.context.journal import Kept
 from gateway.core.context.recall import Question, Recalled, fit_recalled, recall
-from gateway.core.context.recall_index import MessageTerms, learn_terms
+from gateway.core.context.recall_index import MessageTerms, learn_terms, learn_whole
 from gateway.core.context.recall_pool import Pool, Remembered
 from gateway.core.context.recall_rank import query_of
 from gateway.core.context.render import turn_of
 from gateway.core.context.units import Outline
+from gateway.core.facts.reminders import Reminder
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
@@ -125,15 +127,15 @@ class RememberingRecaller:
 
     async def _remember_beside(self, question: Question) -> list[Remembered]:
         """What a memory and a session give beside the chat's own messages, with its records."""
-        beside = [(each.key, each.text, each.name) for each in question.reminders]
-        beside += [(each.canonical, each.text, each.name) for each in question.kept]
-        known = self._terms.get_many([each.canonical for each in question.kept])
-        known = [*(each.record for each in question.reminders), *known]
-        missing = [each for each, record in zip(beside, known, strict=True) if record is None]
-        learned = await asyncio.to_thread(_learn_beside, missing) if missing else {}
-        for key, record in learned.items():
-            self._terms.put(key, record)
-        records = iter([record or learned[key] for (key, _, _), record in zip(beside, known, strict=True)])
+        beside: list[Kept | Reminder] = [*question.reminders, *question.kept]
+        keys = [*(each.key for each in question.reminders), *(each.canonical for each in question.kept)]
+        known = self._terms.get_many(keys)
+        missing = [place for place, record in enumerate(known) if record is None]
+        learned = await asyncio.to_thread(_learn_beside, [beside[place] for place in missing]) if missing else []
+        for place, record in zip(missing, learned, strict=True):
+            self._terms.put(keys[place], record)
+            known[place] = record
+        records = iter([record for record in known if record is not None])
         return [
             *(
                 Remembered(each.number, each.role, each.tokens, next(records), each.label)
@@ -199,12 +201,15 @@ def _learn(raws: Raws, outline: Outline, numbers: Sequence[int]) -> dict[int, Me
     return records
 
 
-def _learn_beside(texts: Sequence[tuple[bytes, str, str]]) -> dict[bytes, MessageTerms]:
-    records = {}
-    for place, (key, text, name) in enumerate(texts):
+def _learn_beside(texts: Sequence[Kept | Reminder]) -> list[MessageTerms]:
+    records = []
+    for place, each in enumerate(texts):
         if place % _PAUSE_EVERY == 0:
             time.sleep(_PAUSE_S)
-        records[key] = learn_terms(text, name)
+        known = None
+        if isinstance(each, Reminder):
+            known = learn_whole(each.heading, each.text[len(each.heading) + len("[]\n") :], each.name, each.terms)
+        records.append(known or learn_terms(each.text, each.name))
     return records
 
 

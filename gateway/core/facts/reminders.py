@@ -11,12 +11,12 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 
 import msgspec
 
-from gateway.core.context.recall_index import MessageTerms, is_heading, learn_whole
+from gateway.core.context.recall_index import is_heading
 from gateway.core.facts.memory import Found, Kind, Memory
 from gateway.core.facts.mine import SAID
 from gateway.core.facts.times import told_time
@@ -38,7 +38,8 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
         tokens: about what it takes.
         label: what its line begins with.
         similarity: cosine to the question, or None where there are no vectors.
-        record: what it is found by, where that is known without looking at its words again.
+        heading: the first line of its text, without the brackets.
+        terms: what its text without the heading is found by, repeats included.
     """
 
     number: int
@@ -49,7 +50,8 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
     tokens: int
     label: str
     similarity: float | None = None
-    record: MessageTerms | None = None
+    heading: str = ""
+    terms: Sequence[int] = ()
 
     @property
     def key(self) -> bytes:
@@ -96,15 +98,15 @@ def _reminder(at: int, total: int, found: Found, says: str) -> Reminder:
     is_under = origin is not None and is_heading(origin.heading)
     heading = origin.heading if origin and is_under else _day(memory.observed_us // _DAY_US)
     text = f"[{heading}]\n{says}"
-    name = memory.subject if role and memory.subject != role else ""
     return Reminder(
         number=at - total,
         id=memory.id,
         role=role or "memory",
-        name=name,
+        name=memory.subject if role and memory.subject != role else "",
         text=text,
-        tokens=len(text.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN + 1,
+        tokens=(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) // _BYTES_A_TOKEN + 1,
         label=f"m{at + 1}",
         similarity=found.similarity,
-        record=learn_whole(heading, says, name, memory.terms),
+        heading=heading,
+        terms=memory.terms,
     )

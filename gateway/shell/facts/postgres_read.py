@@ -107,7 +107,9 @@ def _holding(collection: str, scope_id: int, classes: Sequence[int], words: Sequ
 
 
 async def by_words(db: Connection, collection: str, place: Place, sought: Sought, limit: int, now_us: int) -> list[int]:
-    """The numbers of the memories that hold and answer the question best by its words, best first."""
+    """The numbers of the memories that hold and answer the question best by its words, best first; of a rough question
+    in no order.
+    """
     classes = rows.classes_of(sought.kind, sought.level)
     terms = ranking.terms_to_ask(sought)
     counts = ranking.in_all(place.counts, terms, classes)
@@ -129,14 +131,17 @@ async def by_words(db: Connection, collection: str, place: Place, sought: Sought
         f" w (bucket, word, weight, take) CROSS JOIN LATERAL ({newest}) p"
         " GROUP BY p.memory ORDER BY sum(w.weight) DESC, p.memory DESC LIMIT %s"
     )
+    told = "m.seq" if sought.is_rough else "m.seq, m.terms"
     select = (
-        f"SELECT m.seq, m.terms FROM {collection}_memories m WHERE m.seq = ANY(ARRAY({best})) AND m.class = ANY(%s)"
+        f"SELECT {told} FROM {collection}_memories m WHERE m.seq = ANY(ARRAY({best})) AND m.class = ANY(%s)"
         f" AND {_ALIVE} AND (m.class != 0 OR m.confidence >= %s)"
     )
     limit = ranking.found_roughly(limit, place.memories) if sought.is_rough else limit
     most = limit if sought.is_rough else ranking.scored_whole(limit)
     values = [*map(list, zip(*asked, strict=True)), most, classes, now_us]
     found = await _all(db, select, [*values, sought.min_confidence])
+    if sought.is_rough:
+        return [seq for (seq,) in found]
     return ranking.rank({seq: rows.terms_from(data) for seq, data in found}, weights)[:limit]
 
 

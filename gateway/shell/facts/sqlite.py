@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gateway.core.facts.memory import Found, Kind, Level, Memory, Page, Position, Scope, Sought, Stored, Vector, Wanted
 from gateway.ports_memory import MemoryFault
 from gateway.shell.facts import ranking, rows, sqlite_read, sqlite_write
+from gateway.shell.facts.kept_rows import KeptRows
 from gateway.shell.facts.lane import Lane
 from gateway.shell.facts.sqlite_file import Connector
 
@@ -53,6 +54,7 @@ class SqliteMemoryStore:
         self._clock = clock
         self.faults: Counter[str] = Counter()
         self.evicted = 0
+        self._kept = KeptRows(sqlite_read.found_rows)
         self._near: Near | None = None
         self._near_of: sqlite3.Connection | None = None
         self._has_numpy = True
@@ -101,11 +103,11 @@ class SqliteMemoryStore:
         scope_id = sqlite_read.scope_id_of(db, scope)
         if scope_id is None:
             return []
-        lexical = sqlite_read.by_words(db, scope_id, sought, limit, now_us)
+        lexical = sqlite_read.by_words(db, scope_id, sought, limit, now_us, self._kept)
         memories = {row.seq: row.memory for row in lexical}
         nearest = self._nearest(db, scope_id, sought, limit, now_us) if sought.vector else {}
         others = [number for number in nearest if number not in memories]
-        memories |= {row.seq: row.memory for row in sqlite_read.found_rows(db, others)}
+        memories |= {row.seq: row.memory for row in self._kept.rows(db, others)}
         return ranking.found_by([row.seq for row in lexical], nearest, memories, limit)
 
     def _nearest(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gateway.core.facts.memory import Kind, Memory, Page, Position, Scope, Sought, Wanted
 from gateway.shell.facts import ranking, rows
+from gateway.shell.facts.kept_rows import KeptRows
 from gateway.shell.facts.rows import Row
 from gateway.shell.facts.sqlite_write import SELECT
 
@@ -94,7 +95,9 @@ def _numbers(found: sqlite3.Cursor) -> list[int]:
     return list(map(int, listed.split(","))) if listed else []
 
 
-def by_words(db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, now_us: int) -> list[Row]:
+def by_words(
+    db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, now_us: int, kept: KeptRows
+) -> list[Row]:
     """The memories that hold and answer the question best by its words, best first."""
     classes = rows.classes_of(sought.kind, sought.level)
     terms = ranking.terms_to_ask(sought)
@@ -113,7 +116,7 @@ def by_words(db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, 
     if sought.is_rough:
         most = ranking.found_roughly(limit, _counted(db, scope_id, ranking.WIDE_SCOPE + 1))
         best = living(db, ranking.best(scores, most), sought, now_us)
-        return sorted(found_rows(db, best), key=lambda row: (-scores[row.seq], -row.seq))
+        return sorted(kept.rows(db, best), key=lambda row: (-scores[row.seq], -row.seq))
     candidates = _terms_of(db, ranking.best(scores, ranking.scored_whole(limit)), sought, now_us)
     best = ranking.rank(candidates, weights)[:limit]
     found = {row.seq: row for row in found_rows(db, best)}
