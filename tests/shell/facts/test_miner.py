@@ -15,8 +15,8 @@ from gateway.core.facts.mine import IS, SAID, MinedTurn
 from gateway.core.routing.routes import Roles
 from gateway.exchange import Exchange
 from gateway.ports_memory import Folded
-from gateway.shell.facts.miner import FoldMiner
 from gateway.shell.facts.chat_store import ChatMemoryStore
+from gateway.shell.facts.miner import FoldMiner
 from gateway.shell.facts.sqlite import SqliteMemoryStore
 from gateway.tasks import TaskGroup
 from tests.histories import body_of, exchange_of
