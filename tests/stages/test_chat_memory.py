@@ -133,7 +133,7 @@ class Crowd:
         """A request of one of the conversations: with its history, or in a named session with what is new only."""
         client, memory, number = who
         history = self.said[who]
-        if len(history) > 30:
+        if len(history) > 44:
             history.clear()
         asked = ask(self.lot.choice(QUESTIONS) if self.lot.random() < 0.5 else self.words(who))
         shown = [asked] if names_session else [*history, asked]
