@@ -4,7 +4,7 @@
 
 A store grows from size to size, its facts dealt out to so many scopes, and is measured at each: inserts one by one, in
 batches of 100, and in bulk (batches of 1,000); searches by words with questions of some ten words, of which some are
-in a fact that is there and some are not; pages of 100. With `--vectors N` the first N facts have vectors, in clusters,
+in a fact that is there and some are not; a chat's look-up, which takes more of them; pages of 100. With `--vectors N` the first N facts have vectors, in clusters,
 and searches by both are measured. PostgreSQL is a fresh server of the tests' (`fsync` on, its defaults but for 64 MB
 of shared buffers), vacuumed before it is asked, as it does by itself within minutes. Facts are made beforehand; times
 are of the calls alone, as their caller sees them.
@@ -29,7 +29,9 @@ import psycopg
 from benchmarks.facts_texts import Texts, Told, scope_number, sought
 from benchmarks.measurement import percentile
 from gateway.core.facts.memory import Vector, Wanted
+from gateway.exchange import Exchange
 from gateway.shell.facts.postgres import PostgresMemoryStore
+from gateway.shell.facts.reminding import StoredReminding
 from gateway.shell.facts.sqlite import SqliteMemoryStore
 from tests.postgres_server import PostgresServer
 
@@ -38,6 +40,8 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 BULK, BATCH = 1_000, 100
 ONE_BY_ONE, BATCHES, QUESTIONS, PAGES = 100, 10, 200, 20
 MODEL = "bench"
+NOBODY: Exchange = None  # type: ignore[assignment]
+"""Nothing is asked on anybody's account without embeddings."""
 CLUSTERS = 200
 
 
@@ -132,6 +136,17 @@ class Bench:
         what = "search by words and vector" if made else "search by words"
         self._say(what, taken, f"; found what was asked for {found / QUESTIONS:.1%}")
 
+    async def remind(self) -> None:
+        """What a chat that names the memory waits for: a rough search of many, as what recall ranks."""
+        reminding = StoredReminding(self._store, 60.0)
+        taken, found = [], 0
+        for told, scope in [self._chance.choice(self._known) for _ in range(QUESTIONS)]:
+            began_s = time.perf_counter()
+            reminders = await reminding.find(NOBODY, scope_number(scope), told.question, set())
+            taken.append(time.perf_counter() - began_s)
+            found += any(each.id == told.memory.id for each in reminders)
+        self._say("a chat's look-up", taken, f"; found what was asked for {found / QUESTIONS:.1%}")
+
     async def page(self) -> None:
         """The first page, and pages by a predicate and a word."""
         scope = scope_number(0)
@@ -199,6 +214,7 @@ async def measure(kind: str, arguments: argparse.Namespace) -> None:
             if isinstance(store, PostgresMemoryStore):
                 await vacuum(store)
             await bench.ask(None)
+            await bench.remind()
             if arguments.vectors:
                 await bench.ask(made)
             await bench.page()

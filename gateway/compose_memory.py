@@ -49,7 +49,7 @@ _VECTOR_BYTES, _MATRIX_BYTES = 64 << 20, 64 << 20
 _DRAIN_S = 2.0
 _EMBEDDING_S = 30.0
 _GRACE_S = 0.05
-"""By which the store's own deadline comes first: that is a fault of the store, which is left alone for a while then."""
+"""By which the store's own deadline comes first: after a fault that it has seen itself it is left alone for a while."""
 
 
 class ManagedMemory(MemoryStore, Protocol):

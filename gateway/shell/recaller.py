@@ -127,7 +127,8 @@ class RememberingRecaller:
         """What a memory and a session give beside the chat's own messages, with its records."""
         beside = [(each.key, each.text, each.name) for each in question.reminders]
         beside += [(each.canonical, each.text, each.name) for each in question.kept]
-        known = self._terms.get_many([key for key, _, _ in beside])
+        known = self._terms.get_many([each.canonical for each in question.kept])
+        known = [*(each.record for each in question.reminders), *known]
         missing = [each for each, record in zip(beside, known, strict=True) if record is None]
         learned = await asyncio.to_thread(_learn_beside, missing) if missing else {}
         for key, record in learned.items():

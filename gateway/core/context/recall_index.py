@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -113,6 +114,35 @@ def is_heading(text: str) -> bool:
     return _heading.fullmatch(f"[{text}]\n") is not None
 
 
+def learn_whole(heading: str, text: str, name: str, terms: Sequence[int]) -> MessageTerms | None:
+    """The record of a short text below a heading ("[heading]\\n" and the text) whose terms are known; None for one that
+    is cut into passages.
+
+    Args:
+        heading: of `is_heading`.
+        text: below it.
+        name: whose it is, or "".
+        terms: of the text, repeats included.
+    """
+    start, end = _trimmed(text, 0, len(text))
+    if start == end or len(text.encode("utf-8", "surrogatepass")) > _WHOLE_BYTES:
+        return None
+    below = len(heading) + len("[]\n")
+    label = _label.match(text)
+    passage = _passage_of(text[start:end], below + start, below + end, Counter(terms))
+    return MessageTerms(
+        speaker=sys.intern((label[1] if label else name).lower()),
+        heading=heading,
+        heading_terms=_heading_terms(heading),
+        passages=(passage,),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _heading_terms(heading: str) -> frozenset[int]:
+    return frozenset(terms_of(heading))
+
+
 def learn_label(text: str) -> str:
     """The label that a text starts with ("Ann: ..."), below its heading, as spelt; "" for none."""
     heading = _heading.match(text)
@@ -122,7 +152,10 @@ def learn_label(text: str) -> str:
 
 def _learn_passage(text: str, start: int, end: int) -> Passage:
     said = text[start:end]
-    counted = Counter(terms_of(said))
+    return _passage_of(said, start, end, Counter(terms_of(said)))
+
+
+def _passage_of(said: str, start: int, end: int, counted: Counter[int]) -> Passage:
     return Passage(
         start=start,
         end=end,

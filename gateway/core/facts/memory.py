@@ -184,6 +184,7 @@ class Sought(msgspec.Struct, frozen=True):
         kind: of the memories, or None for any.
         level: of texts, or None for any.
         min_confidence: of facts.
+        is_rough: whoever asks puts what is found in order: it need not be weighed by all its words.
     """
 
     terms: Sequence[int]
@@ -193,6 +194,7 @@ class Sought(msgspec.Struct, frozen=True):
     kind: Kind | None = None
     level: Level | None = None
     min_confidence: float = 0.0
+    is_rough: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):

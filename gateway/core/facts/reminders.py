@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Set
+from functools import lru_cache
 
 import msgspec
 
-from gateway.core.context.recall_index import is_heading
+from gateway.core.context.recall_index import MessageTerms, is_heading, learn_whole
 from gateway.core.facts.memory import Found, Kind, Memory
 from gateway.core.facts.mine import SAID
 from gateway.core.facts.times import told_time
 
 _BYTES_A_TOKEN = 4
+_DAY_US = 86_400_000_000
 _DAY_CHARS = len("2023-05-08")
 
 
@@ -36,6 +38,7 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
         tokens: about what it takes.
         label: what its line begins with.
         similarity: cosine to the question, or None where there are no vectors.
+        record: what it is found by, where that is known without looking at its words again.
     """
 
     number: int
@@ -46,6 +49,7 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
     tokens: int
     label: str
     similarity: float | None = None
+    record: MessageTerms | None = None
 
     @property
     def key(self) -> bytes:
@@ -63,15 +67,15 @@ def reminders_of(found: Iterable[Found], contained: Set[str]) -> list[Reminder]:
         contained: digests, in hex, of the messages that the chat contains.
     """
     told: set[str] = set()
-    chosen: list[Found] = []
+    chosen: list[tuple[Found, str]] = []
     for each in sorted(found, key=lambda each: (each.memory.observed_us, each.memory.id)):
         memory = each.memory
         says = said_by(memory)
         if says in told or any(source.origin and source.origin.turn in contained for source in memory.sources):
             continue
         told.add(says)
-        chosen.append(each)
-    return [_reminder(at, len(chosen), each) for at, each in enumerate(chosen)]
+        chosen.append((each, says))
+    return [_reminder(at, len(chosen), each, says) for at, (each, says) in enumerate(chosen)]
 
 
 def said_by(memory: Memory) -> str:
@@ -79,20 +83,28 @@ def said_by(memory: Memory) -> str:
     return memory.object if memory.kind is Kind.FACT and memory.predicate == SAID else memory.text
 
 
-def _reminder(at: int, total: int, found: Found) -> Reminder:
+@lru_cache(maxsize=1024)
+def _day(number: int) -> str:
+    """The day of this number since 1970, as it is told."""
+    return told_time(number * _DAY_US)[:_DAY_CHARS]
+
+
+def _reminder(at: int, total: int, found: Found, says: str) -> Reminder:
     memory = found.memory
     origin = next((source.origin for source in memory.sources if source.origin), None)
     role = origin.role if origin and memory.predicate == SAID and memory.kind is Kind.FACT else ""
     is_under = origin is not None and is_heading(origin.heading)
-    heading = origin.heading if origin and is_under else told_time(memory.observed_us)[:_DAY_CHARS]
-    text = f"[{heading}]\n{said_by(memory)}"
+    heading = origin.heading if origin and is_under else _day(memory.observed_us // _DAY_US)
+    text = f"[{heading}]\n{says}"
+    name = memory.subject if role and memory.subject != role else ""
     return Reminder(
         number=at - total,
         id=memory.id,
         role=role or "memory",
-        name=memory.subject if role and memory.subject != role else "",
+        name=name,
         text=text,
         tokens=len(text.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN + 1,
         label=f"m{at + 1}",
         similarity=found.similarity,
+        record=learn_whole(heading, says, name, memory.terms),
     )

@@ -47,14 +47,14 @@ async def place_of(
         f" SELECT s.id, s.held, s.in_all, w.word, c.class, (SELECT count(*) FROM ({listed}) l)"
         " FROM s CROSS JOIN unnest(%s::int[]) c (class) LEFT JOIN unnest(%s::bigint[]) w (word) ON true"
     )
-    most = ranking.MAX_COUNTED
-    values = (most, scope.owner, rows.scope_name(scope.name), most, list(classes) or [0], list(words))
+    most, wide = ranking.MAX_COUNTED, ranking.WIDE_SCOPE + 1
+    values = (wide, scope.owner, rows.scope_name(scope.name), most, list(classes) or [0], list(words))
     found = await _all(db, select, values)
     if not found:
         return None
     scope_id, held_here, everywhere = found[0][:3]
     counts = {(word, class_): count for *_, word, class_, count in found if word is not None}
-    return Place(scope_id, held_here if held_here < most else max(held_here, everywhere), counts)
+    return Place(scope_id, held_here if held_here < wide else max(held_here, everywhere), counts)
 
 
 async def get(db: Connection, collection: str, owner: bytes, id_: bytes, kind: Kind, now_us: int) -> Memory | None:
@@ -133,7 +133,9 @@ async def by_words(db: Connection, collection: str, place: Place, sought: Sought
         f"SELECT m.seq, m.terms FROM {collection}_memories m WHERE m.seq = ANY(ARRAY({best})) AND m.class = ANY(%s)"
         f" AND {_ALIVE} AND (m.class != 0 OR m.confidence >= %s)"
     )
-    values = [*map(list, zip(*asked, strict=True)), ranking.scored_whole(limit), classes, now_us]
+    limit = ranking.found_roughly(limit, place.memories) if sought.is_rough else limit
+    most = limit if sought.is_rough else ranking.scored_whole(limit)
+    values = [*map(list, zip(*asked, strict=True)), most, classes, now_us]
     found = await _all(db, select, [*values, sought.min_confidence])
     return ranking.rank({seq: rows.terms_from(data) for seq, data in found}, weights)[:limit]
 

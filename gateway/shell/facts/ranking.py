@@ -27,6 +27,8 @@ MAX_POSTINGS = 4096
 _LEAST_POSTINGS = 64
 """Of each word at least so many of the newest are read."""
 CANDIDATES = 128
+WIDE_SCOPE = 3_000
+"""Up to so many memories in a scope a rough search returns all that was asked for; above, at most `CANDIDATES`."""
 _FREQUENT_SHARE = 0.05
 """Of a large scope's memories, those that hold a word that was not counted to the end, as far as weight goes."""
 _EXACT_WEIGHT = 2.0
@@ -88,9 +90,16 @@ def scored_whole(limit: int) -> int:
     return max(CANDIDATES, min(4 * limit, limit + CANDIDATES))
 
 
+def found_roughly(limit: int, memories: int) -> int:
+    """How many of a scope's memories a rough search returns: of a large scope those that are asked for are few, and
+    what stands beside them is seldom there.
+    """
+    return limit if memories <= WIDE_SCOPE else min(limit, CANDIDATES)
+
+
 def best(scores: Mapping[int, float], limit: int) -> list[int]:
-    """Those to score whole: of equals the newest."""
-    return heapq.nlargest(scored_whole(limit), scores, key=lambda number: (scores[number], number))
+    """So many of the best, best first: of equals the newest."""
+    return [number for _, number in heapq.nlargest(limit, zip(scores.values(), scores, strict=True))]
 
 
 def rank(candidates: Mapping[int, Sequence[int]], weights: Mapping[int, float]) -> list[int]:

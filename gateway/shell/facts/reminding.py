@@ -20,7 +20,7 @@ from gateway.core.facts.reminders import Reminder, reminders_of
 from gateway.exchange import Exchange
 from gateway.ports_memory import Embedding, MemoryFault
 
-CANDIDATES = 384
+CANDIDATES = 512
 """By words, and as many by vector; recall chooses among them."""
 _MAX_ASKED_CHARS = 8_000
 _MAX_VECTOR_CHARS = 2_000
@@ -77,8 +77,9 @@ class StoredReminding:
         if not terms and not vector:
             return ()
         model = self._embedder.model if self._embedder is not None else ""
+        sought = Sought(terms, frozenset(exact), vector or b"", model, is_rough=True)
         async with asyncio.timeout(self._deadline_s):
-            return await self._store.search(scope, Sought(terms, frozenset(exact), vector or b"", model), CANDIDATES)
+            return await self._store.search(scope, sought, CANDIDATES)
 
 
 def _from_both_ends(terms: Sequence[int]) -> list[int]:

@@ -110,7 +110,11 @@ def by_words(db: sqlite3.Connection, scope_id: int, sought: Sought, limit: int, 
                 bucket = rows.bucket_of(scope_id, class_)
                 for number in _numbers(db.execute(_NEWEST, (bucket, lookup.term, lookup.take))):
                     scores[number] = scores.get(number, 0.0) + lookup.weight
-    candidates = _terms_of(db, ranking.best(scores, limit), sought, now_us)
+    if sought.is_rough:
+        most = ranking.found_roughly(limit, _counted(db, scope_id, ranking.WIDE_SCOPE + 1))
+        best = living(db, ranking.best(scores, most), sought, now_us)
+        return sorted(found_rows(db, best), key=lambda row: (-scores[row.seq], -row.seq))
+    candidates = _terms_of(db, ranking.best(scores, ranking.scored_whole(limit)), sought, now_us)
     best = ranking.rank(candidates, weights)[:limit]
     found = {row.seq: row for row in found_rows(db, best)}
     return [found[number] for number in best]
@@ -147,12 +151,18 @@ def model_id_of(db: sqlite3.Connection, name: str) -> int | None:
 
 def _memories(db: sqlite3.Connection, scope_id: int) -> int:
     """How many memories a scope holds, about: exact for small ones."""
-    counted = "SELECT count(*) FROM (SELECT 1 FROM memories WHERE scope = ? LIMIT ?)"
-    (count,) = db.execute(counted, (scope_id, ranking.MAX_COUNTED)).fetchone()
+    count = _counted(db, scope_id, ranking.MAX_COUNTED)
     if count < ranking.MAX_COUNTED:
-        return int(count)
+        return count
     (in_all,) = db.execute("SELECT sum(memories) FROM figures").fetchone()
-    return max(int(count), int(in_all))
+    return max(count, int(in_all))
+
+
+def _counted(db: sqlite3.Connection, scope_id: int, most: int) -> int:
+    """How many memories a scope holds, up to so many."""
+    counted = "SELECT count(*) FROM (SELECT 1 FROM memories WHERE scope = ? LIMIT ?)"
+    (count,) = db.execute(counted, (scope_id, most)).fetchone()
+    return int(count)
 
 
 def found_rows(db: sqlite3.Connection, numbers: Sequence[int]) -> list[Row]:
