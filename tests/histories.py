@@ -36,6 +36,7 @@ from gateway.core.wire.usage import Usage
 from gateway.exchange import Client, Exchange, Receipt
 from gateway.fitting.fitter import ChatFitter
 from gateway.fitting.gain import EarlyRule
+from gateway.fitting.memory import ChatMemory
 from gateway.fitting.options import CompactionOptions, CompactionTable
 from gateway.ports import Journal, TextCounter
 from gateway.shell.brief_maker import StoredBriefMaker
@@ -218,6 +219,7 @@ class World:
     model: str = "gpt-4o"
     early: EarlyRule | None = None
     journal: Journal | None = None
+    memory: ChatMemory | None = None
     max_bytes: int = MAX_BYTES
     calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
     counter: TextCounter = field(init=False)
@@ -241,7 +243,14 @@ class World:
         fitter = ChatFitter(self.store, maker, recaller, counter, self.soft_ratio, self.early)
         self.stages = (
             CountStage(counter, CountCaches(self.max_bytes, message_digests), {}),
-            AssembleStage(BudgetTable(self.budget), CompactionTable(options), fitter, self.calibrations, self.journal),
+            AssembleStage(
+                BudgetTable(self.budget),
+                CompactionTable(options),
+                fitter,
+                self.calibrations,
+                self.journal,
+                memory=self.memory,
+            ),
         )
         return self
 
@@ -249,16 +258,26 @@ class World:
         return f"World({self.budget}, {self.roles}, {self.rule.__name__})"
 
     async def send(
-        self, messages: Sequence[Message], client: bytes = b"someone", session: str | None = None, **others: Any
+        self,
+        messages: Sequence[Message],
+        client: bytes = b"someone",
+        session: str | None = None,
+        memory: str | None = None,
+        **others: Any,
     ) -> Sent:
         """One request; a refusal is an answer too."""
-        return await self.send_body(body_of(messages, model=self.model, **others), messages, client, session)
+        return await self.send_body(body_of(messages, model=self.model, **others), messages, client, session, memory)
 
     async def send_body(
-        self, body: bytes, messages: Sequence[Message], client: bytes = b"someone", session: str | None = None
+        self,
+        body: bytes,
+        messages: Sequence[Message],
+        client: bytes = b"someone",
+        session: str | None = None,
+        memory: str | None = None,
     ) -> Sent:
         exchange = exchange_of(body, client, self.roles, self.stages[0].caches.prefixes)
-        exchange.overrides = Overrides(session=session)
+        exchange.overrides = Overrides(session=session, memory=memory)
         return await self.walk(exchange, body, messages)
 
     async def walk(self, exchange: Exchange, body: bytes, messages: Sequence[Message]) -> Sent:

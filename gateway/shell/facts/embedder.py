@@ -5,7 +5,8 @@ is left alone for a while; nobody's request fails for want of a vector.
 
 Invariants, each with a test of its own:
   1. A text is asked for once while its vector is held or on its way, however many want it.
-  2. `embed` returns in time, with None for what has not come; it never raises for faults of the endpoint.
+  2. `embed` returns in time, with None for what has not come; it never raises for faults of the endpoint. A request
+     waits once, however often it wants vectors.
   3. What is held is bounded.
   4. A text that the endpoint refuses costs no other its vector; a blank one has none and is not asked for.
 """
@@ -17,7 +18,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from gateway.core.facts.embeddings import read_embeddings, render_embeddings_request
@@ -33,7 +34,7 @@ _log = logging.getLogger("gateway.embeddings")
 _MAX_ANSWER_BYTES = 64 << 20
 _MAX_PENDING = 16_384
 """Texts on their way; above this, no more are asked for."""
-_ENTRY_BYTES = 150
+_ENTRY_BYTES, _WAITED_BYTES = 150, 1 << 20
 _FAILURES, _REST_S = 3, 30.0
 _REFUSED = frozenset({400, 413, 422})
 """Statuses that may be meant for one text of many."""
@@ -91,6 +92,7 @@ class Embedder:
         self._clock = clock
         self.charge: Callable[[Exchange, int, int], None] | None = None
         self._vectors = TwoGenerationCache[bytes](max_bytes, _ENTRY_BYTES, len)
+        self._waited_s = TwoGenerationCache[float](_WAITED_BYTES, _ENTRY_BYTES)
         self._pending: dict[bytes, asyncio.Future[bytes | None]] = {}
         self._calls = asyncio.Semaphore(options.max_calls)
         self._failures_in_row = 0
@@ -131,9 +133,22 @@ class Embedder:
             self._ask_for(exchange, missing)
             waited = {self._pending[key] for key in missing if key in self._pending}
             if waited:
-                await asyncio.wait(waited, timeout=self.options.deadline_s if patience_s is None else patience_s)
+                await self._wait(exchange, waited, patience_s)
             found = self._vectors.get_many(keys)
         return found
+
+    async def _wait(
+        self, exchange: Exchange | None, waited: Set[asyncio.Future[bytes | None]], patience_s: float | None
+    ) -> None:
+        """Wait for these; a request that wants vectors again waits for what is left of its time."""
+        if exchange is None or patience_s is not None:
+            await asyncio.wait(waited, timeout=self.options.deadline_s if patience_s is None else patience_s)
+            return
+        loop, name = asyncio.get_running_loop(), exchange.request_id.encode("utf-8", "surrogatepass")
+        before_s, started_s = self._waited_s.get(name) or 0.0, loop.time()
+        if before_s < self.options.deadline_s:
+            await asyncio.wait(waited, timeout=self.options.deadline_s - before_s)
+            self._waited_s.put(name, before_s + loop.time() - started_s)
 
     def _key_of(self, exchange: Exchange | None, text: str) -> bytes:
         """A text; vectors that a client's own key paid for are that client's."""

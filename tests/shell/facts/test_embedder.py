@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import struct
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +24,7 @@ from tests.shell.facts.vectors import cosine, packed
 
 ONE_SHORT = b'{"data": [{"index": 0, "embedding": [1, 2]}], "usage": {"prompt_tokens": 3, "total_tokens": 3}}'
 SOON_S, NEVER_S = 0.01, 30.0
+_numbers = itertools.count()
 
 
 class Clock:
@@ -53,6 +56,7 @@ class World:
 
     def exchange(self, key: str = "Bearer sk-ann", scope: bytes = b"a" * 32, api_key: str = "") -> Exchange:
         made = exchange_of(body_of([{"role": "user", "content": "hi"}]), scope, Roles.OPEN)
+        made.request_id = f"request {next(_numbers)}"
         made.headers = [("authorization", key)]
         made.client = Client("c", scope)
         made.routes = [route_of(base_url=self.server.base_url, api_key=api_key)]
@@ -139,6 +143,24 @@ async def test_2_what_does_not_come_in_time_comes_for_the_next(server: FakeOpenA
     assert known[0] is not None
     assert third[0] is not None
     assert world.asked == [["a"], ["b"]]
+
+
+async def test_2_a_request_waits_once(server: FakeOpenAI, upstream: HttpUpstream) -> None:
+    """For its question, say, and then not for its passages; what is there already it gets."""
+    world = World(server, upstream, deadline_s=0.05)
+    await world.embedder.embed(None, ["known"], NEVER_S)
+    stalled = [stall() for _ in range(40)]
+    server.script += stalled
+    exchange = world.exchange()
+    started_s = time.monotonic()
+    vectors = [await world.embedder.embed(exchange, [f"text {number}", "known"]) for number in range(20)]
+    took_s = time.monotonic() - started_s
+    for each in stalled:
+        each.release.set()
+    print(f"twenty times in one request: {took_s * 1e3:.0f} ms")
+
+    assert [[vector is None for vector in each] for each in vectors] == [[True, False]] * 20
+    assert took_s < 0.05 * 20  # which is what waiting each time takes at least
 
 
 async def test_2_a_request_that_leaves_takes_nothing_along(server: FakeOpenAI, upstream: HttpUpstream) -> None:
