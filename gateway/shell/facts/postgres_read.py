@@ -118,7 +118,7 @@ async def by_words(db: Connection, collection: str, place: Place, sought: Sought
     weights = ranking.weigh(counts, sought.exact, place.memories)
     asked = [
         (rows.bucket_of(place.scope_id, class_), *lookup)
-        for lookup in ranking.plan_lookups(counts, weights)
+        for lookup in ranking.plan_lookups(counts, weights, is_rough=sought.is_rough)
         for class_ in classes
         if place.counts[lookup.term, class_]
     ]

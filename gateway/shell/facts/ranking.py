@@ -71,9 +71,9 @@ def weigh(counts: Mapping[int, int], exact: Collection[int], memories: int) -> d
     return weights
 
 
-def plan_lookups(counts: Mapping[int, int], weights: Mapping[int, float]) -> list[Lookup]:
+def plan_lookups(counts: Mapping[int, int], weights: Mapping[int, float], *, is_rough: bool = False) -> list[Lookup]:
     """What to read: the rarest whole, of the others the newest, as far as the bound allows."""
-    left, lookups = MAX_POSTINGS, []
+    left, lookups = MAX_POSTINGS // 2 if is_rough else MAX_POSTINGS, list[Lookup]()
     by_rarity = sorted((term for term, count in counts.items() if count), key=lambda term: -weights[term])
     for at, term in enumerate(by_rarity):
         is_whole = counts[term] < MAX_COUNTED

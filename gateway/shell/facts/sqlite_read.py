@@ -107,7 +107,7 @@ def by_words(
         return []
     weights = ranking.weigh(counts, sought.exact, _memories(db, scope_id))
     scores: dict[int, float] = {}
-    for lookup in ranking.plan_lookups(counts, weights):
+    for lookup in ranking.plan_lookups(counts, weights, is_rough=sought.is_rough):
         for class_ in classes:
             if by_class[lookup.term, class_]:
                 bucket = rows.bucket_of(scope_id, class_)
