@@ -150,6 +150,24 @@ async def test_what_an_application_stores_is_found_in_its_chats(
     assert len(after) == 3
 
 
+async def test_a_short_question_is_about_what_was_said_before_it(
+    web: aiohttp.ClientSession, gateway: GatewayProcess, fake: FakeOpenAI
+) -> None:
+    """What it shares no word with is found by the message that it answers."""
+    chat, memories = Chat(web, gateway, fake), MemoryClient(web, gateway, KEY, "short")
+    await memories.call("POST", "/contexts", {"text": "Anneke Dijkstra is at her desk before nine."})
+    asked = [
+        {"role": "user", "content": "Please plan my morning with all my colleagues at the depot in it."},
+        {"role": "assistant", "content": "Shall I call Anneke Dijkstra as well?"},
+        {"role": "user", "content": "Yes, when?"},
+    ]
+    prompt, _ = await chat.ask(asked, "short")
+    alone, _ = await chat.ask("Yes, when?", "short")
+
+    assert "at her desk before nine" in prompt[-2]["content"]
+    assert len(alone) == 1
+
+
 async def test_a_session_that_is_forgotten_takes_its_facts_along(
     web: aiohttp.ClientSession, gateway: GatewayProcess, fake: FakeOpenAI
 ) -> None:

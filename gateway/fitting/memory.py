@@ -10,7 +10,9 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 
+from gateway.core.context.recall_rank import SHORT_QUERY_TERMS
 from gateway.core.context.render import turn_of
+from gateway.core.context.terms import name_terms
 from gateway.core.facts.memory import Scope
 from gateway.core.facts.mine import MinedTurn
 from gateway.core.facts.reminders import Reminder
@@ -19,6 +21,8 @@ from gateway.core.wire.message import reread_message, text_of
 from gateway.fitting.draft import Chat, Draft
 from gateway.ports_memory import Folded, Miner, Reminding
 
+_BEFORE_CHARS = 400
+_MAX_SHORT_CHARS = 400
 _FOUND_BYTES, _ENTRY_BYTES, _REMINDER_BYTES = 8 << 20, 400, 300
 
 
@@ -42,15 +46,23 @@ class ChatMemory:
         latest, scope = chat.outline.last_user, _scope_of(chat)
         if latest is None or scope is None or not chat.limits.retrieved:
             return ()
-        index = chat.outline.places[latest - 1]
         key = hashlib.sha256(scope.owner + scope.name.encode() + b"\0" + chat.keys[latest]).digest()
         found = None if chat.is_asking else self._found.get(key)
         if found is None:
-            asked = text_of(reread_message(chat.raws[index]))
+            asked = self._asked(chat, latest)
             contained = {fact.canonical.hex() for fact in chat.count.facts}
             found = await self._reminding.find(chat.exchange, scope, asked, contained)
             self._found.put(key, found)
         return found
+
+    @staticmethod
+    def _asked(chat: Chat, latest: int) -> str:
+        """What the latest user message asks; with the end of what stands before it where it says little by itself."""
+        asked = text_of(reread_message(chat.raws[chat.outline.places[latest - 1]]))
+        if latest == 1 or len(name_terms(asked[:_MAX_SHORT_CHARS]).words) >= SHORT_QUERY_TERMS:
+            return asked
+        before = text_of(reread_message(chat.raws[chat.outline.places[latest - 2]]))
+        return f"{before[-_BEFORE_CHARS:]}\n{asked}"
 
     def note_folded(self, chat: Chat, draft: Draft | None) -> None:
         """Let what is folded be remembered, or all of it."""

@@ -138,7 +138,7 @@ class RememberingRecaller:
         records = iter([record for record in known if record is not None])
         return [
             *(
-                Remembered(each.number, each.role, each.tokens, next(records), each.label)
+                Remembered(each.number, each.role, each.tokens, next(records), each.label, each.confidence)
                 for each in question.reminders
             ),
             *(

@@ -278,3 +278,25 @@ def test_a_tag_in_a_memory_ends_nothing() -> None:
 
     assert found is not None
     assert len(re.findall("</recalled>", found.text)) == 1
+
+
+def test_of_two_memories_the_surer_counts_more() -> None:
+    """By as much as it is surer; what is sure counts as a message does."""
+    texts = ["The tram of Anneke waits in bay 12.", "The tram of Anneke waits in bay 14."]
+    terms = [learn_terms(text) for text in texts]
+    query = query_of("Where waits the tram of Anneke?")
+
+    def worth(*confidences: float) -> list[float]:
+        pool = Pool(
+            [
+                Remembered(at - 2, "memory", 9, record, f"m{at + 1}", sure)
+                for at, (record, sure) in enumerate(zip(terms, confidences, strict=True))
+            ]
+        )
+        return rank_passages(query, pool) or []
+
+    sure, doubted = worth(1.0, 1.0), worth(1.0, 0.5)
+
+    assert sure[0] < sure[1]  # of equals the newer one
+    assert doubted[0] == sure[0]
+    assert doubted[1] == pytest.approx(sure[1] / 2)

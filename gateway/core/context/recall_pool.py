@@ -34,7 +34,7 @@ _MESSAGE_BYTES, _PASSAGE_BYTES, _POSTING_BYTES, _REPEAT_BYTES, _TERM_BYTES = 220
 class Remembered(NamedTuple):
     """One folded message: its number, its role, what it costs in a prompt, and its record.
 
-    What a memory holds stands among messages under numbers below 0, with a label of its own.
+    What a memory holds stands among messages under numbers below 0, with a label of its own, and may be less sure.
     """
 
     number: int
@@ -42,6 +42,7 @@ class Remembered(NamedTuple):
     tokens: int
     terms: MessageTerms
     label: str = ""
+    confidence: float = 1.0
 
 
 class Pool:
@@ -56,6 +57,7 @@ class Pool:
         places: where each stands: which message, which part of it.
         numbers: of each passage's message.
         roles: of each passage's message.
+        confidences: how sure each passage's message is, 0 to 1.
         said_by: the label of each passage's message.
         alike: the first passage with the same terms, by passage.
         fullness: of a passage: 0 without a term, 1 from half as many again as the mean passage has.
@@ -78,6 +80,7 @@ class Pool:
         self.places = [(at, part) for at, each in enumerate(messages) for part in range(len(each.terms.passages))]
         self.numbers = [messages[at].number for at, _ in self.places]
         self.roles = [messages[at].role for at, _ in self.places]
+        self.confidences = [messages[at].confidence for at, _ in self.places]
         self.said_by = [messages[at].terms.speaker for at, _ in self.places]
         first: dict[tuple[int, ...], int] = {}
         self.alike = [first.setdefault(passage.terms, place) for place, passage in enumerate(self.passages)]

@@ -51,7 +51,7 @@ _ONLY_ASKS_FACTOR = 0.8
 _HARD_FACTOR = 1.5
 _HEADING_WEIGHT = 0.3
 _RECENCY = 0.1
-_SHORT_QUERY_TERMS = 4
+SHORT_QUERY_TERMS = 4
 _CONTEXT_WEIGHT = 0.3
 _STEP_WEIGHT = 0.5
 
@@ -98,7 +98,7 @@ def query_of(latest: str, before: Callable[[], str] | None = None, names: Sequen
     said = name_terms(latest)
     weights = dict.fromkeys(said.words, 1.0)
     words = said.words
-    if before is not None and len(weights) < _SHORT_QUERY_TERMS:
+    if before is not None and len(weights) < SHORT_QUERY_TERMS:
         around = name_terms(before())
         weights |= {term: _CONTEXT_WEIGHT for term in around.words if term not in weights}
         words = {**around.words, **words}
@@ -260,8 +260,8 @@ def _factors(pool: Pool, speakers: Set[str], asks_assistant: bool) -> tuple[list
             for role, speaker in zip(pool.roles, pool.said_by, strict=True)
         ]
     factors = [
-        factor * _ONLY_ASKS_FACTOR if passage.only_asks else factor
-        for factor, passage in zip(factors, pool.passages, strict=True)
+        (factor * _ONLY_ASKS_FACTOR if passage.only_asks else factor) * confidence
+        for factor, passage, confidence in zip(factors, pool.passages, pool.confidences, strict=True)
     ]
     step = _RECENCY / len(factors)
     gains = [

@@ -40,6 +40,7 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
         similarity: cosine to the question, or None where there are no vectors.
         heading: the first line of its text, without the brackets.
         terms: what its text without the heading is found by, repeats included.
+        confidence: of the memory.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
     similarity: float | None = None
     heading: str = ""
     terms: Sequence[int] = ()
+    confidence: float = 1.0
 
     @property
     def key(self) -> bytes:
@@ -109,4 +111,5 @@ def _reminder(at: int, total: int, found: Found, says: str) -> Reminder:
         similarity=found.similarity,
         heading=heading,
         terms=memory.terms,
+        confidence=memory.confidence,
     )
