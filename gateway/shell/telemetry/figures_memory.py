@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -9,6 +10,9 @@ from prometheus_client.core import CounterMetricFamily, Metric
 
 from gateway.core.facts.memory import Kind
 from gateway.shell.telemetry.metrics import counter_metric, gauge_metric, labelled_gauge_metric
+
+RESTING = "resting"
+"""Among a chat store's faults: the store was left alone, and nothing has failed."""
 
 
 class ChatFigures(NamedTuple):
@@ -19,7 +23,7 @@ class ChatFigures(NamedTuple):
         dropped: of those, how many were let go.
         mined: facts found in folded messages.
         retrievals: look-ups, by what they came to.
-        store_faults: of searches and of what was put later, by kind.
+        store_faults: of searches and of what was put later, by kind; and searches that were not made (`RESTING`).
         embeddings: calls, texts, tokens and failures; None where nobody makes vectors.
         vector_bytes: size of the vectors held in memory.
     """
@@ -62,9 +66,10 @@ def memory_metrics(
     """
     if kept is None or store is None:
         return []
-    faults = {"down": 0, "timeout": 0, "full": 0} | {
-        kind: count for (what, kind), count in tally.items() if what == "fault"
-    }
+    of_chats = {kind: count for kind, count in chats.store_faults.items() if kind != RESTING} if chats else {}
+    faults = Counter({"down": 0, "timeout": 0, "full": 0})
+    faults.update({kind: count for (what, kind), count in tally.items() if what == "fault"})
+    faults.update(of_chats)
     return [
         labelled_gauge_metric(
             "memory_items",
