@@ -33,6 +33,8 @@ def _options(budget: int, completion: int, has_summarizer: bool) -> argparse.Nam
         budget=budget,
         completion=completion,
         summarizer=has_summarizer,
+        embeddings=False,
+        mine="folded",
         upstream_port=free_port(),
         base_url=f"http://127.0.0.1:{port}/v1",
         port=port,
