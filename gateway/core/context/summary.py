@@ -148,28 +148,25 @@ def limit_of(model: str, max_output_tokens: int, *, states: bool = False) -> tup
     return "max_completion_tokens" if is_thinking else "max_tokens", limit
 
 
-def read_summary(body: bytes) -> str:
-    """The brief in the summariser's answer as text, section by section.
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in the summariser's answer, which may stand in a code fence or behind a sentence.
 
     Returns:
-        "" where there is none: no answer, one cut off by its length, or one that is not the object asked for.
+        {} where there is none: no answer, one cut off by its length, or one that is not the object asked for.
     """
     try:
         choices = _decode_answer(body).choices
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-    if not choices or choices[0].finish_reason == "length":
-        return ""
-    return _read_sections(choices[0].message.content or "")
+        if not choices or choices[0].finish_reason == "length":
+            return {}
+        found = _object_in(choices[0].message.content or "")
+        return _decode_sections(found[0]) if found else {}
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return {}
 
 
-def _read_sections(text: str) -> str:
-    """The sections of a JSON object, which may stand in a code fence or behind a sentence."""
-    found = _object_in(text)
-    try:
-        sections = _decode_sections(found[0]) if found else {}
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
+def read_summary(body: bytes) -> str:
+    """The brief in the summariser's answer as text, section by section; "" where there is none."""
+    sections = read_object(body)
     told = []
     for key, title in SECTIONS.items():
         items = sections.get(key)

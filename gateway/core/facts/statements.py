@@ -21,6 +21,7 @@ from gateway.core.context.brief import Stated
 from gateway.core.context.extractive import Turn
 from gateway.core.context.recall_index import learn_terms
 from gateway.core.context.secrets import mask_secrets
+from gateway.core.context.summary import read_object
 from gateway.core.context.terms import name_terms, terms_of
 from gateway.core.facts.mine import ATTRIBUTES
 
@@ -42,7 +43,6 @@ _SINGLE_PREDICATES = frozenset(
         "wohnt in",
     )
 )
-_object_in = re.compile(r"\{.*\}", re.DOTALL).search
 _number = re.compile(r"\d[\d.,:/-]*\d|\d").findall
 
 
@@ -54,46 +54,21 @@ class Statement(msgspec.Struct, frozen=True):
     object: str
 
 
-class _Message(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-
-
-class _Answer(msgspec.Struct):
-    choices: list[_Choice]
-
-
-class _Stated(msgspec.Struct):
-    statements: list[msgspec.Raw] = []
-
-
-_decode_answer = msgspec.json.Decoder(_Answer).decode
-_decode_stated = msgspec.json.Decoder(_Stated).decode
-_decode_statement = msgspec.json.Decoder(Statement).decode
-
-
 def read_statements(body: bytes) -> tuple[Statement, ...]:
     """The statements in a summariser's answer; those that are none are passed over.
 
     Args:
         body: of the chat completion.
     """
-    try:
-        choices = _decode_answer(body).choices
-        found = _object_in(choices[0].message.content or "") if choices else None
-        told = _decode_stated(found[0]).statements if found else []
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return ()
-    return tuple(statement for raw in told[: 2 * MAX_STATEMENTS] if (statement := _statement(raw)))
+    told = read_object(body).get("statements")
+    each = told[: 2 * MAX_STATEMENTS] if isinstance(told, list) else ()
+    return tuple(statement for value in each if (statement := _statement(value)))
 
 
-def _statement(raw: msgspec.Raw) -> Statement | None:
+def _statement(value: object) -> Statement | None:
     try:
-        said = _decode_statement(raw)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        said = msgspec.convert(value, Statement)
+    except msgspec.ValidationError:
         return None
     subject, predicate, object_ = map(_in_one_line, (said.subject, said.predicate, said.object))
     is_whole = subject and predicate and object_
