@@ -37,6 +37,7 @@ MAX_WORKERS = 4
 NODE_FILES = ("package.json", "package-lock.json")
 LOCKS = {
     "runtime": ("requirements.lock", ["redis", "cache", "postgres", "embeddings"]),
+    "vision": ("requirements-vision.lock", ["redis", "cache", "postgres", "embeddings", "vision"]),
     "demo": ("requirements-demo.lock", ["demo", "build"]),
     "dev": ("requirements-dev.lock", ["dev"]),
 }

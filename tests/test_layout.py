@@ -20,10 +20,12 @@ SHARED = {
     "gateway.exchange",
     "gateway.ports",
     "gateway.ports_memory",
+    "gateway.ports_vision",
     "gateway.receipts",
     "gateway.relays",
     "gateway.remembering",
     "gateway.repairs",
+    "gateway.seeing",
     "gateway.tasks",
     "gateway.tunnel",
 }
@@ -31,6 +33,7 @@ ROOTS = {
     "gateway.app",
     "gateway.compose",
     "gateway.compose_memory",
+    "gateway.compose_vision",
     "gateway.listening",
     "gateway.worker",
     "gateway.supervisor",
@@ -43,12 +46,14 @@ KNOW_SETTINGS = ROOTS | {
     "gateway.settings",
     "gateway.settings_check",
     "gateway.settings_check_memory",
+    "gateway.settings_check_vision",
     "gateway.settings_load",
     "gateway.settings_reference",
     "gateway.settings_section",
     "gateway.settings_clients",
     "gateway.settings_memory",
     "gateway.settings_upstreams",
+    "gateway.settings_vision",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
