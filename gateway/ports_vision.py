@@ -1,4 +1,4 @@
-"""What looking into documents needs of the world, as Protocols: who keeps them, reads them, fetches and decodes them."""
+"""What looking into documents needs of the world, as Protocols: who keeps, reads, fetches and decodes them."""
 
 from __future__ import annotations
 
