@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from gateway.core.context.brief import render_brief
+from gateway.core.context.receipt import Receipt
 from gateway.core.context.render import turn_of
 from gateway.core.wire.message import reread_message
-from gateway.exchange import Receipt
 from gateway.fitting.draft import Chat, Draft
 from gateway.fitting.fitter import ChatFitter
 

@@ -18,12 +18,13 @@ import msgspec
 from gateway.compose import make_budget_table, make_compaction, make_encodings, make_prior, make_route, make_templates
 from gateway.core.context.brief import render_brief
 from gateway.core.context.count_caches import CountCaches
+from gateway.core.context.receipt import Receipt
 from gateway.core.errors import Refusal
 from gateway.core.tokens.frames import TOOLS_KEYS
 from gateway.core.tokens.priors import EXACT, prior_of
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.request import kind_of_body
-from gateway.exchange import Count, Exchange, Receipt
+from gateway.exchange import Count, Exchange
 from gateway.explain import WatchedFitter, explain
 from gateway.pipeline import Stage
 from gateway.settings import Settings

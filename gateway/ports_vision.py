@@ -184,3 +184,19 @@ class Decoder(Protocol):
         Raises:
             VisionFault: `disabled`, `timeout`, `upstream` or `unreadable`.
         """
+
+
+class Pictures(Protocol):
+    """What stands written in the pictures of chats. Never raises."""
+
+    async def texts(
+        self, exchange: Exchange, messages: Mapping[int, bytes], read: Callable[[int], msgspec.Raw | bytes]
+    ) -> Mapping[str, str]:
+        """What was read so far in the encoded pictures of these messages, by `elide_parts.picture_key`; what was not is
+        read in the background.
+
+        Args:
+            exchange: on whose account.
+            messages: a digest that stands for each, by its place.
+            read: gives the one in a place.
+        """

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from gateway.core.context.brief import Level
 from gateway.core.context.budget import Budget, OnUnfittable
+from gateway.core.context.receipt import Receipt
 from gateway.core.errors import context_length_exceeded
 from gateway.core.tokens.calibration import NO_CORRECTION, Correction
 from gateway.core.wire.request import MeteredRequest, has_tools
-from gateway.exchange import Count, Receipt
+from gateway.exchange import Count
 
 
 def plan_receipt(

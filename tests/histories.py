@@ -21,6 +21,7 @@ from gateway.core.context.brief import Brief, FoldJob
 from gateway.core.context.budget import Budget, BudgetTable, OnUnfittable
 from gateway.core.context.count_caches import CountCaches
 from gateway.core.context.facts import learn_facts, places_together
+from gateway.core.context.receipt import Receipt
 from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
 from gateway.core.tokens.calibration import NO_CORRECTION, Correction
@@ -33,7 +34,7 @@ from gateway.core.wire.overrides import Overrides
 from gateway.core.wire.prefix import PrefixMemo
 from gateway.core.wire.request import Endpoint, parse_after, parse_metered
 from gateway.core.wire.usage import Usage
-from gateway.exchange import Client, Exchange, Receipt
+from gateway.exchange import Client, Exchange
 from gateway.fitting.fitter import ChatFitter
 from gateway.fitting.gain import EarlyRule
 from gateway.fitting.memory import ChatMemory

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.core.context.brief import Brief, Level, Segment
 from gateway.core.context.economics import Cause
 from gateway.core.context.recall import Pick, Recalled
+from gateway.core.context.receipt import Receipt
 from gateway.core.context.supersede import Quote
-from gateway.exchange import Receipt
 from tests.histories import budget_of
 
 MAX_BYTES = 2048

@@ -13,15 +13,16 @@ from gateway.core.context.economics import Cause
 from gateway.core.context.journal import Kept
 from gateway.core.context.plan import FoldLimits, FoldPlan, plan_around, plan_with_brief
 from gateway.core.context.recall import Recalled
+from gateway.core.context.receipt import Receipt
 from gateway.core.context.render import Insert, array_of, join_texts, place_texts, turn_of
-from gateway.core.context.shorten import Arrangement, Shorter
+from gateway.core.context.shorten import NO_TEXTS, Arrangement, Shorter
 from gateway.core.context.units import Outline
 from gateway.core.facts.reminders import Reminder
 from gateway.core.routing.routes import Roles
 from gateway.core.wire.body import Edit, splice
 from gateway.core.wire.message import reread_message
 from gateway.core.wire.request import MeteredRequest
-from gateway.exchange import Count, Exchange, Receipt
+from gateway.exchange import Count, Exchange
 from gateway.fitting.forms import Form, Raws
 from gateway.receipts import sections_of
 
@@ -63,7 +64,8 @@ class Chat:
     """A chat that is to fit.
 
     `keys` name what a brief covers, by how many foldable messages it does. `kept` are messages of its named session
-    that it does not contain, `reminders` what was found for it in the memory that it names.
+    that it does not contain, `reminders` what was found for it in the memory that it names, `picture_texts` what was
+    read in its pictures, by `elide_parts.picture_key`.
     """
 
     exchange: Exchange
@@ -77,6 +79,7 @@ class Chat:
     form: Form
     kept: Sequence[Kept] = ()
     reminders: Sequence[Reminder] = ()
+    picture_texts: Mapping[str, str] = field(default_factory=lambda: NO_TEXTS)
 
     @property
     def has_more(self) -> bool:
@@ -245,6 +248,9 @@ def receipt_of(chat: Chat, draft: Draft) -> Receipt:
         brief=brief,
         recalled=recalled,
         shortened_messages=len(draft.shorter),
+        read_messages=sum(
+            found.how.bound > 0 and chat.count.facts[index].role == "user" for index, found in draft.shorter.items()
+        ),
         brief_id=(chat.scope + chat.keys[brief.covers]).hex() if brief else "",
         is_new_brief=draft.is_new_brief and brief is not None,
         is_fresh=draft.is_fresh,

@@ -160,7 +160,9 @@ class ChatFitter:
         missing = {index: wanted[index] for index in wanted if index not in raws}
         if missing:
             count = partial(self._counter.count_here, chat.count.profile)
-            made = await asyncio.to_thread(shorten_again, chat.raws, missing, arrangement.names, count)
+            made = await asyncio.to_thread(
+                shorten_again, chat.raws, missing, arrangement.names, count, chat.picture_texts
+            )
             for index, raw in made.items():
                 self._shorter.put(keys[index], raw)
             raws |= made
@@ -326,7 +328,7 @@ class ChatFitter:
         if excess > 0:
             count_message, count = self._counts(chat)
             shorter = await asyncio.to_thread(
-                shorten_messages, chat.raws, outline, plan.kept, excess, names, count_message, count
+                shorten_messages, chat.raws, outline, plan.kept, excess, names, count_message, count, chat.picture_texts
             )
             draft = draft.with_shorter(outline, shorter)
         hows = tuple(

@@ -19,16 +19,18 @@ from gateway.core.context.items import ties_of
 from gateway.core.context.journal import Kept, session_key
 from gateway.core.context.known_chats import KnownChats
 from gateway.core.context.plan import FoldLimits
+from gateway.core.context.receipt import Receipt
 from gateway.core.context.units import Outline, outline_of
 from gateway.core.wire.overrides import Compacting
 from gateway.core.wire.request import Endpoint, MeteredRequest
-from gateway.exchange import Count, Exchange, Receipt, Session
+from gateway.exchange import Count, Exchange, Session
 from gateway.fitting.draft import Chat, body_of, receipt_of
 from gateway.fitting.fitter import ChatFitter
 from gateway.fitting.forms import Form, ItemsForm, MessagesForm
 from gateway.fitting.memory import ChatMemory
 from gateway.fitting.options import CompactionOptions, CompactionTable
 from gateway.ports import Calibrations, Journal, Windows
+from gateway.ports_vision import Pictures
 from gateway.receipts import plan_receipt, refuse_unless_forwarded
 
 SERVER_SIDE_KEYS = ("previous_response_id", "conversation")
@@ -36,6 +38,8 @@ SERVER_SIDE_KEYS = ("previous_response_id", "conversation")
 FIRST_USER_SHARE = 0.25
 """Of the prompt's limit: a first user message above this is folded like any other."""
 
+_PICTURE_TOKENS = 48
+"""A message with a picture takes at least so many."""
 _KNOWN_BYTES = 16 * 1024 * 1024
 """About 50,000 messages of chats that come again."""
 
@@ -51,6 +55,7 @@ class AssembleStage:
         journal: what named sessions have said; None where there are none.
         windows: that upstreams have named; a budget is lowered to them.
         memory: that requests name; None where nothing is remembered.
+        pictures: what stands in old ones; None where they are not read.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class AssembleStage:
         journal: Journal | None = None,
         windows: Windows | None = None,
         memory: ChatMemory | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         self._budgets = budgets
         self._options = options
@@ -70,6 +76,7 @@ class AssembleStage:
         self._journal = journal
         self._windows = windows
         self._memory = memory
+        self._pictures = pictures
         self._known = KnownChats(_KNOWN_BYTES)
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -122,6 +129,11 @@ class AssembleStage:
         chat = Chat(exchange, request, count, outline, _limits_of(receipt, options), receipt, scope, keys, form, kept)
         if memory is not None:
             chat = replace(chat, reminders=await memory.remind(chat))
+        if self._pictures is not None and may_need:
+            facts = count.facts
+            said = {at: fact.canonical for at, fact in enumerate(facts) if fact.role == "user"}
+            said = {at: digest for at, digest in said.items() if facts[at].tokens >= _PICTURE_TOKENS}
+            chat = replace(chat, picture_texts=await self._pictures.texts(exchange, said, chat.raws.__getitem__))
         draft = await self._fitter.fit(chat) if chat.has_more or may_need else None
         self._fitter.note_sent(chat, draft)
         if memory is not None and not receipt.is_shadow:

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.core.context.brief import Level
 from gateway.core.context.prices import PriceTable
+from gateway.core.context.receipt import Receipt
 from gateway.core.limits.decision import Limit
 from gateway.core.limits.gauge import DAY_US, Kind
 from gateway.core.limits.rules import RuleTable, Use
@@ -22,7 +23,7 @@ from gateway.core.tokens.profiles import Profile
 from gateway.core.wire.generated import Generated
 from gateway.core.wire.request import Endpoint, parse_metered
 from gateway.core.wire.usage import Usage
-from gateway.exchange import Bill, Count, Exchange, Hold, Outcome, Receipt
+from gateway.exchange import Bill, Count, Exchange, Hold, Outcome
 from gateway.shell.limits.memory import MemoryLimiter
 from gateway.stages.settle import CLIENT_GONE, LimitSettling, Settle
 from tests.histories import PROFILE, FakeCounter, budget_of, exchange_of, per_word

@@ -1,13 +1,14 @@
-"""Old pictures, sounds and files become a line of text that says what was there.
+"""Old pictures, sounds and files become a line of text that says what was there, and what was read in it.
 
-The line is a function of the part alone, so a message is forwarded with the same bytes as long as it is elided. Text
-parts stay as they are. Nothing is looked at or fetched; a part's digest tells equal ones from others.
+The line is a function of the part, and of the text that was read in a picture where there is one, so a message is
+forwarded with the same bytes as long as it is elided. Text parts stay as they are. Nothing is looked at or fetched;
+a part's digest tells equal ones from others.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,27 +23,52 @@ _NAMES = {
     "input_file": "file",
 }
 _MAX_SHOWN_CHARS = 120
+ReadPart = Callable[[Mapping[str, Any]], str]
+"""What was read in a part; "" for nothing."""
 
 
-def stub_parts(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message with a line of text in place of each picture, sound and file.
+def stub_parts(message: Mapping[str, Any], read: ReadPart = lambda _: "") -> dict[str, Any]:
+    """The message with a line of text in place of each picture, sound and file, and below it what was read there.
 
     Args:
         message: as parsed; one whose content is a string, or has only text parts, comes back equal.
+        read: of each of these parts.
     """
     content = message.get("content")
     if not isinstance(content, list):
         return dict(message)
-    return {**message, "content": [_stub(part) for part in content]}
+    return {**message, "content": [_stub(part, read) for part in content]}
 
 
-def _stub(part: Any) -> Any:
+def picture_url(part: Any) -> str:
+    """The data URL of an encoded picture; "" for any other part."""
+    if not isinstance(part, Mapping) or _NAMES.get(part.get("type", "")) != "picture":
+        return ""
+    inner = part.get("image_url")
+    url = inner.get("url") if isinstance(inner, Mapping) else inner
+    return url if isinstance(url, str) and url.startswith("data:image/") else ""
+
+
+def picture_key(url: str) -> str:
+    """What an encoded picture is known by, whatever it comes with: SHA-256 of its URL, in hex."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def pictures_of(message: Mapping[str, Any]) -> dict[str, str]:
+    """The data URLs of a message's encoded pictures, by what each is known by, in order."""
+    content = message.get("content")
+    urls = filter(None, map(picture_url, content)) if isinstance(content, list) else ()
+    return {picture_key(url): url for url in urls}
+
+
+def _stub(part: Any, read: ReadPart) -> Any:
     kind = _NAMES.get(part.get("type", "")) if isinstance(part, Mapping) else None
     if kind is None:
         return part
     encoded = msgspec.json.encode(part, order="deterministic")
     said = [kind, *_details(part), f"{len(encoded)} bytes", f"id {hashlib.sha256(encoded).hexdigest()[:12]}"]
-    return {"type": "text", "text": f"[left out: {', '.join(said)}]"}
+    line, text = f"[left out: {', '.join(said)}]", read(part)
+    return {"type": "text", "text": f"{line[:-1]}; the text in it:\n{text}\n]" if text else line}
 
 
 def _details(part: Mapping[str, Any]) -> list[str]:

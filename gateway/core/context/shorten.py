@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.core.context.elide import elide_arguments, elide_text
 from gateway.core.context.elide_names import names_in
-from gateway.core.context.elide_parts import stub_parts
+from gateway.core.context.elide_parts import picture_key, picture_url, stub_parts
 from gateway.core.context.elide_plan import MIN_RESULT_TOKENS, Result, note_of_repeat, plan_elisions
 from gateway.core.context.plan import LEAST_PART_TOKENS, LEAST_RESULT_TOKENS
 from gateway.core.context.secrets import mask_secrets
@@ -35,6 +36,10 @@ _WANTED_UNITS = 6
 """How many of the newest units tell which names are in use."""
 _MAX_ROUNDS = 8
 _GUARD_BYTES = 8
+_STUB_TOKENS = 12
+"""What stands around the text that was read in a picture, beside the line that stands for it anyway."""
+NO_TEXTS: Mapping[str, str] = MappingProxyType({})
+"""Of pictures, by `picture_key`: nothing was read."""
 RECALL_ID_CHARS = 8
 """Of the digest of a shortened message, by which its whole text can be asked for."""
 
@@ -45,7 +50,8 @@ class Shortened(NamedTuple):
     Attributes:
         number: among foldable messages.
         guard: the beginning of the message's canonical digest: another message in its place stays whole.
-        bound: what its texts may take together; 0 where only its pictures, sounds and files are left out.
+        bound: what its texts may take together, of a user's message those that were read in its pictures; 0 where its
+            pictures, sounds and files are left out and nothing is told of them.
         same_as: the number of a later message with the same text, for which a note stands here; 0 for none.
         tokens: what the message then costs.
     """
@@ -118,6 +124,7 @@ def shorten_messages(
     names: Collection[str],
     count_message: CountMessage,
     count: CountTokens,
+    texts: Mapping[str, str] = NO_TEXTS,
 ) -> dict[int, Shorter]:
     """Messages that must be shortened for the kept ones to lose so much, as far as they can.
 
@@ -129,11 +136,12 @@ def shorten_messages(
         names: in use.
         count_message: tokens of a message, in the place of the one with this index.
         count: tokens of a text.
+        texts: what was read in pictures.
 
     Returns:
         The shortened ones, by index.
     """
-    candidates = _candidates(raws, outline, kept, names, count_message, count)
+    candidates = _candidates(raws, outline, kept, names, count_message, count, texts)
     held = sum(each.result.tokens for each in candidates.values())
     room = held - excess_tokens
     for left in reversed(range(_MAX_ROUNDS)):
@@ -144,7 +152,7 @@ def shorten_messages(
             each = candidates[number]
             bound = 0 if each.is_stubbed else _bound(each, elision.tokens)
             how = Shortened(number, each.guard, bound, elision.same_as or 0, 0)
-            message = shorten_message(each.message, how, names, count)
+            message = shorten_message(each.message, how, names, count, texts)
             tokens = count_message(each.at, message)
             if tokens < each.tokens:
                 shorter[each.at] = Shorter(how._replace(tokens=tokens), encode_message(message))
@@ -180,6 +188,7 @@ def _candidates(
     names: Collection[str],
     count_message: CountMessage,
     count: CountTokens,
+    texts: Mapping[str, str],
 ) -> dict[int, _Candidate]:
     """By number, oldest first."""
     facts = outline.facts
@@ -194,6 +203,7 @@ def _candidates(
         if index not in staying or not (fact.is_tool_result or is_said or is_media):
             continue
         message = reread_message(raws[index])
+        is_stubbed = is_media and not (texts and _picture_texts(message, texts))
         if is_media:
             elidable = fact.tokens - count_message(index, stub_parts(message))
             frame = 0
@@ -213,12 +223,17 @@ def _candidates(
         result = Result(number, elidable, ages[index], digest, is_related)
         share = min(1.0, count(text) / elidable) if fact.is_tool_result and text else 1.0
         guard = fact.canonical[:_GUARD_BYTES]
-        found[number] = _Candidate(index, message, fact.tokens, guard, is_media, frame, share, result)
+        found[number] = _Candidate(index, message, fact.tokens, guard, is_stubbed, frame, share, result)
     return found
 
 
 def _bound(each: _Candidate, tokens: int) -> int:
-    """What the message's texts may take; a result with a large frame may keep less than others."""
+    """What the message's texts may take; a result with a large frame may keep less than others.
+
+    Of a user's pictures nothing is told where too little is left.
+    """
+    if each.message["role"] == "user":
+        return tokens - _STUB_TOKENS if tokens > MIN_RESULT_TOKENS else 0
     if each.message["role"] != "assistant" and tokens <= MIN_RESULT_TOKENS:
         tokens = min(tokens, LEAST_RESULT_TOKENS - each.frame_tokens)
     return max(1, int(tokens * each.text_share))
@@ -231,8 +246,34 @@ def _part_tokens(message: Mapping[str, Any], count: CountTokens) -> list[int]:
     return [count(text) if isinstance(text, str) else 0 for text in (content, *arguments)]
 
 
+def _picture_texts(message: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
+    """What was read in the message's pictures, as far as anything was."""
+    content = message.get("content")
+    urls = filter(None, map(picture_url, content)) if isinstance(content, list) else ()
+    return [text for url in urls if (text := texts.get(picture_key(url), ""))]
+
+
+def _told_pictures(
+    message: Mapping[str, Any], how: Shortened, names: Collection[str], count: CountTokens, texts: Mapping[str, str]
+) -> dict[str, Any]:
+    """A user's message with what was read in its pictures in place of them; each has a share by its length."""
+    whole = max(1, sum(map(count, _picture_texts(message, texts))))
+
+    def read(part: Mapping[str, Any]) -> str:
+        text = texts.get(picture_key(picture_url(part)), "")
+        tokens = count(text) if text else 0
+        room = tokens if whole <= how.bound else tokens * how.bound // whole
+        return elide_text(text, room, count, names, recall_id_of(how)) if room else ""
+
+    return stub_parts(message, read)
+
+
 def shorten_message(
-    message: Mapping[str, Any], how: Shortened, names: Collection[str], count: CountTokens
+    message: Mapping[str, Any],
+    how: Shortened,
+    names: Collection[str],
+    count: CountTokens,
+    texts: Mapping[str, str] = NO_TEXTS,
 ) -> dict[str, Any]:
     """A message as an arrangement says.
 
@@ -241,9 +282,12 @@ def shorten_message(
         how: the bound; `tokens` plays no part.
         names: in use when that was decided.
         count: tokens of a text.
+        texts: what was read in pictures.
     """
     if not how.bound and not how.same_as:
         return stub_parts(message)
+    if message["role"] == "user" and not how.same_as:
+        return _told_pictures(message, how, names, count, texts)
     if message["role"] != "assistant":
         if how.same_as:
             return {**message, "content": note_of_repeat(how.same_as)}
@@ -283,7 +327,11 @@ def arranged_messages(arrangement: Arrangement, outline: Outline, kept: Sequence
 
 
 def shorten_again(
-    raws: Sequence[msgspec.Raw | bytes], wanted: Mapping[int, Shortened], names: Collection[str], count: CountTokens
+    raws: Sequence[msgspec.Raw | bytes],
+    wanted: Mapping[int, Shortened],
+    names: Collection[str],
+    count: CountTokens,
+    texts: Mapping[str, str] = NO_TEXTS,
 ) -> dict[int, bytes]:
     """The same messages as at that compaction, shortened to the same bytes.
 
@@ -292,9 +340,10 @@ def shorten_again(
         wanted: of `arranged_messages`.
         names: the arrangement's.
         count: tokens of a text.
+        texts: what was read in pictures; of one that is not known any more nothing is told.
     """
     return {
-        index: encode_message(shorten_message(reread_message(raws[index]), how, names, count))
+        index: encode_message(shorten_message(reread_message(raws[index]), how, names, count, texts))
         for index, how in wanted.items()
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gateway.exchange import Exchange, Receipt
+from gateway.core.context.receipt import Receipt
+from gateway.exchange import Exchange
 from gateway.shell.telemetry.metrics import Metrics
 
 _log = logging.getLogger("gateway.access")
