@@ -40,6 +40,7 @@ from gateway.fitting.gain import EarlyRule
 from gateway.fitting.memory import ChatMemory
 from gateway.fitting.options import CompactionOptions, CompactionTable
 from gateway.ports import Journal, TextCounter
+from gateway.ports_vision import Pictures
 from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.recaller import RememberingRecaller
 from gateway.shell.state.memory import MemoryBriefStore
@@ -221,6 +222,7 @@ class World:
     early: EarlyRule | None = None
     journal: Journal | None = None
     memory: ChatMemory | None = None
+    pictures: Pictures | None = None
     max_bytes: int = MAX_BYTES
     calibrations: FixedCorrection = field(default_factory=lambda: FixedCorrection())
     counter: TextCounter = field(init=False)
@@ -251,6 +253,7 @@ class World:
                 self.calibrations,
                 self.journal,
                 memory=self.memory,
+                pictures=self.pictures,
             ),
         )
         return self

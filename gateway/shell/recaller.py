@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.core.context.brief import BRIEF_ROLE
 from gateway.core.context.journal import Kept
-from gateway.core.context.recall import Question, Recalled, fit_recalled, recall
+from gateway.core.context.recall import Question, Recalled, ShownRegion, fit_recalled, recall
 from gateway.core.context.recall_index import MessageTerms, learn_terms, learn_whole
 from gateway.core.context.recall_pool import Pool, Remembered
 from gateway.core.context.recall_rank import query_of
@@ -27,6 +27,7 @@ from gateway.core.facts.reminders import Reminder
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.tokens.profiles import Profile
 from gateway.core.tokens.weight import weigh_message
+from gateway.core.vision.shown import fidelity_shown
 from gateway.core.wire.message import reread_message, text_of
 from gateway.core.wire.prefix import Digest
 from gateway.exchange import Exchange
@@ -162,7 +163,7 @@ class RememberingRecaller:
         query = query_of(latest, partial(read, newest) if newest else None, question.names)
         picks = recall(query, pool, question.room_tokens, near)
         found = fit_recalled(picks, pool, read, question.room_tokens, partial(self._cost, profile, pool))
-        return found and found._replace(memories={each.number: each.id for each in question.reminders})
+        return found and _with_origins(found, question.reminders)
 
     def _cost(self, profile: Profile, pool: Pool, lines: Sequence[str]) -> int:
         """Tokens of a message of these lines, each of which begins with neither white space nor a slash."""
@@ -172,6 +173,29 @@ class RememberingRecaller:
         if weight.all_texts == (whole,) and self._counter.counts_lines_apart(profile):
             return weight.total([pool.memo.tokens_of(lines, profile.encoding, count)])
         return weight.total([count(each) for each in weight.all_texts])
+
+
+def _with_origins(recalled: Recalled, reminders: Sequence[Reminder]) -> Recalled:
+    """What is put into the prompt, with the memories and the regions that it may be from."""
+    if not reminders:
+        return recalled
+    shown: dict[int, int] = {}
+    for pick in recalled.picks:
+        shown[pick.number] = shown.get(pick.number, 0) + pick.end - pick.start
+    regions = {
+        each.number: ShownRegion(
+            each.id, each.place.doc_id, each.place.page, fidelity_shown(shown[each.number], _chars_of(each)).value
+        )
+        for each in reminders
+        if each.place is not None and each.number in shown
+    }
+    memories = {each.number: each.id for each in reminders if each.place is None}
+    return recalled._replace(memories=memories, regions=regions)
+
+
+def _chars_of(reminder: Reminder) -> int:
+    """Characters of its text below the heading."""
+    return len(reminder.text) - len(reminder.heading) - len("[]\n")
 
 
 def _pool_of(
@@ -207,7 +231,7 @@ def _learn_beside(texts: Sequence[Kept | Reminder]) -> list[MessageTerms]:
         if place % _PAUSE_EVERY == 0:
             time.sleep(_PAUSE_S)
         known = None
-        if isinstance(each, Reminder):
+        if isinstance(each, Reminder) and each.terms:
             known = learn_whole(each.heading, each.text[len(each.heading) + len("[]\n") :], each.name, each.terms)
         records.append(known or learn_terms(each.text, each.name))
     return records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.context.elide_parts import picture_key
 from gateway.core.context.facts import MessageFacts, learn_facts
 from gateway.core.context.shorten import (
+    NO_TEXTS,
     Arrangement,
     Shorter,
     arranged_messages,
@@ -39,7 +41,9 @@ def facts_of(message: Message, rule: Callable[[str], int] = per_four_chars) -> M
     return learn_facts(message, weight, sum(rule(text) for text in weight.texts))
 
 
-def shortened(messages: list[Message], excess: int) -> tuple[Outline, list[bytes], dict[int, Shorter]]:
+def shortened(
+    messages: list[Message], excess: int, texts: Mapping[str, str] = NO_TEXTS
+) -> tuple[Outline, list[bytes], dict[int, Shorter]]:
     """Every message kept, and so much to be lost."""
     raws = [json.dumps(message).encode() for message in messages]
     outline = outline_of([facts_of(message) for message in messages])
@@ -48,7 +52,7 @@ def shortened(messages: list[Message], excess: int) -> tuple[Outline, list[bytes
         return cost_of(message, per_four_chars)
 
     kept = range(len(messages))
-    return outline, raws, shorten_messages(raws, outline, kept, excess, (), cost, per_four_chars)
+    return outline, raws, shorten_messages(raws, outline, kept, excess, (), cost, per_four_chars, texts)
 
 
 def call(text: str, ident: str = "c") -> Message:
@@ -135,3 +139,89 @@ def test_names_in_use_are_those_of_the_newest_steps() -> None:
 
     assert {"src/app/main.py", "load_table", "a.py"} <= set(names)
     assert "build/out_42.bin" not in names
+
+
+# Pictures whose text was read
+
+READ = "INVOICE 2024-00917\nTotal: EUR 12,400.50\nDue on 2024-04-17"
+
+
+def read_in(part: Message, text: str = READ) -> dict[str, str]:
+    """What was read in a picture, as it is looked up."""
+    return {picture_key(part["image_url"]["url"]): text}
+
+
+def with_picture(*parts: Message) -> list[Message]:
+    return [
+        {"role": "user", "content": [TEXT, *(parts or (IMAGE,))]},
+        {"role": "assistant", "content": "I see."},
+        {"role": "user", "content": "Go on."},
+    ]
+
+
+def told_parts(shorter: Shorter) -> list[str]:
+    return [part["text"] for part in json.loads(shorter.raw)["content"]]
+
+
+def test_a_picture_becomes_its_text() -> None:
+    """Below the line that stands for it; what the user wrote stays, and an arrangement brings the same bytes again."""
+    messages = with_picture()
+    outline, raws, shorter = shortened(messages, 40, read_in(IMAGE))
+    how = shorter[0].how
+    arrangement = Arrangement(0, (how,))
+    again = shorten_again(raws, arranged_messages(arrangement, outline, range(3)), (), per_four_chars, read_in(IMAGE))
+
+    assert how.bound > 0
+    assert told_parts(shorter[0])[0] == TEXT["text"]
+    assert told_parts(shorter[0])[1].startswith("[left out: picture, data:image/png, ")
+    assert told_parts(shorter[0])[1].endswith(f"; the text in it:\n{READ}\n]")
+    assert again == {0: shorter[0].raw}
+
+
+def test_a_text_that_is_gone_leaves_the_line() -> None:
+    """Then nothing is told of the picture; the message is still shorter than was planned."""
+    outline, raws, shorter = shortened(with_picture(), 40, read_in(IMAGE))
+    wanted = arranged_messages(Arrangement(0, (shorter[0].how,)), outline, range(3))
+    again = json.loads(shorten_again(raws, wanted, (), per_four_chars)[0])
+
+    assert "text in it" not in again["content"][1]["text"]
+    assert cost_of(again, per_four_chars) < shorter[0].how.tokens
+
+
+def test_where_there_is_no_room_nothing_is_told() -> None:
+    """All that a picture takes can be had back, whether or not it was read."""
+    _, _, plain = shortened(with_picture(), 10**6)
+    _, _, read = shortened(with_picture(), 10**6, read_in(IMAGE))
+
+    assert read == plain
+    assert read[0].how.bound == 0
+
+
+def test_a_long_text_is_shortened() -> None:
+    """It never takes what the picture takes, and says that it is shorter."""
+    _, _, shorter = shortened(with_picture(), 300, read_in(IMAGE, LONG))
+    whole = facts_of(with_picture()[0]).tokens
+
+    assert whole - shorter[0].how.tokens >= 300
+    assert "shortened from" in told_parts(shorter[0])[1]
+
+
+@given(
+    counts=st.lists(st.integers(0, 120), min_size=1, max_size=4),
+    excess=st.integers(1, 3000),
+)
+def test_read_pictures_never_cost_more_than_planned(counts: list[int], excess: int) -> None:
+    """Whatever was read in how many pictures: what is forwarded costs what is said, and less than the pictures."""
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'iVBORw0KGgo=' * (at + 1)}"}}
+        for at in range(len(counts))
+    ]
+    texts = {}
+    for part, words in zip(parts, counts, strict=True):
+        texts |= read_in(part, " ".join(f"word{number}" for number in range(words)))
+    messages = with_picture(*parts)
+    _, _, shorter = shortened(messages, excess, texts)
+
+    for index, found in shorter.items():
+        assert cost_of(json.loads(found.raw), per_four_chars) == found.how.tokens
+        assert found.how.tokens < facts_of(messages[index]).tokens

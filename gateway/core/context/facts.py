@@ -15,6 +15,10 @@ import msgspec
 from gateway.core.context.canonical import canonical_digest
 from gateway.core.tokens.weight import PINNED_ROLES, Weight
 
+_TEXTS = frozenset({"text", "input_text"})
+_FRAME_TOKENS, _STUB_TOKENS = 10, 60
+"""What stands around a message, and what the line takes that stands for one part, at most in either case."""
+
 
 class MessageFacts(msgspec.Struct, frozen=True, gc=False):
     """One message, without its text.
@@ -37,6 +41,7 @@ class MessageFacts(msgspec.Struct, frozen=True, gc=False):
     answers: str | None = None
     company: tuple[int, ...] | None = None
     stands_out: bool = False
+    spare_tokens: int = 0
 
     @property
     def is_foldable(self) -> bool:
@@ -73,7 +78,22 @@ def learn_facts(message: Mapping[str, Any], weight: Weight, text_tokens: int) ->
         calls,
         answers,
         stands_out=message["role"] in PINNED_ROLES or len(calls) > 1,
+        spare_tokens=spare_tokens_of(message, weight.fixed_tokens),
     )
+
+
+def spare_tokens_of(message: Mapping[str, Any], fixed_tokens: int) -> int:
+    """What a user's message takes less, about and rather too little, once lines stand for what is no text in it.
+
+    Args:
+        message: as parsed.
+        fixed_tokens: what it takes beside its texts.
+    """
+    content = message.get("content")
+    if message["role"] != "user" or not isinstance(content, list):
+        return 0
+    others = sum(not isinstance(part, Mapping) or part.get("type") not in _TEXTS for part in content)
+    return max(0, fixed_tokens - _FRAME_TOKENS - _STUB_TOKENS * others) if others else 0
 
 
 BETWEEN, FIRST, LAST = range(3)

@@ -21,13 +21,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from gateway.core.context.facts import MessageFacts
+from gateway.core.context.facts import MessageFacts, spare_tokens_of
 from gateway.core.errors import Refusal
 from gateway.core.tokens.content import as_json, content_text
 from gateway.core.tokens.items import CALL_KINDS, CountedItem
 from gateway.core.tokens.weight import PINNED_ROLES
 from gateway.core.wire.body import AmbiguousObject, object_spans
-from gateway.core.wire.message import encode_message, parse_message
+from gateway.core.wire.message import encode_message, parse_message, text_of
 
 _ROLES: Final = ("system", "developer", "user", "assistant")
 _HOSTED: Final = frozenset(
@@ -85,8 +85,14 @@ def learn_item(raw: bytes, counted: CountedItem) -> LearnedItem:
         (call[0]["id"],) if call else (),
         answers,
         stands_out=message["role"] in PINNED_ROLES,
+        spare_tokens=spare_tokens_of(message, counted.tokens - _most_tokens(text_of(message))),
     )
     return LearnedItem(counted, fact, kind_of(item) == "reasoning" or kind_of(item) in _HOSTED)
+
+
+def _most_tokens(text: str) -> int:
+    """What a text takes, and rather more: pictures may be left out for it."""
+    return len(text.encode("utf-8", "surrogatepass")) // 2
 
 
 def _read_again(raw: bytes, item: Mapping[str, Any], message: Mapping[str, Any]) -> bytes | None:

@@ -253,9 +253,12 @@ class _Sizes:
 
 def _sums_after(outline: Outline, since: int, tokens_of: Callable[[MessageFacts], int]) -> list[int]:
     """Tokens of the foldable messages numbered above `since`, above the next, and so on."""
-    places = outline.places[since:]
-    from_the_end = accumulate((tokens_of(outline.facts[index]) for index in reversed(places)), initial=0)
-    return list(from_the_end)[::-1]
+    facts, places = outline.facts, outline.places[since:]
+    tokens = [tokens_of(facts[index]) for index in places]
+    last = outline.last_user
+    if last is not None and last > since:  # it is forwarded as it is
+        tokens[last - since - 1] = facts[places[last - since - 1]].tokens
+    return list(accumulate(reversed(tokens), initial=0))[::-1]
 
 
 def least_tokens(
@@ -266,7 +269,7 @@ def least_tokens(
         return min(fact.tokens, result_tokens)
     if fact.role == "assistant" and fact.calls:
         return min(fact.tokens, part_tokens + (part_tokens + _CALL_TOKENS) * len(fact.calls))
-    return fact.tokens
+    return fact.tokens - fact.spare_tokens
 
 
 gathered_tokens = partial(least_tokens, part_tokens=GATHERED_TOKENS, result_tokens=GATHERED_TOKENS)

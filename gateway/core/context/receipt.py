@@ -151,7 +151,19 @@ def _explained(recalled: Recalled, most: int) -> dict[str, Any]:
     told: dict[str, Any] = {"tokens": recalled.tokens, "messages": sum(number > 0 for number in why)}
     told["matching_words"] = shown
     if recalled.memories:
-        ids = {recalled.memories[number]: words for number, words in why.items() if number < 0}
+        ids = {recalled.memories[number]: words for number, words in why.items() if number in recalled.memories}
         first = islice(ids.items(), min(most, _MAX_EXPLAINED_MEMORIES))
         told["memories"] = {"count": len(ids), "matching_words": dict(first)}
+    if recalled.regions:
+        by_worth = sorted(recalled.regions.items(), key=lambda each: -why[each[0]])
+        regions: dict[str, dict[str, Any]] = {
+            region.id: {
+                "doc_id": region.doc_id,
+                "page": region.page,
+                "fidelity": region.fidelity,
+                "matching_words": why[number],
+            }
+            for number, region in by_worth[: min(most, _MAX_EXPLAINED_REGIONS)]
+        }
+        told["regions"] = {"count": len(by_worth), "shown": regions}
     return told

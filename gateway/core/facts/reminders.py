@@ -1,7 +1,8 @@
 """What a memory gives to a chat: the memories found for its latest user message, as what recall ranks beside messages.
 
-They join the folded messages in one ranking, before all of them, each with a label by which the reader and the receipt
-name it. What the chat contains itself is left out: it is visible, or is recalled as the message it stands in.
+Regions of documents that belong to the memory (`core.vision.shown`) stand before them in the same form. All join the
+folded messages in one ranking, before all of them, each with a label by which the reader and the receipt name it. What
+the chat contains itself is left out: it is visible, or is recalled as the message it stands in.
 
 Invariants, each with a test of its own:
   1. No reminder is of a message that the chat contains, and none says the same as another.
@@ -26,12 +27,19 @@ _DAY_US = 86_400_000_000
 _DAY_CHARS = len("2023-05-08")
 
 
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where in a document a region stands."""
+
+    doc_id: str
+    page: int
+
+
 class Reminder(msgspec.Struct, frozen=True, gc=False):
-    """A memory among the messages that may be recalled.
+    """A memory, or a region of a document, among the messages that may be recalled.
 
     Attributes:
         number: its place among those, below 0.
-        id: of the memory.
+        id: of the memory, or the region.
         role: of whoever said it; "memory" for what nobody said.
         name: whose name it is under, or ""; a role is no name.
         text: what can be recalled, under a first line in brackets that says when it was.
@@ -41,6 +49,7 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
         heading: the first line of its text, without the brackets.
         terms: what its text without the heading is found by, repeats included.
         confidence: of the memory.
+        place: of a region; None of a memory.
     """
 
     number: int
@@ -54,6 +63,7 @@ class Reminder(msgspec.Struct, frozen=True, gc=False):
     heading: str = ""
     terms: Sequence[int] = ()
     confidence: float = 1.0
+    place: Place | None = None
 
     @property
     def key(self) -> bytes:
@@ -87,6 +97,11 @@ def said_by(memory: Memory) -> str:
     return memory.object if memory.kind is Kind.FACT and memory.predicate == SAID else memory.text
 
 
+def about_tokens(text: str) -> int:
+    """About what a text takes, without counting."""
+    return (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) // _BYTES_A_TOKEN + 1
+
+
 @lru_cache(maxsize=1024)
 def _day(number: int) -> str:
     """The day of this number since 1970, as it is told."""
@@ -106,7 +121,7 @@ def _reminder(at: int, total: int, found: Found, says: str) -> Reminder:
         role=role or "memory",
         name=memory.subject if role and memory.subject != role else "",
         text=text,
-        tokens=(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) // _BYTES_A_TOKEN + 1,
+        tokens=about_tokens(text),
         label=f"m{at + 1}",
         similarity=found.similarity,
         heading=heading,

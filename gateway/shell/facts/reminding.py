@@ -11,10 +11,9 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
-from itertools import zip_longest
 from typing import Protocol
 
-from gateway.core.context.terms import name_terms
+from gateway.core.facts.asked import terms_asked
 from gateway.core.facts.memory import Found, Scope, Sought
 from gateway.core.facts.reminders import Reminder, reminders_of
 from gateway.exchange import Exchange
@@ -22,10 +21,7 @@ from gateway.ports_memory import Embedding, MemoryFault
 
 CANDIDATES = 512
 """By words, and as many by vector; recall chooses among them."""
-_MAX_ASKED_CHARS = 8_000
 _MAX_VECTOR_CHARS = 2_000
-_MAX_EXACT = 24
-"""Numbers, paths and identifiers that are asked for: a message with a log in it has more than a search looks up."""
 
 
 class Search(Protocol):
@@ -70,20 +66,10 @@ class StoredReminding:
         vector = None
         if self._embedder is not None and asked.strip():
             (vector,) = await self._embedder.embed(exchange, [asked[-_MAX_VECTOR_CHARS:]])
-        named = name_terms(asked[-_MAX_ASKED_CHARS:])
-        hard = [term for term in named.words if term in named.hard]
-        exact = _from_both_ends(hard)[:_MAX_EXACT]
-        terms = [*exact, *_from_both_ends([term for term in named.words if term not in named.hard])]
+        terms, exact = terms_asked(asked)
         if not terms and not vector:
             return ()
         model = self._embedder.model if self._embedder is not None else ""
-        sought = Sought(terms, frozenset(exact), vector or b"", model, is_rough=True)
+        sought = Sought(terms, exact, vector or b"", model, is_rough=True)
         async with asyncio.timeout(self._deadline_s):
             return await self._store.search(scope, sought, CANDIDATES)
-
-
-def _from_both_ends(terms: Sequence[int]) -> list[int]:
-    """The last, the first, the last but one...: of a long message, what is asked stands at one of its ends."""
-    half = len(terms) // 2
-    pairs = zip_longest(reversed(terms[half:]), terms[:half])
-    return [term for pair in pairs for term in pair if term is not None]
