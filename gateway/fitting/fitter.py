@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from gateway.core.context.shorten import (
     Arrangement,
     CountMessage,
     CountTokens,
+    Shortened,
     Shorter,
     arranged_messages,
     names_in_use,
@@ -150,11 +151,8 @@ class ChatFitter:
             index: how._replace(tokens=how.tokens + chat.form.extra_tokens(index))
             for index, how in arranged_messages(arrangement, chat.outline, draft.plan.kept).items()
         }
-        names = hashlib.sha256("\n".join(arrangement.names).encode("utf-8", "surrogatepass")).digest()
-        keys = {
-            index: chat.count.facts[index].canonical + names + f"{how.bound}.{how.same_as}".encode()
-            for index, how in wanted.items()
-        }
+        named = _named(chat, arrangement.names)
+        keys = {index: _key_of_shorter(chat, index, how, named) for index, how in wanted.items()}
         found = {index: self._shorter.get(key) for index, key in keys.items()}
         raws = {index: raw for index, raw in found.items() if raw is not None}
         missing = {index: wanted[index] for index in wanted if index not in raws}
@@ -330,6 +328,9 @@ class ChatFitter:
             shorter = await asyncio.to_thread(
                 shorten_messages, chat.raws, outline, plan.kept, excess, names, count_message, count, chat.picture_texts
             )
+            named = _named(chat, names)
+            for index, each in shorter.items():
+                self._shorter.put(_key_of_shorter(chat, index, each.how, named), each.raw)
             draft = draft.with_shorter(outline, shorter)
         hows = tuple(
             found.how._replace(tokens=found.how.tokens - chat.form.extra_tokens(index))
@@ -355,3 +356,13 @@ class ChatFitter:
         if arrangement is not None and newest and (arrangement.shortened or arrangement.asked):
             await self._store.put_arrangement(chat.scope, chat.keys[newest], arrangement)
         return await self._with_recalled(chat, replace(draft, is_fresh=True))
+
+
+def _named(chat: Chat, names: Sequence[str]) -> bytes:
+    """Stands for whose chat it is, and for the names in use."""
+    return hashlib.sha256(chat.scope + "\n".join(names).encode("utf-8", "surrogatepass")).digest()
+
+
+def _key_of_shorter(chat: Chat, index: int, how: Shortened, named: bytes) -> bytes:
+    """Stands for a shortened message: the message, and how it was shortened."""
+    return chat.count.facts[index].canonical + named + f"{how.bound}.{how.same_as}".encode()
