@@ -3,6 +3,8 @@
 #   docker build -t llm-gateway:0.1.0 .
 #   docker run --read-only --cap-drop ALL -v "$PWD/config:/etc/llm-gateway:ro" llm-gateway:0.1.0 check
 #
+# --build-arg LOCK=requirements-vision.lock brings what reads documents and pictures: some 330 MB more.
+#
 # PYTHON_IMAGE may name a mirror or a digest. Both stages must use the same one: the environment points at its python.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -16,9 +18,10 @@ WORKDIR /src
 RUN python3 -m venv --without-pip /opt/llm-gateway && python3 -m venv --without-pip /opt/build
 
 # Dependencies before sources, so that a change of code does not install them again.
-COPY requirements.lock requirements-dev.lock ./
+COPY requirements.lock requirements-vision.lock requirements-dev.lock ./
+ARG LOCK=requirements.lock
 RUN python3 -m pip --python /opt/llm-gateway/bin/python install --no-compile \
-      --require-hashes --only-binary :all: -r requirements.lock
+      --require-hashes --only-binary :all: -r ${LOCK}
 # The build backend, with its hashes, is cut out of the development lock: a package missing here stops pip.
 RUN awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' \
       requirements-dev.lock > build.lock && \

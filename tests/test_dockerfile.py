@@ -103,6 +103,16 @@ def test_every_install_is_hash_checked():
         assert is_checked or is_local, arguments
 
 
+def test_what_reads_documents_is_an_option():
+    """The image is small unless its builder asks for more, by the name of a lock that is there."""
+    arguments = dict(text.split("=", 1) for text in all_of(STAGES[0], "ARG"))
+    (named,) = set(re.findall(r"--build-arg LOCK=(\S+)", (ROOT / "Dockerfile").read_text()))
+
+    assert arguments["LOCK"] == "requirements.lock"
+    assert "pypdfium2==" not in (ROOT / "requirements.lock").read_text()
+    assert "pypdfium2==" in (ROOT / named).read_text()
+
+
 def test_build_backend_is_cut_from_the_lock_whole():
     """What is cut out of the development lock is all that hatchling needs: no more, no less, all hashed."""
     pytest.importorskip("hatchling", reason="hatchling is not installed")
