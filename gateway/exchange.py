@@ -56,6 +56,13 @@ class Inbound(Protocol):
     def decoded(self) -> AsyncIterator[bytes]:
         """The body as it arrives, decoded, in pieces of bounded size, none of which is held; refuses as `read` does."""
 
+    def hold(self, size: int) -> None:
+        """Of what was read so, so many bytes in all are held until the answer is there.
+
+        Raises:
+            Refusal: 503, the process holds too much already.
+        """
+
 
 class Outbound(Protocol):
     """The answer to the client. Nothing reaches the client before the first `write` or `send`."""
