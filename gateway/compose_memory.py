@@ -39,7 +39,7 @@ from gateway.stages.delete_contexts import ClearContextsStage, DeleteContextsSta
 from gateway.stages.export_memory import ExportMemoryStage
 from gateway.stages.import_memory import ImportMemoryStage
 from gateway.stages.insert_facts import InsertFactsStage
-from gateway.stages.list_memories import ListMemoriesStage
+from gateway.stages.list_memories import Forget, ListMemoriesStage
 from gateway.stages.query_facts import QueryFactsStage
 from gateway.stages.search_contexts import SearchContextsStage
 from gateway.stages.store_context import StoreContextStage
@@ -224,8 +224,13 @@ def make_remembering(
     return Remembering(store, facts, contexts, options.wait_seconds, tally, _now_us, _new_id, embedder)
 
 
-def make_memory_stages(remembering: Remembering | None) -> dict[Endpoint, Stage]:
-    """What answers the calls of memory, by endpoint."""
+def make_memory_stages(remembering: Remembering | None, forget_documents: Forget | None) -> dict[Endpoint, Stage]:
+    """What answers the calls of memory, by endpoint.
+
+    Args:
+        remembering: what they share; None where nothing is remembered.
+        forget_documents: lets go of the documents of a memory; None where there are none.
+    """
     if remembering is None:
         return dict.fromkeys(OF_MEMORY, refuse_switched_off)
     return {
@@ -237,7 +242,7 @@ def make_memory_stages(remembering: Remembering | None) -> dict[Endpoint, Stage]
         Endpoint.CONTEXTS_DELETE: DeleteContextsStage(remembering),
         Endpoint.CONTEXTS_CLEAR: ClearContextsStage(remembering),
         Endpoint.CONTEXT: AnswerMemoryStage(remembering, Kind.CONTEXT, told_context),
-        Endpoint.MEMORIES: ListMemoriesStage(remembering),
+        Endpoint.MEMORIES: ListMemoriesStage(remembering, forget_documents),
         Endpoint.MEMORIES_EXPORT: ExportMemoryStage(remembering),
         Endpoint.MEMORIES_IMPORT: ImportMemoryStage(remembering),
     }

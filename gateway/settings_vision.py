@@ -44,6 +44,13 @@ class VisionModel(Section, frozen=True):
         "<|grounding|>Convert the document to markdown."
     )
     max_tokens: Annotated[int, Meta(ge=1, description="Of an answer.")] = 8192
+    read_twice: Annotated[
+        bool,
+        Meta(
+            description="Where the server tells no probabilities, read each region at two sizes: how far both agree is"
+            " the confidence. Otherwise it is null."
+        ),
+    ] = False
     options: Annotated[
         dict[str, Any],
         Meta(

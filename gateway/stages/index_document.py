@@ -84,7 +84,7 @@ class IndexDocumentStage:
         parts: dict[str, bytearray] = {}
         file_name: str | None = None
         part, bound = bytearray(), 0
-        async for data in exchange.inbound.decoded():
+        async for data in exchange.inbound.decoded(holds=True):
             for event in reader.feed(data):
                 if isinstance(event, Head):
                     if event.name in parts:
@@ -96,7 +96,6 @@ class IndexDocumentStage:
                 if len(part) + len(event.data) > bound:
                     raise _too_large(bound, is_file=part is parts.get("file"))
                 part += event.data
-                exchange.inbound.hold(sum(map(len, parts.values())))
         reader.end()
         if not parts.get("file"):
             raise invalid("The form's part `file` is missing, or empty.", "file", "a file with bytes", "none")

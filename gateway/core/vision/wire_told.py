@@ -99,7 +99,8 @@ def _shortened(text: str) -> str:
 def told_reading(region_id: str, reading: Reading, fidelity: str) -> dict[str, Any]:
     """A region as it was read."""
     confidence = None if reading.confidence is None else round(reading.confidence, 4)
-    return {"region_id": region_id, "text": reading.text, "fidelity": fidelity, "confidence": confidence}
+    told = {"region_id": region_id, "text": reading.text, "fidelity": fidelity, "confidence": confidence}
+    return told | ({"truncated": True} if reading.is_cut else {})
 
 
 def told_job(job: Job) -> dict[str, Any]:

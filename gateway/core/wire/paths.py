@@ -1,7 +1,8 @@
 """Which call a request line is, by its method and path: the tables of all that the gateway serves otherwise than as is.
 
-Paths of the gateway's own take certain methods only, each of which is an endpoint. Under the roots of memory and vision every
-path is the gateway's own, whether there is anything or not: what is said there has the form of `coded_errors`.
+Paths of the gateway's own take certain methods only, each of which is an endpoint. Under the roots of memory and of
+vision every path is the gateway's own, whether there is anything or not: what is said there has the form of
+`coded_errors`.
 
 Invariants, each with a test of its own:
   1. Every method and path is one endpoint, and what is in no table is passed through.

@@ -75,7 +75,7 @@ class HttpInbound:
         is_plain = _decoder_of(self._request.headers.get("Content-Encoding", "")) is None
         content = self._request.content
         if is_plain and declared is not None and content.is_eof() and content.exception() is None:
-            self.hold(declared)
+            self._hold(declared)
             return content.read_nowait(-1)  # as most bodies do, it came together with the head
         pieces: list[bytes] = []
         size = 0
@@ -83,14 +83,18 @@ class HttpInbound:
             size += len(piece)
             if size > self._max_body_bytes:
                 raise self._too_large("more have arrived")
-            self.hold(size)
+            self._hold(size)
             pieces.append(piece)
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
-    async def decoded(self) -> AsyncIterator[bytes]:
+    async def decoded(self, *, holds: bool = False) -> AsyncIterator[bytes]:
         inflate = _decoder_of(self._request.headers.get("Content-Encoding", ""))
+        size = 0
         async for chunk in self.stream():
             for piece in _inflated(inflate, chunk) if inflate else (chunk,):
+                size += len(piece)
+                if holds:
+                    self._hold(size)
                 yield piece
                 if inflate:
                     await asyncio.sleep(0)  # a bomb must not keep others waiting
@@ -122,7 +126,7 @@ class HttpInbound:
         self._pool.held_bytes -= self._held_bytes
         self._held_bytes = 0
 
-    def hold(self, size: int) -> None:
+    def _hold(self, size: int) -> None:
         if size > self._held_bytes:
             self._pool.take(size - self._held_bytes)
             self._held_bytes = size
