@@ -25,7 +25,7 @@ LABELS = frozenset(
     " references caption chart aside_text vertical_text seal".split()
 )
 """What the model calls a place by; any other text between those marks is what stands there."""
-_is_places = re.compile(r"\s*\[[\s\d.,\[\]-]*\]\s*").fullmatch
+_is_places = re.compile(r"\s*\[[\s\d.,\[\]-]*").fullmatch
 _without_ends = re.compile(r"<｜(?:end▁of▁sentence|begin▁of▁sentence|▁pad▁)｜>|<\|(?:grounding|endoftext)\|>").sub
 _many_lines = re.compile(r"\n{3,}").sub
 _find_tables = re.compile(r"<table\b", re.IGNORECASE).finditer
