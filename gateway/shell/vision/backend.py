@@ -44,7 +44,7 @@ class BackendFault(VisionFault):
 
 
 class StatusFault(BackendFault):
-    """It answered, and not with 200; `said` is the beginning of what it said, for this process alone."""
+    """It answered, and not with success; `said` is the beginning of what it said, for this process alone."""
 
     def __init__(self, status: int, said: bytes, retry_after_s: float | None) -> None:
         super().__init__(
@@ -59,7 +59,7 @@ class StatusFault(BackendFault):
 
 
 async def ask_backend(upstream: Upstream, call: UpstreamCall, timeout_s: float) -> bytes:
-    """The body of its 200.
+    """The body of its answer, where that is a success.
 
     Raises:
         BackendFault: there is none.
@@ -73,7 +73,7 @@ async def ask_backend(upstream: Upstream, call: UpstreamCall, timeout_s: float) 
         if fault.kind.endswith("timeout"):
             raise late(timeout_s) from None
         raise BackendFault("upstream", f"The vision backend cannot be asked: {fault.kind}.", is_passing=True) from None
-    if status != 200:
+    if not 200 <= status < 300:
         raise StatusFault(status, body[:2048], parse_retry_after(retry_after, time.time()))
     if len(body) > MAX_ANSWER_BYTES:
         raise unreadable_answer(f"it has more than {MAX_ANSWER_BYTES:,} bytes")
