@@ -2,7 +2,8 @@
 
 Pure. A list's entry is 3 bytes: which of the block's regions, and the impact of the word (`region_words`). The list
 under `LAYOUT` tells where each region of a scope stands: 11 bytes, which of the block's, its document's number, its
-page and its type. Lists of labels (metadata) have entries like words'.
+page and its type. Lists of labels (metadata) have entries like words'. Numbers only grow, and a region is listed when
+it gets its number, so entries stand in the order of numbers.
 
 Invariants, each with a test of its own:
   1. What is packed is unpacked the same, whatever the numbers.
@@ -14,7 +15,8 @@ from __future__ import annotations
 import array
 import struct
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gateway.core.vision.document import RegionType
 
@@ -68,11 +70,34 @@ class ListedRegions:
         return sorted({word for word, _ in self._lists} - {LAYOUT})
 
 
-def without(word: int, data: bytes, gone: Collection[int]) -> bytes:
-    """A block's entries, less those of these of its regions."""
+def without(word: int, data: bytes, gone: Sequence[range]) -> bytes:
+    """A block's entries, less those of these of its regions: entries stand in the order of region numbers."""
     step = LAYOUT_BYTES if word == LAYOUT else ENTRY_BYTES
-    parts = (data[at : at + step] for at in range(0, len(data), step))
-    return b"".join(part for part in parts if int.from_bytes(part[:2], "little") not in gone)
+    places = range(0, len(data), step)
+
+    def region_at(place: int) -> int:
+        return data[place] | data[place + 1] << 8
+
+    kept, behind = bytearray(), 0
+    for run in gone:
+        first = bisect_left(places, run.start, key=region_at) * step
+        kept += data[behind:first]
+        behind = bisect_left(places, run.stop, key=region_at) * step
+    kept += data[behind:]
+    return bytes(kept)
+
+
+def runs_by_block(runs: Iterable[range]) -> dict[int, list[range]]:
+    """Runs of region numbers as runs within each block, in order, those that touch joined."""
+    found: dict[int, list[range]] = {}
+    for run in sorted(runs, key=lambda run: run.start):
+        for block in range(run.start >> BLOCK_BITS, ((run.stop - 1) >> BLOCK_BITS) + 1):
+            base, within = block << BLOCK_BITS, found.setdefault(block, [])
+            part = range(max(run.start - base, 0), min(run.stop - base, BLOCK))
+            if within and within[-1].stop == part.start:
+                part = range(within.pop().start, part.stop)
+            within.append(part)
+    return found
 
 
 def words_bytes(words: Iterable[int]) -> bytes:

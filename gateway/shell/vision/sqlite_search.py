@@ -143,7 +143,7 @@ def _pass(db: sqlite3.Connection, scope_id: int, sought: RegionsSought, told: ND
         found = [db.execute(one, (id_, scope_id)).fetchone() for id_ in ids_bytes(sought.doc_ids)]
         passes &= np.isin(told["document"], [each[0] for each in found if each is not None])
     if sought.types is not None:
-        passes &= np.isin(told["type"], [TYPES.index(type_) for type_ in sought.types])
+        passes &= np.array([type_ in sought.types for type_ in TYPES])[told["type"]]
     if sought.first_page is not None:
         passes &= told["page"] >= min(max(sought.first_page, 0), MAX_PAGE)
     if sought.last_page is not None:

@@ -17,12 +17,12 @@ from gateway.ports_vision import VisionFault
 from gateway.shell.facts.rows import id_bytes, scope_name
 from gateway.shell.vision import sqlite_contents as contents
 from gateway.shell.vision import sqlite_rows as rows
-from gateway.shell.vision.region_lists import BLOCK, BLOCK_BITS, LAYOUT, ListedRegions, without, words_bytes, words_from
+from gateway.shell.vision.region_lists import LAYOUT, ListedRegions, runs_by_block, without, words_bytes, words_from
 
 UNFINISHED, FINISHED, GONE = 0, 1, 2
 DOCUMENT_BYTES, PAGE_BYTES, REGION_BYTES = 400, 100, 90
 """What each takes beside its own bytes, as measured: its columns with their indexes."""
-PURGED_PAGES = 16
+PURGED_PAGES = 8
 _SELECT = f"SELECT {rows.DOCUMENT_COLUMNS} FROM documents d CROSS JOIN scopes s ON s.id = d.scope"
 _ADD_TO_LIST = (
     "INSERT INTO lists (scope, word, block, data) VALUES (?, ?, ?, ?)"
@@ -215,19 +215,17 @@ def _remove_pages(db: sqlite3.Connection, seq: int, scope_id: int, numbers: Sequ
     if not pages:
         return
     words: set[int] = {LAYOUT}
-    gone: dict[int, set[int]] = {}
     for first, count, _, named in pages:
         words.update(words_from(named))
         db.execute("DELETE FROM regions WHERE seq >= ? AND seq < ?", (first, first + count))
-        for number in range(first, first + count):
-            gone.setdefault(number >> BLOCK_BITS, set()).add(number & (BLOCK - 1))
-    _take_out(db, scope_id, words, gone)
+    runs = [range(first, first + count) for first, count, *_ in pages if count]
+    _take_out(db, scope_id, words, runs_by_block(runs))
     contents.give_back(db, sum(size for _, _, size, _ in pages))
     db.execute(f"DELETE FROM pages WHERE {which}", (seq, *numbers))
 
 
-def _take_out(db: sqlite3.Connection, scope_id: int, words: Iterable[int], gone: dict[int, set[int]]) -> None:
-    """Take regions out of lists: those of each block, by number within it."""
+def _take_out(db: sqlite3.Connection, scope_id: int, words: Iterable[int], gone: dict[int, list[range]]) -> None:
+    """Take regions out of lists: runs of each block."""
     listed = json.dumps(sorted(words))
     select = (
         "SELECT word, data FROM json_each(?) w CROSS JOIN lists l ON l.scope = ? AND l.word = w.value AND l.block = ?"
