@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -63,6 +63,7 @@ class VisionRules:
         max_document_bytes: of an upload.
         queue_max: orders that wait.
         wait_s: how long a call waits for the store.
+        takes_files: documents may be uploaded; else they come by URL only.
     """
 
     max_regions: int = 16
@@ -70,6 +71,7 @@ class VisionRules:
     max_document_bytes: int = 33_554_432
     queue_max: int = 100
     wait_s: float = 10.0
+    takes_files: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Seeing:
         jobs: orders to index.
         rules: that hold.
         tally: what failed, by what and kind.
+        check_source: refuses URLs that may not be fetched, as far as that can be said of the URL alone; a `VisionFault`.
     """
 
     store: DocumentStore
@@ -91,6 +94,7 @@ class Seeing:
     jobs: Jobs
     rules: VisionRules
     tally: Counter[tuple[str, str]]
+    check_source: Callable[[str], None]
 
     async def ask(self, call: Awaitable[T]) -> T:
         """What the store, or who reads, answers.

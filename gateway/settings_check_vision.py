@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from gateway.core.vision.sources import SourceRules
 from gateway.settings import Settings
 from gateway.settings_check import Fault, check_endpoint, sqlite_path, without_password
 from gateway.settings_vision import Vision
@@ -68,10 +68,12 @@ def _check_backend(options: Vision, faults: list[Fault]) -> None:
 
 def _check_fetching(options: Vision, faults: list[Fault]) -> None:
     fetch = options.fetch
-    for place, network in enumerate(fetch.allow_addresses):
-        try:
-            ipaddress.ip_network(network)
-        except ValueError:
-            faults.append(Fault(f"vision.fetch.allow_addresses[{place}]", repr(network), "a network: 10.1.0.0/16"))
+    for name, rows in (("allow", fetch.allow), ("allow_addresses", fetch.allow_addresses)):
+        for place, row in enumerate(rows):
+            try:
+                SourceRules([row], []) if name == "allow" else SourceRules([], [row])
+            except ValueError as error:
+                expected = "a host, *.host or the beginning of a URL" if name == "allow" else "a network: 10.1.0.0/16"
+                faults.append(Fault(f"vision.fetch.{name}[{place}]", str(error), expected))
     if fetch.file_root is not None and not Path(fetch.file_root).is_dir():
         faults.append(Fault("vision.fetch.file_root", repr(fetch.file_root), "a folder that is there"))

@@ -62,9 +62,21 @@ class IndexDocumentStage:
             Refusal: 400, 408, 413 or 415.
         """
         if media_type_of(exchange) != _FORM:
-            return parse_order(await read_body(exchange)), None
+            order = parse_order(await read_body(exchange))
+            self._check(order.source)
+            return order, None
+        if not self._seeing.rules.takes_files:
+            message = "This gateway's vision service fetches documents itself: send a `doc_url`, no file."
+            raise invalid(message, "file", "a doc_url", "a file")
         form = await self._read_form(exchange)
         return parse_form(form.file_name, form.fields), form.data
+
+    def _check(self, url: str) -> None:
+        try:
+            self._seeing.check_source(url)
+        except VisionFault as fault:
+            expected = "a URL whose document may be fetched"
+            raise invalid(f"`doc_url`: {fault.message}.", "doc_url", expected, "another one") from None
 
     async def _refuse_full_queue(self) -> None:
         """Where it is not the store that is full.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Meta
@@ -21,12 +21,11 @@ from gateway.core.context.terms import name_terms
 from gateway.core.facts.wire_contexts import clean_metadata
 from gateway.core.facts.wire_json import read_fields, read_json, wrong_field
 from gateway.core.vision.document import Fidelity, RegionsSought, RegionType
+from gateway.core.vision.sources import MAX_URL_CHARS
 
 MAX_SOUGHT, USUAL_SOUGHT = 50, 12
 MAX_LISTED, USUAL_LISTED = 1000, 100
 MAX_SIDE_PX = 4096
-MAX_URL_CHARS = 2048
-_SCHEMES = ("http", "https", "file")
 _Id = Annotated[str, Meta(min_length=1, max_length=512)]
 _Ids = Annotated[list[_Id], Meta(min_length=1, max_length=1000)]
 _Page = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -145,31 +144,13 @@ def parse_decoding(value: Any, max_regions: int, usual: Fidelity) -> Decoding:
 
 
 def parse_order(value: Any) -> Order:
-    """A document that is to be fetched and indexed.
+    """A document that is to be fetched and indexed; whether its URL may be fetched, the sources' rules say.
 
     Raises:
         Refusal: 400.
     """
     asked = read_fields(value, _Order)
-    check_source(asked.doc_url)
     return Order(asked.doc_url, clean_metadata(asked.metadata), asked.force_reindex)
-
-
-def check_source(url: str) -> None:
-    """Whether a URL is one at all; who may be asked is the fetcher's to say.
-
-    Raises:
-        Refusal: 400.
-    """
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in _SCHEMES and (bool(parts.hostname) or parts.scheme == "file") and parts.port != 0
-    except ValueError:
-        is_url, parts = False, urlsplit("")
-    if not is_url or not url.isprintable() or " " in url:
-        raise wrong_field("doc_url", "a URL of http, https or file", "another text")
-    if parts.username is not None or parts.password is not None:
-        raise wrong_field("doc_url", "a URL without credentials", "some in it")
 
 
 def parse_form(name: str, fields: Mapping[str, bytes]) -> Order:

@@ -167,6 +167,10 @@ class SqliteDocumentStore:
         """What is kept takes so much, as it is counted against `max_bytes`."""
         return await self._read(sqlite_contents.held_bytes)
 
+    async def totals(self) -> tuple[int, int]:
+        """How many finished documents there are, and how many regions they have."""
+        return await self._read(sqlite_read.totals)
+
     async def _purge(self) -> None:
         """Remove what was let go, in steps between which others get in."""
         while await self._write(sqlite_write.purge_some):

@@ -56,6 +56,12 @@ def documents(db: sqlite3.Connection, scope: Scope, after: Position | None, limi
     return DocumentPage(shown, total, Position(shown[-1].created_us, shown[-1].id) if has_more else None)
 
 
+def totals(db: sqlite3.Connection) -> tuple[int, int]:
+    """How many finished documents there are, and how many regions they have."""
+    count, region_count = db.execute("SELECT count(*), total(regions) FROM documents WHERE state = 1").fetchone()
+    return int(count), int(region_count)
+
+
 def regions(db: sqlite3.Connection, owner: bytes, region_ids: Sequence[str]) -> dict[str, Region]:
     """Regions of finished documents by id, as far as they are this owner's."""
     found: dict[str, Region] = {}
