@@ -166,7 +166,7 @@ class Gateway:
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
         self.memory.connect(self.settings, self._upstream, self.metrics.memory_retrieval.observe)
-        self.vision.connect(self._upstream, self.metrics)
+        await self.vision.connect(self._upstream, self.metrics)
         self._recaller.near = self.memory.chats.near if self.memory.chats else None
         self._pipeline = self._make_pipeline(self.settings)
         self._prober = Prober(self._upstream, self._health)

@@ -157,8 +157,9 @@ def _make_kept_stages(
     """Of calls about what the gateway keeps itself: sessions, memories, documents."""
     remembering = lasting.memory.remembering(settings.facts)
     forget_documents = lasting.vision.forget
-    kept = make_memory_stages(remembering, forget_documents) | lasting.vision.stages()
-    stages: dict[Endpoint, tuple[Stage, ...]] = {end: (*let_in, stage) for end, stage in kept.items()}
+    memory = make_memory_stages(remembering, forget_documents)
+    stages: dict[Endpoint, tuple[Stage, ...]] = {end: (*let_in, stage) for end, stage in memory.items()}
+    stages |= {end: (*let_in, *found) for end, found in lasting.vision.stages().items()}
     stages[Endpoint.SESSIONS] = (identify, ForgetSessionStage(lasting.journal, lasting.briefs, remembering))
     return stages
 
