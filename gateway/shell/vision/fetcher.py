@@ -142,15 +142,14 @@ class DocumentFetcher:
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),
         )
+        what = "could not be asked"
         try:
             async with session, session.get(url, headers=_HEADERS, allow_redirects=False) as response:
+                what = "broke off"
                 return await self._answer(source, response)
-        except SourceRefusedError:
+        except (SourceRefusedError, TimeoutError):
             raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            if isinstance(error, TimeoutError):
-                raise
-            what = "broke off" if isinstance(error, aiohttp.ClientPayloadError) else "could not be asked"
+        except (aiohttp.ClientError, OSError, ValueError):
             raise VisionFault("upstream", f"the document's server {what}") from None
 
     async def _addresses_of(self, source: Source) -> list[Address]:

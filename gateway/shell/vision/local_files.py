@@ -25,6 +25,7 @@ _STEP = _FOLDER | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """A pipe is opened without waiting for who writes to it."""
 _READ_AT_ONCE = 1 << 20
+_NO_SUCH_FILE = "there is no such file that may be read"
 
 
 def read_below(root: Path, url: str, max_bytes: int) -> bytes:
@@ -38,15 +39,19 @@ def read_below(root: Path, url: str, max_bytes: int) -> bytes:
     try:
         number = _opened(root, steps)
     except (OSError, ValueError):
-        raise SourceRefusedError("there is no such file that may be read") from None
-    with open(number, "rb", buffering=0) as file:
+        raise SourceRefusedError(_NO_SUCH_FILE) from None
+    try:
         told = os.fstat(number)
         if not stat.S_ISREG(told.st_mode):
-            raise SourceRefusedError("there is no such file that may be read")
+            raise SourceRefusedError(_NO_SUCH_FILE)
         parts, left = [], max_bytes + 1
-        while left > 0 and (part := file.read(min(left, _READ_AT_ONCE))):
+        while left > 0 and (part := os.read(number, min(left, _READ_AT_ONCE))):
             parts.append(part)
             left -= len(part)
+    except OSError:
+        raise SourceRefusedError(_NO_SUCH_FILE) from None
+    finally:
+        os.close(number)
     if left <= 0:
         size = max(told.st_size, max_bytes + 1)
         raise VisionFault("unreadable", f"the document has {size} bytes, at most {max_bytes} are read")
@@ -65,7 +70,7 @@ def _steps_below(root: Path, url: str) -> list[str]:
         parts = list(above.parts[1:])
         if steps[: len(parts)] == parts and len(steps) > len(parts):
             return steps[len(parts) :]
-    raise SourceRefusedError("there is no such file that may be read")
+    raise SourceRefusedError(_NO_SUCH_FILE)
 
 
 def _opened(root: Path, steps: list[str]) -> int:

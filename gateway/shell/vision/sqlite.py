@@ -77,7 +77,7 @@ class SqliteDocumentStore:
         now_us = self._now_us()
         kept = await self._write(lambda db: sqlite_write.begin(db, document, data, now_us, self._max_bytes))
         if not kept:
-            await self._purge()  # another start with the same bytes may have gone
+            await self._purge(*sqlite_write.one_of(document.id))  # an earlier start may have gone
         return kept
 
     async def add_page(self, doc_id: str, number: int, page: LaidPage, regions: Sequence[Region]) -> None:
@@ -86,12 +86,12 @@ class SqliteDocumentStore:
 
     async def finish(self, doc_id: str) -> Document:
         document = await self._write(lambda db: sqlite_write.finish(db, doc_id))
-        await self._purge()
+        await self._purge(*sqlite_write.one_of(doc_id))
         return document
 
     async def abandon(self, doc_id: str) -> None:
         await self._write(lambda db: sqlite_write.abandon(db, doc_id))
-        await self._purge()
+        await self._purge(*sqlite_write.one_of(doc_id))
 
     async def document(self, owner: bytes, doc_id: str) -> Document | None:
         return await self._read(lambda db: sqlite_read.document(db, owner, doc_id))
@@ -105,7 +105,7 @@ class SqliteDocumentStore:
     async def delete_document(self, owner: bytes, doc_id: str) -> bool:
         was_there = await self._write(lambda db: sqlite_write.delete(db, owner, doc_id))
         if was_there:
-            await self._purge()
+            await self._purge(*sqlite_write.one_of(doc_id))
         return was_there
 
     async def delete_all(self, owner: bytes, name: str | None = None) -> int:
@@ -114,7 +114,7 @@ class SqliteDocumentStore:
             return sqlite_write.delete_all(db, owner, name)
 
         count = await self._write(work)
-        await self._purge()
+        await self._purge(*sqlite_write.all_of(owner, name))
         return count
 
     async def regions(self, owner: bytes, region_ids: Sequence[str]) -> Mapping[str, Region]:
@@ -161,6 +161,8 @@ class SqliteDocumentStore:
         while count := await self._write(lambda db: sqlite_jobs.sweep_some(db, ended_before_us)):
             gone += count
         await self._purge()
+        while await self._write(sqlite_write.give_back_disk):
+            pass
         return gone
 
     async def held_bytes(self) -> int:
@@ -171,9 +173,9 @@ class SqliteDocumentStore:
         """How many finished documents there are, and how many regions they have."""
         return await self._read(sqlite_read.totals)
 
-    async def _purge(self) -> None:
+    async def _purge(self, condition: str = "1", values: Sequence[object] = ()) -> None:
         """Remove what was let go, in steps between which others get in."""
-        while await self._write(sqlite_write.purge_some):
+        while await self._write(lambda db: sqlite_write.purge_some(db, condition, values)):
             pass
 
     def _now_us(self) -> int:

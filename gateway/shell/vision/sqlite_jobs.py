@@ -13,7 +13,7 @@ from gateway.ports_vision import VisionFault
 from gateway.shell.facts.rows import id_bytes
 from gateway.shell.vision import sqlite_contents as contents
 from gateway.shell.vision import sqlite_rows as rows
-from gateway.shell.vision.sqlite_write import scopes_of
+from gateway.shell.vision.sqlite_write import all_of
 
 JOB_BYTES = 300
 """What a job takes beside its own bytes, as measured."""
@@ -134,8 +134,7 @@ def _write(db: sqlite3.Connection, found: tuple[int, int | None, int], job: Job,
 
 def delete_all(db: sqlite3.Connection, owner: bytes, name: str | None) -> None:
     """Let all jobs of an owner go, or of one scope."""
-    condition, values = scopes_of(owner, name)
-    _remove(db, f"scope IN (SELECT id FROM scopes WHERE {condition})", values, -1)
+    _remove(db, *all_of(owner, name), -1)
 
 
 def sweep_some(db: sqlite3.Connection, ended_before_us: int) -> int:

@@ -23,6 +23,7 @@ UNFINISHED, FINISHED, GONE = 0, 1, 2
 DOCUMENT_BYTES, PAGE_BYTES, REGION_BYTES = 400, 100, 90
 """What each takes beside its own bytes, as measured: its columns with their indexes."""
 PURGED_PAGES = 8
+_GIVEN_BACK_PAGES = 1024
 _SELECT = f"SELECT {rows.DOCUMENT_COLUMNS} FROM documents d CROSS JOIN scopes s ON s.id = d.scope"
 _ADD_TO_LIST = (
     "INSERT INTO lists (scope, word, block, data) VALUES (?, ?, ?, ?)"
@@ -168,11 +169,21 @@ def delete(db: sqlite3.Connection, owner: bytes, doc_id: str) -> bool:
 
 def delete_all(db: sqlite3.Connection, owner: bytes, name: str | None) -> int:
     """Let all documents of an owner go, or of one scope, finished or not; returns how many were finished."""
-    condition, values = scopes_of(owner, name)
-    which = f"scope IN (SELECT id FROM scopes WHERE {condition})"
+    which, values = all_of(owner, name)
     (count,) = db.execute(f"SELECT count(*) FROM documents WHERE state = 1 AND {which}", values).fetchone()
     db.execute(f"UPDATE documents SET state = 2 WHERE state < 2 AND {which}", values)
     return int(count)
+
+
+def one_of(doc_id: str) -> tuple[str, list[bytes]]:
+    """The condition of what is kept under an id."""
+    return "id = ?", [rows.known_id(doc_id)]
+
+
+def all_of(owner: bytes, name: str | None) -> tuple[str, list[bytes]]:
+    """The condition of an owner's documents, or of those of one scope."""
+    condition, values = scopes_of(owner, name)
+    return f"scope IN (SELECT id FROM scopes WHERE {condition})", values
 
 
 def scopes_of(owner: bytes, name: str | None) -> tuple[str, list[bytes]]:
@@ -189,9 +200,10 @@ def forget_unfinished(db: sqlite3.Connection, touched_before_us: int) -> int:
     return db.execute(forgotten, (touched_before_us,)).rowcount
 
 
-def purge_some(db: sqlite3.Connection) -> bool:
-    """Remove some of what documents took that were let go; returns whether anything was left."""
-    gone = db.execute("SELECT seq, scope, content, size FROM documents WHERE state = 2 ORDER BY seq LIMIT 1").fetchone()
+def purge_some(db: sqlite3.Connection, condition: str = "1", values: Sequence[object] = ()) -> bool:
+    """Remove some of what a document took that was let go and meets a condition; returns whether there was any."""
+    oldest = f"SELECT seq, scope, content, size FROM documents WHERE state = 2 AND {condition} ORDER BY seq LIMIT 1"
+    gone = db.execute(oldest, values).fetchone()
     if gone is None:
         return False
     seq, scope_id, content, size = gone
@@ -203,8 +215,15 @@ def purge_some(db: sqlite3.Connection) -> bool:
         contents.let_go(db, content)
         contents.give_back(db, size)
         db.execute("DELETE FROM documents WHERE seq = ?", (seq,))
-    db.execute("PRAGMA incremental_vacuum(256)").fetchall()
     return True
+
+
+def give_back_disk(db: sqlite3.Connection) -> bool:
+    """Give some of the room that is free in the file back to the disk; returns whether there was any."""
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    if free:
+        db.execute(f"PRAGMA incremental_vacuum({_GIVEN_BACK_PAGES})").fetchall()
+    return bool(free)
 
 
 def _remove_pages(db: sqlite3.Connection, seq: int, scope_id: int, numbers: Sequence[int]) -> None:
