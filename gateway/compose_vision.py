@@ -240,3 +240,24 @@ def make_vision_stages(seeing: Seeing | None) -> dict[Endpoint, tuple[Stage, ...
         Endpoint.VISION_IMAGE: ShowRegionStage(seeing),
     }
     return {endpoint: (refuse_unwanted, stage) for endpoint, stage in stages.items()}
+
+
+def make_reader(options: Vision) -> Reader:
+    """Who reads documents on this machine."""
+    from gateway.shell.vision.stub_jobs import ReadLimits, ThreadReader
+
+    return ThreadReader(ReadLimits(options.max_pages, options.max_pixels, options.ocr))
+
+
+def make_jobs(
+    options: Vision,
+    store: SqliteDocumentStore,
+    reader: Reader,
+    fetcher: Fetcher,
+    counter: TiktokenCounter,
+    metrics: Metrics,
+) -> ManagedJobs:
+    """Who carries out orders to index."""
+    from gateway.shell.vision.stub_jobs import IndexJobs
+
+    return IndexJobs(store, reader, fetcher, options.index_queue_max, metrics)

@@ -20,9 +20,8 @@ class MissingReader:
     async def inspect(self, data: bytes) -> Inspected:
         raise VisionFault("disabled", _MESSAGE)
 
-    async def pages(self, data: bytes, first: int) -> AsyncGenerator[LaidPage, None]:
+    def pages(self, data: bytes, first: int) -> AsyncGenerator[LaidPage, None]:
         raise VisionFault("disabled", _MESSAGE)
-        yield  # makes this a generator
 
     async def render(self, data: bytes, page: int, box: Box | None, max_side_px: int) -> bytes:
         raise VisionFault("disabled", _MESSAGE)
