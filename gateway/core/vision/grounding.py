@@ -20,9 +20,37 @@ from typing import NamedTuple
 _REF, _REF_END, _DET, _DET_END = "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>"
 _MARKS = (_REF, _REF_END, _DET, _DET_END)
 LABELS = frozenset(
-    "text title sub_title paragraph list list_item table table_caption table_footnote image image_caption figure"
-    " figure_caption equation formula code code_caption algorithm header footer page_number footnote reference"
-    " references caption chart aside_text vertical_text seal".split()
+    [
+        "text",
+        "title",
+        "sub_title",
+        "paragraph",
+        "list",
+        "list_item",
+        "table",
+        "table_caption",
+        "table_footnote",
+        "image",
+        "image_caption",
+        "figure",
+        "figure_caption",
+        "equation",
+        "formula",
+        "code",
+        "code_caption",
+        "algorithm",
+        "header",
+        "footer",
+        "page_number",
+        "footnote",
+        "reference",
+        "references",
+        "caption",
+        "chart",
+        "aside_text",
+        "vertical_text",
+        "seal",
+    ]
 )
 """What the model calls a place by; any other text between those marks is what stands there."""
 _is_places = re.compile(r"\s*\[[\s\d.,\[\]-]*").fullmatch
