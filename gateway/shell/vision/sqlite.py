@@ -25,7 +25,7 @@ from gateway.core.vision.document import Document, FoundRegion, Job, LaidPage, R
 from gateway.ports_memory import MemoryFault
 from gateway.ports_vision import DocumentPage, VisionFault
 from gateway.shell.facts.lane import Lane
-from gateway.shell.facts.sqlite_file import Connector
+from gateway.shell.facts.sqlite_file import Connector, give_back_disk
 from gateway.shell.vision import sqlite_contents, sqlite_jobs, sqlite_read, sqlite_write
 from gateway.shell.vision.sqlite_schema import FORMAT
 
@@ -161,7 +161,7 @@ class SqliteDocumentStore:
         while count := await self._write(lambda db: sqlite_jobs.sweep_some(db, ended_before_us)):
             gone += count
         await self._purge()
-        while await self._write(sqlite_write.give_back_disk):
+        while await self._write(give_back_disk):
             pass
         return gone
 

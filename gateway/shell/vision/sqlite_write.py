@@ -23,7 +23,6 @@ UNFINISHED, FINISHED, GONE = 0, 1, 2
 DOCUMENT_BYTES, PAGE_BYTES, REGION_BYTES = 400, 100, 90
 """What each takes beside its own bytes, as measured: its columns with their indexes."""
 PURGED_PAGES = 8
-_GIVEN_BACK_PAGES = 1024
 _SELECT = f"SELECT {rows.DOCUMENT_COLUMNS} FROM documents d CROSS JOIN scopes s ON s.id = d.scope"
 _ADD_TO_LIST = (
     "INSERT INTO lists (scope, word, block, data) VALUES (?, ?, ?, ?)"
@@ -216,14 +215,6 @@ def purge_some(db: sqlite3.Connection, condition: str = "1", values: Sequence[ob
         contents.give_back(db, size)
         db.execute("DELETE FROM documents WHERE seq = ?", (seq,))
     return True
-
-
-def give_back_disk(db: sqlite3.Connection) -> bool:
-    """Give some of the room that is free in the file back to the disk; returns whether there was any."""
-    (free,) = db.execute("PRAGMA freelist_count").fetchone()
-    if free:
-        db.execute(f"PRAGMA incremental_vacuum({_GIVEN_BACK_PAGES})").fetchall()
-    return bool(free)
 
 
 def _remove_pages(db: sqlite3.Connection, seq: int, scope_id: int, numbers: Sequence[int]) -> None:
