@@ -9,7 +9,10 @@ import asyncio
 import base64
 import gzip
 import os
+import shutil
 import socket
+import ssl
+import subprocess
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -384,6 +387,31 @@ async def test_who_does_not_speak_the_protocol_is_told_alike(server: Server, ser
 
     assert fault.kind == nobody.kind == "upstream"
     assert fault.message == nobody.message == "the document's server could not be asked"
+
+
+async def test_a_server_has_to_be_who_it_says_it_is(tmp_path: Path) -> None:
+    """It is asked for by its name in TLS, and what it shows for itself is checked."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=docs.example"]
+    make += ["-addext", "subjectAltName=DNS:docs.example", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    asked: list[str | None] = []
+    context.sni_callback = lambda _, name, __: asked.append(name)
+
+    async def nobody(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    served = await asyncio.start_server(nobody, OPEN, 0, ssl=context)
+    port = served.sockets[0].getsockname()[1]
+    fault = await refused(fetcher(Names(docs_example=[[OPEN]])), f"https://docs.example:{port}/")
+    served.close()
+
+    assert asked == ["docs.example"]
+    assert (fault.kind, fault.message) == ("upstream", "the document's server could not be asked")
 
 
 async def test_data_urls_are_read() -> None:
