@@ -160,10 +160,16 @@ def abandon(db: sqlite3.Connection, doc_id: str) -> None:
 
 
 def delete(db: sqlite3.Connection, owner: bytes, doc_id: str) -> bool:
-    """Let go of a finished document, if it is this owner's; returns whether there was one."""
+    """Let go of a finished document, if it is this owner's; returns whether there was one.
+
+    If it is being indexed again, that is let go, too: else it would be back in a while.
+    """
     owned = "scope IN (SELECT id FROM scopes WHERE owner = ?)"
-    gone = f"UPDATE documents SET state = 2 WHERE id = ? AND state = 1 AND {owned}"
-    return db.execute(gone, (id_bytes(doc_id) or b"", owner)).rowcount > 0
+    values = (id_bytes(doc_id) or b"", owner)
+    if db.execute(f"SELECT 1 FROM documents WHERE id = ? AND state = 1 AND {owned}", values).fetchone() is None:
+        return False
+    db.execute(f"UPDATE documents SET state = 2 WHERE id = ? AND state < 2 AND {owned}", values)
+    return True
 
 
 def delete_all(db: sqlite3.Connection, owner: bytes, name: str | None) -> int:
