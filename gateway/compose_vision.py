@@ -34,7 +34,6 @@ from gateway.shell.vision.document_keeper import DocumentKeeper
 from gateway.shell.vision.fetcher import DocumentFetcher
 from gateway.shell.vision.local_decoder import LocalDecoder
 from gateway.shell.vision.measured_reader import MeasuredReader
-from gateway.shell.vision.missing import NEEDED, MissingJobs, MissingReader
 from gateway.shell.vision.model_decoder import ModelDecoder, ModelOptions
 from gateway.shell.vision.remote_service import RemoteDecoder, RemoteFetcher, RemoteReader, RemoteService
 from gateway.shell.vision.sqlite import SqliteDocumentStore
@@ -139,7 +138,14 @@ class GatewayVision:
         breaker = self._guard.breaker.state.value if self._guard is not None else 0
         return vision_metrics(
             VisionFigures(
-                keeper.documents, keeper.regions, keeper.held_bytes, keeper.waiting, breaker, self._cache, self._tries, faults
+                keeper.documents,
+                keeper.regions,
+                keeper.held_bytes,
+                keeper.waiting,
+                breaker,
+                self._cache,
+                self._tries,
+                faults,
             )
         )
 

@@ -1,4 +1,4 @@
-"""Documents over the wire: uploaded, fetched, searched, decoded, shown, deleted; each client's own; wrong calls named."""
+"""Documents over the wire: uploaded, fetched, searched, decoded, shown, deleted, each client for itself."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ async def test_a_document_from_beginning_to_end(vision: VisionClient) -> None:
     job = await vision.index(INVOICE, "invoice.pdf", metadata=json.dumps({"shelf": "k3"}))
     (best, *_) = await vision.search("invoice 2024-00917")
     readings = {
-        fidelity: (await vision.decode(best["region_id"], fidelity=fidelity))[0] for fidelity in ("20x", "10x", "5x", "1x")
+        fidelity: (await vision.decode(best["region_id"], fidelity=fidelity))[0]
+        for fidelity in ("20x", "10x", "5x", "1x")
     }
     shown = await vision.call("GET", f"/regions/{best['region_id']}/image")
     small = await vision.call("GET", f"/regions/{best['region_id']}/image?max_side_px=64")
@@ -173,7 +174,9 @@ WRONG: list[tuple[str, str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "value", "field"), WRONG)
-async def test_wrong_calls_name_their_field(vision: VisionClient, method: str, path: str, value: Any, field: str) -> None:
+async def test_wrong_calls_name_their_field(
+    vision: VisionClient, method: str, path: str, value: Any, field: str
+) -> None:
     told = await vision.call(method, path, value)
 
     assert (told.status, told.json["code"], told.json["details"]["field"]) == (400, "VALIDATION_ERROR", field)
@@ -443,7 +446,9 @@ async def test_a_service_indexes_and_reads(shared_fake: FakeOpenAI, web: aiohttp
     """By URL; its ids are never seen."""
     url = "http://93.184.216.34/a.pdf"
     box = {"x": 10, "y": 20, "w": 300, "h": 40}
-    regions = [{"region_id": "service-1", "page": 2, "bbox": box, "type": "table", "text": "Tea | 4.50", "caption": "Prices"}]
+    regions = [
+        {"region_id": "service-1", "page": 2, "bbox": box, "type": "table", "text": "Tea | 4.50", "caption": "Prices"}
+    ]
     async with FakeOcrService(documents={url: regions}) as service:
         config = vision_config(shared_fake, backend="remote", service_url=service.base_url)
         async with GatewayProcess(config) as gateway:

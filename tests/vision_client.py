@@ -24,7 +24,9 @@ class VisionClient:
         memory: that it names, or None.
     """
 
-    def __init__(self, web: aiohttp.ClientSession, gateway: GatewayProcess, key: str, memory: str | None = None) -> None:
+    def __init__(
+        self, web: aiohttp.ClientSession, gateway: GatewayProcess, key: str, memory: str | None = None
+    ) -> None:
         self._web = web
         self._root = gateway.base_url.removesuffix("/v1") + "/api/v1/vision"
         self._headers = {"Authorization": f"Bearer {key}"} | ({"x-gateway-memory": memory} if memory else {})

@@ -133,7 +133,9 @@ def _read(body: bytes, kind: Any) -> Any:
 
 def render_kept(doc_url: str, job: ServiceJob) -> bytes:
     """What is kept of a finished job."""
-    regions = sorted(job.regions or [], key=lambda region: (region.page, region.bbox.y, region.bbox.x, region.region_id))
+    regions = sorted(
+        job.regions or [], key=lambda region: (region.page, region.bbox.y, region.bbox.x, region.region_id)
+    )
     last = max((region.page for region in regions), default=1)
     pages = min(100_000, max(last, job.pages or 1))
     return _encode(Kept(doc_url, pages, regions))

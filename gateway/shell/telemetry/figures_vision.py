@@ -51,5 +51,7 @@ def vision_metrics(figures: VisionFigures) -> list[Metric]:
             "what",
             {"tries": 0, "retries": 0, **figures.tries},
         ),
-        counter_metric("vision_faults", "What clients were told could not be had.", "kind", {**kinds, **figures.faults}),
+        counter_metric(
+            "vision_faults", "What clients were told could not be had.", "kind", {**kinds, **figures.faults}
+        ),
     ]

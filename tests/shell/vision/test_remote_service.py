@@ -62,13 +62,14 @@ async def test_from_a_url_to_a_reading(service: RemoteService, fake: FakeOcrServ
     data = await fetcher(service).fetch(URL)
     regions = await ours(data)
     decoder = RemoteDecoder(service)
-    readings = [
-        await decoder.decode(exchange(), wanted(data=data, region=region), Fidelity.FINE) for region in regions
-    ]
+    readings = [await decoder.decode(exchange(), wanted(data=data, region=region), Fidelity.FINE) for region in regions]
 
     assert (await RemoteReader().inspect(data)).pages == 2
     assert [region.laid.text for region in regions] == ["Tea | 4.50", "Milk"]
-    assert [(reading.text, reading.confidence) for reading in readings] == [("Tea | 4.50 at 5x", 0.8), ("Milk at 5x", 0.8)]
+    assert [(reading.text, reading.confidence) for reading in readings] == [
+        ("Tea | 4.50 at 5x", 0.8),
+        ("Milk at 5x", 0.8),
+    ]
     assert [body["region_ids"] for _, path, body in fake.calls if path.endswith("decode")] == [["s/1"], ["s/2"]]
 
 
