@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 import ipaddress
 import re
 import socket
@@ -184,15 +185,16 @@ class DocumentFetcher:
         kind = response.content_type.lower()
         if kind.startswith(("video/", "audio/")):
             raise VisionFault("unreadable", f"this is {kind}, no document and no picture")
-        data = bytearray()
+        held = io.BytesIO()  # gives its buffer away without another copy
         async for part in self._unpacked(response):
-            data += part
-            self._check_size(len(data))
+            held.write(part)
+            self._check_size(held.tell())
+        data = held.getvalue()
         if kind in ("text/html", "application/xhtml+xml") and _is_markup(data):
             raise VisionFault(
                 "unreadable", "this is a page of HTML, no document and no picture: perhaps it asks to log in"
             )
-        return bytes(data)
+        return data
 
     async def _unpacked(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """The body a part at a time, none larger than what is checked next."""

@@ -18,16 +18,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.core.facts.memory import Position, Scope
 from gateway.core.vision.document import Document, FoundRegion, Job, LaidPage, Region, RegionsSought
 from gateway.ports_memory import MemoryFault
 from gateway.ports_vision import DocumentPage, VisionFault
 from gateway.shell.facts.lane import Lane
-from gateway.shell.facts.sqlite_file import Connector
+from gateway.shell.facts.sqlite_file import Connector, give_back_disk
 from gateway.shell.vision import sqlite_contents, sqlite_jobs, sqlite_read, sqlite_write
 from gateway.shell.vision.sqlite_schema import FORMAT
+
+if TYPE_CHECKING:
+    from gateway.shell.vision.region_layouts import Layouts
 
 T = TypeVar("T")
 DEFAULT_MAX_BYTES = 1 << 28
@@ -51,6 +54,7 @@ class SqliteDocumentStore:
         self._max_bytes = max_bytes
         self._clock = clock
         self.faults: Counter[str] = Counter()
+        self._layouts: Layouts | None = None
         self._writer = Lane(Connector(FORMAT, path, self.faults, _CACHE_KIB), "vision", FORMAT.what)
         self._reader = self._writer
         if path is not None:
@@ -122,18 +126,18 @@ class SqliteDocumentStore:
 
     async def search(self, scope: Scope, sought: RegionsSought, limit: int) -> Sequence[FoundRegion]:
         """As `DocumentStore.search`; `disabled` where numpy is missing."""
+        return await self._read(lambda db: self._search(db, scope, sought, limit))
 
-        def work(db: sqlite3.Connection) -> Sequence[FoundRegion]:
-            scope_id = sqlite_contents.scope_id_of(db, scope)
-            if scope_id is None:
-                return []
-            try:
-                from gateway.shell.vision.sqlite_search import search
-            except ImportError:
-                raise VisionFault("disabled", "documents are searched with numpy: install the extra vision") from None
-            return search(db, scope_id, sought, limit)
-
-        return await self._read(work)
+    def _search(self, db: sqlite3.Connection, scope: Scope, sought: RegionsSought, limit: int) -> Sequence[FoundRegion]:
+        try:
+            from gateway.shell.vision.region_layouts import Layouts
+            from gateway.shell.vision.sqlite_search import search
+        except ImportError:
+            raise VisionFault("disabled", "documents are searched with numpy: install the extra vision") from None
+        if self._layouts is None:
+            self._layouts = Layouts()
+        scope_id = sqlite_contents.scope_id_of(db, scope)
+        return [] if scope_id is None else search(db, self._layouts, scope_id, sought, limit)
 
     async def put_job(self, job: Job, data: bytes | None, queue_max: int) -> None:
         await self._write(lambda db: sqlite_jobs.put(db, job, data, queue_max, self._max_bytes))
@@ -161,7 +165,7 @@ class SqliteDocumentStore:
         while count := await self._write(lambda db: sqlite_jobs.sweep_some(db, ended_before_us)):
             gone += count
         await self._purge()
-        while await self._write(sqlite_write.give_back_disk):
+        while await self._write(give_back_disk):
             pass
         return gone
 

@@ -23,7 +23,8 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE documents ("
         "seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, scope INTEGER NOT NULL, state INTEGER NOT NULL,"
         " hash BLOB NOT NULL, content INTEGER NOT NULL, created_us INTEGER NOT NULL, touched_us INTEGER NOT NULL,"
-        " regions INTEGER NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL)",
+        " regions INTEGER NOT NULL, size INTEGER NOT NULL, purged INTEGER NOT NULL DEFAULT -9223372036854775808,"
+        " body BLOB NOT NULL)",
         "CREATE UNIQUE INDEX documents_id ON documents (id, state) WHERE state < 2",
         "CREATE INDEX documents_hash ON documents (scope, hash)",
         "CREATE INDEX documents_order ON documents (scope, created_us, id) WHERE state = 1",

@@ -23,7 +23,6 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,8 @@ from numpy.typing import NDArray
 from gateway.core.vision.document import FoundRegion, RegionsSought
 from gateway.core.vision.region_words import FULL, label_of
 from gateway.shell.facts.rows import ids_bytes
-from gateway.shell.vision.region_lists import BLOCK, BLOCK_BITS, ENTRY_BYTES, LAYOUT, LAYOUT_BYTES, MAX_PAGE, TYPES
+from gateway.shell.vision.region_layouts import Layout, Layouts
+from gateway.shell.vision.region_lists import ENTRY_BYTES, MAX_PAGE, TYPES
 from gateway.shell.vision.sqlite_read import regions_numbered
 
 MAX_TERMS = 48
@@ -41,7 +41,6 @@ MAX_ENTRIES = 2_000_000
 LEAST_REGIONS = 1_000
 _EXACT_WEIGHT = 2.0
 _ENTRY = np.dtype([("at", "<u2"), ("impact", "u1")])
-_PLACE = np.dtype([("at", "<u2"), ("document", "<u4"), ("page", "<u4"), ("type", "u1")])
 _LENGTHS = (
     "SELECT l.word, sum(length(l.data)) FROM json_each(?) w CROSS JOIN lists l ON l.scope = ? AND l.word = w.value"
     " GROUP BY l.word"
@@ -49,30 +48,15 @@ _LENGTHS = (
 _NEWEST = "SELECT block, data FROM lists WHERE scope = ? AND word = ? ORDER BY block DESC"
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """The regions of a scope, by their places: those of a block stand `BLOCK` apart from the next block's.
-
-    Attributes:
-        slots: where each block begins.
-        numbers: of the regions, by place.
-        may_be_found: which of the places are taken by regions that are not hidden and pass the filters.
-        regions: how many there are.
-    """
-
-    slots: Mapping[int, int]
-    numbers: NDArray[np.int64]
-    may_be_found: NDArray[np.bool_]
-    regions: int
-
-
-def search(db: sqlite3.Connection, scope_id: int, sought: RegionsSought, limit: int) -> list[FoundRegion]:
+def search(
+    db: sqlite3.Connection, layouts: Layouts, scope_id: int, sought: RegionsSought, limit: int
+) -> list[FoundRegion]:
     """The regions that answer best, best first."""
     terms = _terms_to_ask(sought)
     held = _entries_of(db, scope_id, terms)
     if not held or limit <= 0:
         return []
-    layout = _layout(db, scope_id, sought)
+    layout = layouts.layout(db, scope_id)
     if layout is None:
         return []
     weights = _weigh(terms, held, sought.exact, layout.regions)
@@ -84,7 +68,7 @@ def search(db: sqlite3.Connection, scope_id: int, sought: RegionsSought, limit: 
         scores[place] += entries["impact"] * np.float32(weights[term] / FULL)
         places[term] = place
         left = max(0, left - len(place))
-    best = _best(scores, layout.may_be_found, limit)
+    best = _best(scores, _may_be_found(db, scope_id, sought, layout), limit)
     return _found(db, [int(number) for number in layout.numbers[best]], best, scores, places, weights)
 
 
@@ -110,44 +94,34 @@ def _weigh(terms: Sequence[int], held: Mapping[int, int], exact: frozenset[int],
     return weights
 
 
-def _layout(db: sqlite3.Connection, scope_id: int, sought: RegionsSought) -> _Layout | None:
-    """Where the regions of a scope stand, and which may be found; None where there are none."""
-    rows = db.execute(_NEWEST, (scope_id, LAYOUT)).fetchall()[::-1]
-    if not rows:
-        return None
-    slots = {block: number * BLOCK for number, (block, _) in enumerate(rows)}
-    told = np.frombuffer(b"".join(data for _, data in rows), _PLACE)
-    counts = [len(data) // LAYOUT_BYTES for _, data in rows]
-    place = told["at"] + np.repeat(np.array([*slots.values()], np.int64), counts)
-    numbers = np.zeros(len(rows) * BLOCK, np.int64)
-    numbers[place] = told["at"] + np.repeat(np.array([block << BLOCK_BITS for block, _ in rows], np.int64), counts)
-    passes = _pass(db, scope_id, sought, told)
-    may_be_found = np.zeros(len(numbers), np.bool_)
-    may_be_found[place[passes]] = True
+def _may_be_found(db: sqlite3.Connection, scope_id: int, sought: RegionsSought, layout: Layout) -> NDArray[np.bool_]:
+    """Which places are taken by regions of finished documents that pass all filters."""
+    passing = np.zeros(len(layout.numbers), np.bool_)
+    passing[layout.places] = _pass(db, scope_id, sought, layout)
     for key, value in (sought.metadata or {}).items():
-        labelled = np.zeros(len(numbers), np.bool_)
-        labelled[_read(db, scope_id, label_of(key, value), slots, len(told))[0]] = True
-        may_be_found &= labelled
-    return _Layout(slots, numbers, may_be_found, len(told))
+        labelled = np.zeros(len(passing), np.bool_)
+        labelled[_read(db, scope_id, label_of(key, value), layout.slots, layout.regions)[0]] = True
+        passing &= labelled
+    return passing
 
 
-def _pass(db: sqlite3.Connection, scope_id: int, sought: RegionsSought, told: NDArray[Any]) -> NDArray[np.bool_]:
+def _pass(db: sqlite3.Connection, scope_id: int, sought: RegionsSought, layout: Layout) -> NDArray[np.bool_]:
     """Which regions are of finished documents, and pass all filters but those by metadata."""
-    passes = np.ones(len(told), np.bool_)
+    passes = np.ones(layout.regions, np.bool_)
     if sought.doc_ids is None:
         hidden = db.execute("SELECT seq FROM documents WHERE scope = ? AND state != 1", (scope_id,)).fetchall()
         if hidden:
-            passes &= ~np.isin(told["document"], [seq for (seq,) in hidden])
+            passes &= ~np.isin(layout.documents, [seq for (seq,) in hidden])
     else:
         one = "SELECT seq FROM documents WHERE id = ? AND state = 1 AND scope = ?"
         found = [db.execute(one, (id_, scope_id)).fetchone() for id_ in ids_bytes(sought.doc_ids)]
-        passes &= np.isin(told["document"], [each[0] for each in found if each is not None])
+        passes &= np.isin(layout.documents, [each[0] for each in found if each is not None])
     if sought.types is not None:
-        passes &= np.array([type_ in sought.types for type_ in TYPES])[told["type"]]
+        passes &= np.array([type_ in sought.types for type_ in TYPES])[layout.types]
     if sought.first_page is not None:
-        passes &= told["page"] >= min(max(sought.first_page, 0), MAX_PAGE)
+        passes &= layout.pages >= min(max(sought.first_page, 0), MAX_PAGE)
     if sought.last_page is not None:
-        passes &= told["page"] <= min(max(sought.last_page, 0), MAX_PAGE)
+        passes &= layout.pages <= min(max(sought.last_page, 0), MAX_PAGE)
     return passes
 
 

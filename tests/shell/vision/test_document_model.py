@@ -116,6 +116,7 @@ class Machine(RuleBasedStateMachine):
         assert self.runner.run(self.store.delete_document(owner, id_)) == is_there
         if is_there:
             del self.finished[id_]
+            self.drafts.pop(id_, None)
 
     @rule(scope=scopes, is_all=st.booleans())
     def delete_all(self, scope: Scope, is_all: bool) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from gateway.shell.vision.sqlite import SqliteDocumentStore
 from tests.shell.vision.documents import ALICE, BOB, OTHER, add_page, document, index, laid, new_id, sought, texts
 
 sqlite_search = pytest.importorskip("gateway.shell.vision.sqlite_search", reason="numpy is not installed")
+region_layouts = pytest.importorskip("gateway.shell.vision.region_layouts", reason="numpy is not installed")
 Store = SqliteDocumentStore
 
 
@@ -194,6 +196,31 @@ async def test_without_numpy_it_is_said(store: Store, monkeypatch: pytest.Monkey
     assert await store.document(ALICE.owner, finished.id) == finished
 
 
+async def test_where_regions_stand_is_kept_until_somebody_writes(tmp_path: Path) -> None:
+    """This store or another one on the file; and no more of it than the bound."""
+    path = tmp_path / "vision.db"
+    store, other = SqliteDocumentStore(path), SqliteDocumentStore(path)
+    await index(store, ALICE, b"1", [[laid("pump one")]])
+    await index(store, BOB, b"2", [[laid("pump two"), laid("pump three")]])
+    both = [texts(await store.search(scope, sought("pump"), 9)) for scope in (ALICE, BOB)]
+    assert store._layouts is not None
+    kept = [store._layouts.regions]
+    store._layouts._max_regions = 2
+    for scope in (ALICE, BOB):
+        await store.search(scope, sought("pump"), 9)
+        kept.append(store._layouts.regions)
+    await index(other, ALICE, b"3", [[laid("pump four")]])
+    more = texts(await store.search(ALICE, sought("pump"), 9))
+    await other.delete_all(ALICE.owner)
+
+    assert both == [["pump one"], ["pump two", "pump three"]]
+    assert kept == [3, 1, 2]
+    assert more == ["pump one", "pump four"]
+    assert await store.search(ALICE, sought("pump"), 9) == []
+    await store.close()
+    await other.close()
+
+
 WORDS = ("pump", "valve", "harbour", "svc-17", "zebra")
 said = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
 parts = st.builds(laid, said, st.sampled_from(RegionType), st.just("") | said)
@@ -264,6 +291,6 @@ def test_the_answer_is_that_of_scoring_each(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(region_lists, "BLOCK_BITS", block_bits)
         patch.setattr(region_lists, "BLOCK", 1 << block_bits)
-        patch.setattr(sqlite_search, "BLOCK_BITS", block_bits)
-        patch.setattr(sqlite_search, "BLOCK", 1 << block_bits)
+        patch.setattr(region_layouts, "BLOCK_BITS", block_bits)
+        patch.setattr(region_layouts, "BLOCK", 1 << block_bits)
         asyncio.run(run())

@@ -8,19 +8,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import ipaddress
 import os
+import shutil
 import socket
+import ssl
+import subprocess
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gateway.core.vision.sources import SourceRules
+from gateway.core.vision.sources import SourceRules, is_public
 from gateway.ports_vision import VisionFault
 from gateway.shell.vision.fetcher import DocumentFetcher
-from tests.core.vision.test_sources import REFUSED
+from tests.core.vision.test_sources import NOT_PUBLIC, PUBLIC, REFUSED
 
 OPEN, CLOSED = "127.0.0.1", "127.0.0.2"
 PDF = b"%PDF-1.7 and the rest"
@@ -207,6 +213,51 @@ async def test_no_socket_is_made_where_none_may_be(server: Server) -> None:
     assert server.closed_connections == 0
 
 
+class Unconnected(DocumentFetcher):
+    """Notes to which addresses it would connect, and does not."""
+
+    addresses: list[str]
+
+    def _socket_for(self, info: Any) -> socket.socket:
+        super()._socket_for(info).close()
+        self.addresses.append(info[4][0])
+        raise OSError("nothing leaves this machine")
+
+
+hosts = st.sampled_from(["docs.example", "other.example.", "localhost", "xn--a", "8.8.8.8", "127.0.0.1", "2130706433"])
+hosts |= st.ip_addresses().map(lambda each: f"[{each}]" if each.version == 6 else str(each))
+hosts |= st.sampled_from([f"[{each}]" if ":" in each else each for each in [*NOT_PUBLIC, *PUBLIC]])
+urls = st.builds(
+    "{}://{}{}{}{}".format,
+    st.sampled_from(["http", "https", "HTTP"]),
+    st.sampled_from(["", "", "", "8.8.8.8@", "user:8.8.8.8@"]),
+    hosts,
+    st.sampled_from(["", ":80", ":8080", ":0", "#@8.8.8.8", "?@8.8.8.8", "\\@8.8.8.8", "%00.example"]),
+    st.sampled_from(["", "/", "/a.pdf", "/../a", "/?b#c"]),
+)
+answers = st.lists(st.sampled_from([*NOT_PUBLIC, *PUBLIC]) | st.ip_addresses().map(str), max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(url=urls, found=answers)
+def test_whatever_is_asked_for_only_public_addresses_are_connected_to(url: str, found: list[str]) -> None:
+    """Whatever the URL is, and whatever DNS answers."""
+
+    async def look_up(_: str) -> list[str]:
+        return found
+
+    made = Unconnected(SourceRules(["*"]), MAX_BYTES, look_up=look_up)
+    made.addresses = []
+
+    async def run() -> str:
+        return (await refused(made, url)).kind
+
+    kind = asyncio.run(run())
+
+    assert all(is_public(ipaddress.ip_address(each)) for each in made.addresses)
+    assert kind == ("upstream" if made.addresses else "forbidden")
+
+
 async def test_the_environment_has_no_say(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its proxies and its passwords are not used."""
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
@@ -384,6 +435,31 @@ async def test_who_does_not_speak_the_protocol_is_told_alike(server: Server, ser
 
     assert fault.kind == nobody.kind == "upstream"
     assert fault.message == nobody.message == "the document's server could not be asked"
+
+
+async def test_a_server_has_to_be_who_it_says_it_is(tmp_path: Path) -> None:
+    """It is asked for by its name in TLS, and what it shows for itself is checked."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=docs.example"]
+    make += ["-addext", "subjectAltName=DNS:docs.example", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    asked: list[str | None] = []
+    context.sni_callback = lambda _, name, __: asked.append(name)
+
+    async def nobody(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    served = await asyncio.start_server(nobody, OPEN, 0, ssl=context)
+    port = served.sockets[0].getsockname()[1]
+    fault = await refused(fetcher(Names(docs_example=[[OPEN]])), f"https://docs.example:{port}/")
+    served.close()
+
+    assert asked == ["docs.example"]
+    assert (fault.kind, fault.message) == ("upstream", "the document's server could not be asked")
 
 
 async def test_data_urls_are_read() -> None:
