@@ -16,9 +16,9 @@ from PIL import Image
 from pypdfium2 import raw
 
 from gateway.core.vision.document import RENDER_DPI, Box, LaidPage, PageSize, Reading
-from gateway.core.vision.layout import clip_contents, lay_out, read_box
+from gateway.core.vision.layout import lay_out, read_box
 from gateway.shell.vision.pdf_text import is_sensible, read_contents
-from gateway.shell.vision.picture import read_scaled, recognise_scaled, to_png
+from gateway.shell.vision.picture import read_picture, read_scaled, to_png
 from gateway.shell.vision.unreadable import Unreadable
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ class PdfSource:
         contents = read_contents(opened, size)
         if self._limits.ocr and not is_sensible(contents):
             image = self._picture(page, Box(x=0, y=0, w=size.width, h=size.height), _SCAN_DPI, None)
-            words = recognise_scaled(image, size.width / image.width)
-            contents = contents._replace(words=words, has_text_layer=False)
+            return lay_out(read_picture(image, size), whole_is_picture=True)
         return lay_out(contents)
 
     def render(self, page: int, box: Box | None, max_side_px: int) -> bytes:
@@ -80,7 +79,7 @@ class PdfSource:
         opened, size = self._open(page)
         contents = read_contents(opened, size)
         if is_sensible(contents) or not self._limits.ocr:
-            return read_box(clip_contents(contents, box))
+            return read_box(contents, box)
         return read_scaled(self._picture(page, box, dpi, None), RENDER_DPI / dpi)
 
     def close(self) -> None:
