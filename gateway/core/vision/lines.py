@@ -23,6 +23,7 @@ _WIDE_GAP_MONO = 6.0
 _BACK = 0.6
 """A word may start so many heights before the one before it ends: slanted letters and kerning overlap."""
 _OVERLAP = 0.5
+_FIRST_CJK = "\u2e80"
 
 
 class Line:
@@ -75,7 +76,7 @@ def join_words(words: Sequence[Word]) -> str:
     """Words with spaces between, except between letters that are written without."""
     parts = [words[0].text]
     for before, word in itertools.pairwise(words):
-        if not (is_cjk(before.text[-1]) and is_cjk(word.text[0])):
+        if word.text[0] < _FIRST_CJK or not (is_cjk(before.text[-1]) and is_cjk(word.text[0])):
             parts.append(" ")
         parts.append(word.text)
     return "".join(parts)

@@ -25,7 +25,7 @@ _LETTERS_PER_TOKEN = 4
 
 def estimate_tokens(text: str) -> int:
     """About how many tokens a text has: a quarter of its letters, and each of Chinese and Japanese."""
-    wide = sum(map(is_cjk, text))
+    wide = 0 if text.isascii() else sum(map(is_cjk, text))
     return wide + (len(text) - wide + _LETTERS_PER_TOKEN - 1) // _LETTERS_PER_TOKEN
 
 

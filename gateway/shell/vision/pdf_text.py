@@ -11,8 +11,7 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import ctypes
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pypdfium2
@@ -24,6 +23,8 @@ from gateway.core.vision.turning import turn_of
 from gateway.shell.vision.pdf_drawings import Frame, find_drawn
 
 _REPLACEMENT = 0xFFFD
+_FAR_PX = 1e6
+"""No page is as large; also keeps away what is no number."""
 _MONO_NAMES = ("courier", "mono", "consolas", "menlo", "monaco", "typewriter", "cmtt", "inconsolata", "fixed", "code")
 _BOLD_NAMES = ("bold", "black", "heavy", "semibold", "demi")
 _LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ft", "ﬆ": "st"}
@@ -67,10 +68,9 @@ def is_sensible(contents: PageContents) -> bool:
 
 
 def _is_on(place: Rect | Word, shown: Rect) -> bool:
-    if not all(math.isfinite(edge) for edge in place[:4]):
-        return False
+    left, top, right, bottom = place[:4]
     return (
-        place.left < shown.right and place.right > shown.left and place.top < shown.bottom and place.bottom > shown.top
+        -_FAR_PX < left < shown.right and _FAR_PX > right > 0 and -_FAR_PX < top < shown.bottom and _FAR_PX > bottom > 0
     )
 
 
@@ -80,7 +80,7 @@ def _words(page: pypdfium2.PdfPage, frame: Frame) -> Iterator[Word]:
     try:
         handle = text_page.raw
         count = raw.FPDFText_CountChars(handle)
-        letters = [_letter(raw.FPDFText_GetUnicode(handle, index)) for index in range(count)]
+        letters = _letters(handle, count)
         fonts = _Fonts()
         start = 0
         for index, letter in enumerate([*letters, " "]):
@@ -93,6 +93,17 @@ def _words(page: pypdfium2.PdfPage, frame: Frame) -> Iterator[Word]:
             start = index + 1
     finally:
         text_page.close()
+
+
+def _letters(handle: Any, count: int) -> Sequence[str]:
+    """A page's letters, each at its index: in one call where that gives as many, else one by one."""
+    buffer = (ctypes.c_ushort * (count + 1))()
+    written = raw.FPDFText_GetText(handle, 0, count, buffer)
+    if written == count + 1:
+        text = bytes(buffer)[: 2 * count].decode("utf-16-le", "surrogatepass")
+        if len(text) == count:
+            return text
+    return [_letter(raw.FPDFText_GetUnicode(handle, index)) for index in range(count)]
 
 
 def _letter(code: int) -> str:
