@@ -33,6 +33,7 @@ from gateway.shell.vision.decode_log import LoggedDecoder
 from gateway.shell.vision.document_keeper import DocumentKeeper
 from gateway.shell.vision.fetcher import DocumentFetcher
 from gateway.shell.vision.local_decoder import LocalDecoder
+from gateway.shell.vision.measured_reader import MeasuredReader
 from gateway.shell.vision.model_decoder import ModelDecoder, ModelOptions
 from gateway.shell.vision.remote_service import RemoteDecoder, RemoteFetcher, RemoteReader, RemoteService
 from gateway.shell.vision.sqlite import SqliteDocumentStore
@@ -98,7 +99,8 @@ class GatewayVision:
         service = make_service(options, upstream) if options.backend == "remote" else None
         self._reader = reader = RemoteReader() if service is not None else make_reader(options)
         fetcher = RemoteFetcher(service, check, _SERVICE_S) if service is not None else make_fetcher(options, rules)
-        self._jobs = make_jobs(options, self._store, reader, fetcher, self._counter, metrics)
+        measured = MeasuredReader(reader, metrics.observe_page)
+        self._jobs = make_jobs(options, self._store, measured, fetcher, self._counter)
         await self._jobs.start()
         backend = make_backend(options, upstream, reader, service)
         self._guard = GuardedDecoder(backend, make_guard_rules(options), self._tries)
@@ -261,9 +263,8 @@ def make_jobs(
     reader: Reader,
     fetcher: Fetcher,
     counter: TiktokenCounter,
-    metrics: Metrics,
 ) -> ManagedJobs:
     """Who carries out orders to index."""
     from gateway.shell.vision.stub_jobs import IndexJobs
 
-    return IndexJobs(store, reader, fetcher, options.index_queue_max, metrics)
+    return IndexJobs(store, reader, fetcher, options.index_queue_max, None)

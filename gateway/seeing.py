@@ -85,7 +85,7 @@ class Seeing:
         jobs: orders to index.
         rules: that hold.
         tally: what failed, by what and kind.
-        check_source: refuses URLs that may not be fetched, as far as that can be said of the URL alone; a `VisionFault`.
+        check_source: raises a `VisionFault` for a URL that may not be fetched, as far as it says so itself.
     """
 
     store: DocumentStore

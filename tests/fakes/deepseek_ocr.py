@@ -183,12 +183,11 @@ def _picture_of(body: Json) -> tuple[Image.Image, str]:
 def _grounded(text: str) -> str:
     lines = text.splitlines()
     if any(" | " in line for line in lines):
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{cell}</td>" for cell in line.split(" | ")) + "</tr>" for line in lines
-        )
+        rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in line.split(" | ")) + "</tr>" for line in lines)
         return f"<|ref|>table<|/ref|><|det|>[[12, 34, 980, 560]]<|/det|>\n<table>{rows}</table>\n"
     return "\n\n".join(
-        f"<|ref|>text<|/ref|><|det|>[[12, {at * 40}, 980, {at * 40 + 30}]]<|/det|>\n{line}" for at, line in enumerate(lines)
+        f"<|ref|>text<|/ref|><|det|>[[12, {at * 40}, 980, {at * 40 + 30}]]<|/det|>\n{line}"
+        for at, line in enumerate(lines)
     )
 
 

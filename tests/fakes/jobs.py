@@ -53,7 +53,15 @@ class ImmediateJobs:
         inspected = await self.reader.inspect(data)
         doc_id = hashlib.sha256(job.scope.owner + job.scope.name.encode() + data).hexdigest()[:32]
         document = Document(
-            doc_id, job.scope, hash_, job.source, inspected.media_type, len(data), job.metadata, inspected.pages, 1_000_000
+            doc_id,
+            job.scope,
+            hash_,
+            job.source,
+            inspected.media_type,
+            len(data),
+            job.metadata,
+            inspected.pages,
+            1_000_000,
         )
         await self.store.begin(document, data)
         number = 0
@@ -69,5 +77,7 @@ class ImmediateJobs:
         job = await self.store.job(owner, job_id)
         if job is None or job.ended_us is not None:
             return job
-        ended = replace(job, status=JobStatus.FAILED, error=JobError("CONFLICT", "It was cancelled."), ended_us=2_000_000)
+        ended = replace(
+            job, status=JobStatus.FAILED, error=JobError("CONFLICT", "It was cancelled."), ended_us=2_000_000
+        )
         return ended if await self.store.cancel_job(ended) else await self.store.job(owner, job_id)

@@ -80,13 +80,22 @@ class Api:
         return await self.send(method, path, pieces, owner, memory, kind, headers)
 
     async def send(
-        self, method: str, path: str, pieces: Sequence[bytes], owner: bytes, memory: str | None, kind: str, headers: Headers
+        self,
+        method: str,
+        path: str,
+        pieces: Sequence[bytes],
+        owner: bytes,
+        memory: str | None,
+        kind: str,
+        headers: Headers,
     ) -> Reading:
         target = ROOT + path
         outbound = Reading(_set())
         sent = [("Content-Type", kind), *headers, *([("x-gateway-memory", memory)] if memory else [])]
         plain = target.partition("?")[0]
-        exchange = Exchange("r", method, plain, target, sent, endpoint_of(method, plain), Sending(pieces), outbound, 0.0)
+        exchange = Exchange(
+            "r", method, plain, target, sent, endpoint_of(method, plain), Sending(pieces), outbound, 0.0
+        )
         exchange.client = Client("c", owner)
         exchange.overrides = read_overrides(sent)
         await refuse_unwanted(exchange)
@@ -97,10 +106,14 @@ class Api:
         body, kind = form({"file": data, **{name: value.encode() for name, value in fields.items()}})
         told = await self.call("POST", "/index", body, owner, memory, kind)
         assert told.status == 202
-        job = json.loads((await self.call("GET", f"/index/jobs/{json.loads(told.written)['job_id']}", owner=owner)).written)
+        job = json.loads(
+            (await self.call("GET", f"/index/jobs/{json.loads(told.written)['job_id']}", owner=owner)).written
+        )
         return dict(job)
 
-    async def found(self, query: str = "invoice", owner: bytes = ANN, memory: str | None = None, **filters: Any) -> list[Json]:
+    async def found(
+        self, query: str = "invoice", owner: bytes = ANN, memory: str | None = None, **filters: Any
+    ) -> list[Json]:
         told = await self.call("POST", "/search", {"query": query, "filters": filters}, owner, memory)
         regions: list[Json] = json.loads(told.written)["regions"]
         return regions
@@ -108,7 +121,9 @@ class Api:
     async def ids(self) -> list[str]:
         """Of the regions of `TEXT`, by their places."""
         lines = TEXT.decode().replace("\f", "\n").splitlines()
-        regions = {region["text"]: region["region_id"] for word in lines for region in await self.found(word.strip("!"))}
+        regions = {
+            region["text"]: region["region_id"] for word in lines for region in await self.found(word.strip("!"))
+        }
         return [regions[line] for line in dict.fromkeys(lines)]
 
 
@@ -155,7 +170,10 @@ async def test_a_document_from_beginning_to_end(api: Api) -> None:
 
     assert (job["status"], job["progress"], job["pages"], job["source"]) == ("succeeded", 1.0, 2, "a.txt")
     assert (again["duplicate"], again["doc_id"]) == (True, job["doc_id"])
-    assert [(region["page"], region["text"]) for region in regions] == [(1, "Invoice 2024-00917"), (2, "Milk and invoice")]
+    assert [(region["page"], region["text"]) for region in regions] == [
+        (1, "Invoice 2024-00917"),
+        (2, "Milk and invoice"),
+    ]
     assert regions[0]["why_relevant"].startswith("holds `")
     assert regions[0]["score"] > regions[1]["score"]
     assert (document["pages"], document["metadata"], document["size_bytes"]) == (2, {"shelf": 7}, len(TEXT))
@@ -209,7 +227,11 @@ def _without(text: str, known: set[str]) -> str:
 
 @pytest.mark.parametrize("wrong", ["x", "..%2f..", "0" * 31, "G" * 32, "%00"])
 async def test_what_is_no_id_is_unknown(api: Api, wrong: str) -> None:
-    for method, path in (("GET", f"/documents/{wrong}"), ("GET", f"/regions/{wrong}/image"), ("DELETE", f"/index/jobs/{wrong}")):
+    for method, path in (
+        ("GET", f"/documents/{wrong}"),
+        ("GET", f"/regions/{wrong}/image"),
+        ("DELETE", f"/index/jobs/{wrong}"),
+    ):
         assert (await refusal_of(api.call(method, path))).status == 404
 
 
@@ -221,7 +243,13 @@ async def test_decoding_keeps_faults_apart(api: Api) -> None:
     results = json.loads(told.written)["results"]
 
     assert [result["region_id"] for result in results] == [ids[1], ids[2], ids[0], ids[3], ids[1]]
-    assert [result.get("error", {}).get("code") for result in results] == [None, "TIMEOUT", None, "VALIDATION_ERROR", None]
+    assert [result.get("error", {}).get("code") for result in results] == [
+        None,
+        "TIMEOUT",
+        None,
+        "VALIDATION_ERROR",
+        None,
+    ]
     assert results[0] == results[4]
     assert results[0]["text"].startswith("Tea | 4.50 at")
     assert (results[0]["fidelity"], results[0]["confidence"]) == ("1x", 1.0)
@@ -344,7 +372,11 @@ WRONG_FORMS: list[tuple[bytes, str, int]] = [
     (form({"file": b"x"})[0] + form({"file": b"y"})[0], "multipart/form-data; boundary=none", 400),
     (form({"file": b"x"})[0], "multipart/form-data", 400),
     (form({"file": b"x"})[0][:-9], "multipart/form-data; boundary=b0", 400),
-    (form({"file": b"x"})[0].replace(b"--b0--\r\n", b"") + form({"file": b"y"})[0], "multipart/form-data; boundary=b0", 400),
+    (
+        form({"file": b"x"})[0].replace(b"--b0--\r\n", b"") + form({"file": b"y"})[0],
+        "multipart/form-data; boundary=b0",
+        400,
+    ),
     (b"", "application/json", 400),
     (b"{}", "application/json", 400),
     (b'{"doc_url": 5}', "application/json", 400),
@@ -399,7 +431,15 @@ async def test_where_vision_is_off_it_says_so(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "status"),
-    [("disabled", 503), ("timeout", 504), ("upstream", 502), ("unreadable", 422), ("full", 507), ("down", 503), ("odd", 502)],
+    [
+        ("disabled", 503),
+        ("timeout", 504),
+        ("upstream", 502),
+        ("unreadable", 422),
+        ("full", 507),
+        ("down", 503),
+        ("odd", 502),
+    ],
 )
 async def test_each_kind_of_fault_is_a_status(api: Api, kind: str, status: int) -> None:
     class Failing:

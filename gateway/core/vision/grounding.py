@@ -1,8 +1,8 @@
 """What a vision model has written of a region, as plain text: its marks of places taken out, its tables as rows.
 
-DeepSeek-OCR writes `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2]]<|/det|>` before what stands there, and tables as HTML;
-asked to find places only, it writes the text itself between the first two marks. Nothing of it is evaluated: marks
-are looked for as they are, once, from left to right.
+DeepSeek-OCR writes `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2]]<|/det|>` before what stands there, and tables as
+HTML; asked to find places only, it writes the text itself between the first two marks. Nothing of it is evaluated:
+marks are looked for as they are, once, from left to right.
 Source: the model's card and its own reading of answers (huggingface.co/deepseek-ai/DeepSeek-OCR, 2025-10).
 
 Invariants, each with a test of its own:
@@ -19,39 +19,11 @@ from typing import NamedTuple
 
 _REF, _REF_END, _DET, _DET_END = "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>"
 _MARKS = (_REF, _REF_END, _DET, _DET_END)
-LABELS = frozenset(
-    [
-        "text",
-        "title",
-        "sub_title",
-        "paragraph",
-        "list",
-        "list_item",
-        "table",
-        "table_caption",
-        "table_footnote",
-        "image",
-        "image_caption",
-        "figure",
-        "figure_caption",
-        "equation",
-        "formula",
-        "code",
-        "code_caption",
-        "algorithm",
-        "header",
-        "footer",
-        "page_number",
-        "footnote",
-        "reference",
-        "references",
-        "caption",
-        "chart",
-        "aside_text",
-        "vertical_text",
-        "seal",
-    ]
-)
+_TEXTS = ("text", "title", "sub_title", "paragraph", "list", "list_item", "aside_text", "vertical_text")
+_PICTURES = ("table", "image", "figure", "chart", "equation", "formula", "code", "algorithm", "seal")
+_NOTES = ("caption", "footnote", "reference", "references", "header", "footer", "page_number", "table_footnote")
+_CAPTIONS = tuple(f"{name}_caption" for name in ("table", "image", "figure", "code"))
+LABELS = frozenset(_TEXTS + _PICTURES + _NOTES + _CAPTIONS)
 """What the model calls a place by; any other text between those marks is what stands there."""
 _is_places = re.compile(r"\s*\[[\s\d.,\[\]-]*").fullmatch
 _without_ends = re.compile(r"<｜(?:end▁of▁sentence|begin▁of▁sentence|▁pad▁)｜>|<\|(?:grounding|endoftext)\|>").sub

@@ -314,14 +314,19 @@ class Metrics:
         self.vision_pages = Labelled(
             QuickCounter(
                 "vision_index_pages",
-                "Pages that were read, by where their text came from: the document itself, or the picture.",
+                "Pages that were read, by where their text came from: the document itself, or a picture.",
                 ["source"],
                 registry=registry,
             )
         )
         self.vision_page_seconds = QuickHistogram(
-            "vision_index_page_seconds", "Of reading and keeping a page.", buckets=_SECONDS, registry=registry
+            "vision_index_page_seconds", "Of reading a page.", buckets=_SECONDS, registry=registry
         )
+
+    def observe_page(self, source: str, took_s: float) -> None:
+        """A page of a document was read."""
+        self.vision_pages[(source,)].inc()
+        self.vision_page_seconds.observe(took_s)
 
     def count_reload(self, *, is_applied: bool) -> None:
         """A changed configuration was taken up, or refused."""

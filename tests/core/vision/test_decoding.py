@@ -13,12 +13,15 @@ PARTS = st.tuples(st.text(max_size=5), st.text(max_size=5), st.sampled_from(Fide
 
 
 @given(PARTS, PARTS)
-def test_keys_differ_with_every_part(first: tuple[str, str, Fidelity, str], second: tuple[str, str, Fidelity, str]) -> None:
+def test_keys_differ_with_every_part(
+    first: tuple[str, str, Fidelity, str], second: tuple[str, str, Fidelity, str]
+) -> None:
     assert (decoding_key(*first) == decoding_key(*second)) is (first == second)
 
 
 @pytest.mark.parametrize(
-    ("status", "passes"), [(400, False), (401, False), (404, False), (408, True), (422, False), (429, True), (500, True), (503, True)]
+    ("status", "passes"),
+    [(400, False), (401, False), (404, False), (408, True), (422, False), (429, True), (500, True), (503, True)],
 )
 def test_which_statuses_pass(status: int, passes: bool) -> None:
     assert is_passing(status) is passes

@@ -79,7 +79,18 @@ def test_content_in_parts() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b"[]", b"nope", b"\xff", b'{"choices": []}', b'{"choices": [{}]}', answer(None), answer(5), b"[" * 99_999],
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"nope",
+        b"\xff",
+        b'{"choices": []}',
+        b'{"choices": [{}]}',
+        answer(None),
+        answer(5),
+        b"[" * 99_999,
+    ],
 )
 def test_what_is_no_answer_is_none(body: bytes) -> None:
     assert read_answer(body) is None
@@ -99,6 +110,8 @@ def test_agreement_is_a_share(first: str, second: str) -> None:
 
 
 def test_agreement_of_two_readings() -> None:
-    assert agreed(Reading("invoice total 42", None), Reading("invoice total 47", None)).confidence == pytest.approx(2 / 3)
+    assert agreed(Reading("invoice total 42", None), Reading("invoice total 47", None)).confidence == pytest.approx(
+        2 / 3
+    )
     assert agreement("tea", "milk") == 0.0
     assert agreement("", "?!") == 0.0

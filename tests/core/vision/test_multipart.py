@@ -52,7 +52,7 @@ def test_a_form_whole_and_byte_by_byte() -> None:
     assert read(WHOLE[at : at + 1] for at in range(len(WHOLE))) == PARTS
 
 
-@pytest.mark.parametrize("at", range(0, len(WHOLE) + 1))
+@pytest.mark.parametrize("at", range(len(WHOLE) + 1))
 def test_a_form_in_two_pieces(at: int) -> None:
     assert read([WHOLE[:at], WHOLE[at:]]) == PARTS
 
@@ -116,15 +116,22 @@ def test_little_is_held() -> None:
     assert 400_000 - given_on < len(BOUNDARY) + 4
 
 
-@pytest.mark.parametrize("header", ["multipart/form-data; boundary=----form7f3a", 'multipart/form-data; boundary="----form7f3a"'])
+@pytest.mark.parametrize(
+    "header", ["multipart/form-data; boundary=----form7f3a", 'multipart/form-data; boundary="----form7f3a"']
+)
 def test_a_boundary(header: str) -> None:
     assert boundary_of(header) == BOUNDARY
 
 
 @pytest.mark.parametrize(
     "header",
-    ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=" + "x" * 71,
-     'multipart/form-data; boundary="ends with space "', 'multipart/form-data; boundary="\u00fc"'],
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=" + "x" * 71,
+        'multipart/form-data; boundary="ends with space "',
+        'multipart/form-data; boundary="\u00fc"',
+    ],
 )
 def test_no_boundary(header: str) -> None:
     with pytest.raises(Refusal):

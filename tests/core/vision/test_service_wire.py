@@ -25,8 +25,16 @@ from gateway.core.vision.service_wire import (
 
 Json = dict[str, Any]
 REGIONS: list[Json] = [
-    {"region_id": "s1", "page": 1, "bbox": {"x": 1, "y": 2.4, "w": 30, "h": 4}, "type": "table", "text": "a | b",
-     "caption": "T", "page_size": {"width": 100, "height": 200}, "confidence": 0.5},
+    {
+        "region_id": "s1",
+        "page": 1,
+        "bbox": {"x": 1, "y": 2.4, "w": 30, "h": 4},
+        "type": "table",
+        "text": "a | b",
+        "caption": "T",
+        "page_size": {"width": 100, "height": 200},
+        "confidence": 0.5,
+    },
     {"region_id": "s2", "page": 1, "bbox": {"x": 1, "y": 90, "w": 30, "h": 4}, "type": "sketch", "score": 1},
     {"region_id": "s3", "page": 3, "text": "last"},
 ]
@@ -73,7 +81,8 @@ def test_a_region_of_ours_is_found_among_theirs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(None, ""), ("broken", "broken"), ({"code": "x", "message": "broken"}, "broken"), ("x" * 900, "x" * 500)]
+    ("error", "reason"),
+    [(None, ""), ("broken", "broken"), ({"code": "x", "message": "broken"}, "broken"), ("x" * 900, "x" * 500)],
 )
 def test_why_a_job_failed(error: Any, reason: str) -> None:
     job = read_job(json.dumps({"job_id": "j", "status": "failed", "error": error}).encode())
@@ -83,7 +92,10 @@ def test_why_a_job_failed(error: Any, reason: str) -> None:
 
 
 def test_a_decoding() -> None:
-    results = [{"region_id": "other", "text": "no"}, {"region_id": "s1", "text": "yes", "confidence": 0.9, "fidelity": "1x"}]
+    results = [
+        {"region_id": "other", "text": "no"},
+        {"region_id": "s1", "text": "yes", "confidence": 0.9, "fidelity": "1x"},
+    ]
     body = json.dumps({"results": results}).encode()
 
     assert read_decoding(body, "s1") == Reading("yes", 0.9)
@@ -108,9 +120,13 @@ def test_any_bytes_are_an_answer_or_none(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "job",
-    [{"job_id": ""}, {"job_id": "j", "regions": [{"region_id": "r", "page": 0}]},
-     {"job_id": "j", "regions": [{"region_id": "r", "bbox": {"x": -1}}]},
-     {"job_id": "j", "regions": [{"region_id": "r", "bbox": {"x": 1e300}}]}, {"job_id": "j", "pages": "x"}],
+    [
+        {"job_id": ""},
+        {"job_id": "j", "regions": [{"region_id": "r", "page": 0}]},
+        {"job_id": "j", "regions": [{"region_id": "r", "bbox": {"x": -1}}]},
+        {"job_id": "j", "regions": [{"region_id": "r", "bbox": {"x": 1e300}}]},
+        {"job_id": "j", "pages": "x"},
+    ],
 )
 def test_jobs_that_are_none(job: Json) -> None:
     assert read_job(json.dumps(job).encode()) is None
