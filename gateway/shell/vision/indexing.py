@@ -86,7 +86,6 @@ class IndexJobs:
         fetcher: of documents that are named by URL.
         count: tokens of a text.
         rules: how orders are carried out.
-        observe: told of each page that was kept, and how long reading and keeping it took.
         clock: seconds since 1970.
 
     Attributes:
@@ -100,7 +99,6 @@ class IndexJobs:
         fetcher: Fetcher,
         count: Callable[[str], int],
         rules: IndexRules,
-        observe: Callable[[LaidPage, float], None] = lambda page, seconds: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.tally: Counter[str] = Counter()
@@ -109,7 +107,6 @@ class IndexJobs:
         self._fetcher = fetcher
         self._count = count
         self._rules = rules
-        self._observe = observe
         self._clock = clock
         self._wake = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
@@ -297,12 +294,11 @@ class IndexJobs:
 
     async def _read(self, run: _Run, data: bytes, first: int) -> None:
         """Read and keep the pages from this one."""
-        doc_id, number, started_s = run.job.doc_id, first, time.perf_counter()
+        doc_id, number = run.job.doc_id, first
         async with aclosing(self._reader.pages(data, first)) as pages:
             async for page in pages:
                 await self._keep(run, doc_id, number, page)
-                self._observe(page, time.perf_counter() - started_s)
-                number, started_s = number + 1, time.perf_counter()
+                number += 1
 
     async def _keep(self, run: _Run, doc_id: str, number: int, page: LaidPage) -> None:
         costs = await self._costs_of(page)

@@ -94,13 +94,12 @@ class Desk:
         self.store = store
         self.reader = HeldReader()
         self.web = Web()
-        self.observed: list[float] = []
         self.rules = rules
         self.jobs = self.more()
 
     def more(self) -> IndexJobs:
         """Jobs of another process."""
-        return IndexJobs(self.store, self.reader, self.web, len, self.rules, lambda _, s: self.observed.append(s))
+        return IndexJobs(self.store, self.reader, self.web, len, self.rules)
 
     async def order(
         self, data: bytes | None = PAGES, scope: Scope = ALICE, source: str = "a.txt", is_forced: bool = False
@@ -131,7 +130,7 @@ async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def test_an_upload_is_indexed(desk: Desk) -> None:
-    """Its pages can be searched; each region's tokens were counted; each page was observed."""
+    """Its pages can be searched; each region's tokens were counted."""
     job = await desk.ended(await desk.order())
     found = await desk.store.search(ALICE, sought("blue boat"), 5)
     document = await desk.store.document(ALICE.owner, job.doc_id)
@@ -143,7 +142,6 @@ async def test_an_upload_is_indexed(desk: Desk) -> None:
     assert document is not None
     assert (document.pages, document.regions, document.metadata) == (3, 3, {"year": 2024})
     assert await desk.store.job_data(job.id) is None
-    assert len(desk.observed) == 3
     assert desk.jobs.tally == {"succeeded": 1}
 
 
