@@ -198,6 +198,11 @@ def task_eval_tokens(arguments: list[str]) -> int:
     return run(*command, "--check") or run(*command, "--peers", str(ensure_peers()))
 
 
+def task_eval_vision(arguments: list[str]) -> int:
+    """how rightly and how fast documents, scans and photos are read, at each fidelity (docs/vision-reading.md)"""
+    return run("-m", "benchmarks.vision", *arguments)
+
+
 def task_eval_retention(arguments: list[str]) -> int:
     """what a compacted prompt still holds: the gateway judged by what it forwards (docs/retention.md)"""
     if "--embeddings" in arguments and "--model-folder" not in arguments:
@@ -243,6 +248,11 @@ def task_bench_cache(arguments: list[str]) -> int:
 def task_bench_facts(arguments: list[str]) -> int:
     """memories in SQLite and PostgreSQL: inserts, searches, pages, from 1,000 facts on (docs/memory-stores.md)"""
     return run("-m", "benchmarks.facts", *arguments)
+
+
+def task_bench_vision_search(arguments: list[str]) -> int:
+    """regions of documents: how quickly 100,000 are searched and kept (docs/vision-search.md)"""
+    return run("-m", "benchmarks.vision_search", *arguments)
 
 
 def task_docs(_: list[str]) -> int:

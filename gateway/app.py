@@ -20,41 +20,28 @@ from functools import partial
 from prometheus_client.core import Metric
 
 from gateway.compose import (
-    check_tokenizers,
     make_answer_store,
     make_brief_store,
-    make_budget_table,
-    make_compaction,
-    make_directory,
-    make_early_rule,
-    make_encodings,
     make_journal,
-    make_price_table,
     make_prior,
-    make_reuse_options,
     make_route,
-    make_rule_table,
     make_shared_limiter,
-    make_socket_limits,
     make_state_store,
-    make_summarizer_options,
-    make_templates,
 )
-from gateway.compose_memory import GatewayMemory, make_memory_stages
+from gateway.compose_memory import GatewayMemory
+from gateway.compose_pipeline import Lasting, make_pipeline
+from gateway.compose_vision import GatewayVision
 from gateway.core.context.brief import Brief, render_brief
 from gateway.core.context.count_caches import CountCaches
 from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.wire.origin import OriginRules
-from gateway.core.wire.request import Endpoint
 from gateway.exchange import Exchange
-from gateway.fitting.fitter import ChatFitter
 from gateway.listening import changed_for_restart, keeping, listen, log_listening, log_refused
-from gateway.pipeline import Pipeline, Stage
+from gateway.pipeline import Pipeline
 from gateway.ports import Limiter
 from gateway.settings import DEMO_URL, Settings
 from gateway.settings_check import is_loopback
 from gateway.settings_load import InvalidSettings, Loaded
-from gateway.shell.brief_maker import StoredBriefMaker
 from gateway.shell.config_watch import digest_of_files, watch_files
 from gateway.shell.heap import trim_every
 from gateway.shell.http.admin_server import AdminPort, AdminViews
@@ -66,9 +53,8 @@ from gateway.shell.routing.health import RememberedHealth
 from gateway.shell.routing.ids import StoredIds
 from gateway.shell.routing.probes import Prober
 from gateway.shell.routing.windows import LearnedWindows
-from gateway.shell.state.calibrations import NoCalibrations, StoredCalibrations
+from gateway.shell.state.calibrations import StoredCalibrations
 from gateway.shell.state.sent_prompts import RememberedPrompts
-from gateway.shell.summarizer import Summarizer
 from gateway.shell.telemetry.figures import (
     cache_metrics,
     calibration_metrics,
@@ -81,24 +67,11 @@ from gateway.shell.telemetry.figures import (
 )
 from gateway.shell.telemetry.loop_lag import watch_loop_lag
 from gateway.shell.telemetry.metrics import Metrics, gauge_metric
-from gateway.shell.telemetry.recorder import Recorder
 from gateway.shell.tokens.counter import TiktokenCounter
 from gateway.shell.tokens.digest import message_digests
 from gateway.shell.upstream.client import HttpUpstream
 from gateway.shell.upstream.demo_server import DemoUpstream
-from gateway.stages.admit import AdmitStage
-from gateway.stages.answer_count import AnswerCountStage, answer_input_tokens
-from gateway.stages.assemble import AssembleStage
-from gateway.stages.count import CountStage
-from gateway.stages.forget_session import ForgetSessionStage
-from gateway.stages.forward import Fallbacks, ForwardStage, Refit
-from gateway.stages.forward_socket import ForwardSocketStage
-from gateway.stages.identify import IdentifyStage
-from gateway.stages.list_models import ListModelsStage
-from gateway.stages.reserve import ReserveStage
-from gateway.stages.reuse import Flight, ReuseStage
-from gateway.stages.route import RouteStage
-from gateway.stages.settle import LimitSettling, Settle
+from gateway.stages.reuse import Flight
 from gateway.tasks import TaskGroup
 
 _log = logging.getLogger("gateway")
@@ -152,6 +125,7 @@ class Gateway:
         self._ids = StoredIds(self.state, self._tasks)
         self.answers = make_answer_store(self.settings.cache)
         self.memory = GatewayMemory(self.settings)
+        self.vision = GatewayVision(self.settings, self.counter)
         self._flights: dict[bytes, Flight] = {}
         self._reuse_tally: Counter[tuple[str, str]] = Counter()
         self._pool = BufferPool(self.settings.server.max_buffered_bytes)
@@ -180,6 +154,8 @@ class Gateway:
         await self._open_state()
         await self.memory.open()
         self._stack.push_async_callback(self.memory.close)
+        await self.vision.open()
+        self._stack.push_async_callback(self.vision.close)
         if self.answers is not None:
             await self.answers.open()
             self._stack.push_async_callback(self.answers.close)
@@ -189,7 +165,9 @@ class Gateway:
             self._stack.push_async_callback(self._shared_limiter.close)
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
-        self.memory.connect(self.settings, self._upstream, self.metrics.memory_retrieval.observe)
+        await self.vision.connect(self._upstream, self.metrics, self.state, self.settings.state.brief_ttl_seconds)
+        observe_s = self.metrics.memory_retrieval.observe
+        self.memory.connect(self.settings, self._upstream, observe_s, self.vision.beside)
         self._recaller.near = self.memory.chats.near if self.memory.chats else None
         self._pipeline = self._make_pipeline(self.settings)
         self._prober = Prober(self._upstream, self._health)
@@ -291,66 +269,32 @@ class Gateway:
         _log.warning("upstream builtin://demo answers from the prompt's own words; it is no language model")
 
     def _make_pipeline(self, settings: Settings) -> Pipeline:
-        routes = [make_route(upstream) for upstream in settings.upstreams]
-        recorder = Recorder(self.metrics)
-        options = make_summarizer_options(
-            settings.summarizer, states=settings.facts.enabled and settings.facts.mine != "none"
+        return make_pipeline(
+            settings,
+            Lasting(
+                metrics=self.metrics,
+                counter=self.counter,
+                caches=self._caches,
+                recaller=self._recaller,
+                summaries=self._summaries,
+                briefs=self.briefs,
+                journal=self.journal,
+                calibrations=self.calibrations,
+                sent=self._sent,
+                limiter=self._limiter,
+                health=self._health,
+                windows=self._windows,
+                ids=self._ids,
+                answers=self.answers,
+                cache=self.settings.cache,
+                flights=self._flights,
+                reuse_tally=self._reuse_tally,
+                memory=self.memory,
+                vision=self.vision,
+                upstream=self._upstream,
+                tasks=self._tasks,
+            ),
         )
-        rules, prices = make_rule_table(settings), make_price_table(settings)
-        limits = LimitSettling(self._limiter, rules, prices) if settings.rate_limits else None
-        charge = limits.charge if limits else None
-        summarizer = Summarizer(options, self._upstream, self.counter, self._summaries, charge) if options else None
-        deadline_s = settings.summarizer.deadline_seconds
-        maker = StoredBriefMaker(self.briefs, self.counter, summarizer, deadline_s, self._tasks)
-        budgets = make_budget_table(settings.token_budget)
-        own_keys = any(not upstream.api_key for upstream in settings.upstreams)
-        identify = IdentifyStage(self._caches.prefixes, make_directory(settings), has_own_keys=own_keys)
-        ids = self._ids if len(routes) > 1 else None
-        route = RouteStage(routes, ids)
-        estimator = settings.token_estimator
-        check_tokenizers(estimator)
-        encodings, templates = make_encodings(estimator), make_templates(estimator)
-        count = CountStage(self.counter, self._caches, encodings, templates=templates)
-        calibrations = self.calibrations if settings.token_estimator.calibrate else NoCalibrations()
-        compaction = make_compaction(settings)
-        soft_ratio = settings.compaction.soft_ratio
-        early = make_early_rule(settings, self._sent)
-        fitter = ChatFitter(self.briefs, maker, self._recaller, self.counter, soft_ratio, early)
-        memory = self.memory.for_chats(charge)
-        assemble = AssembleStage(budgets, compaction, fitter, calibrations, self.journal, self._windows, memory)
-        instead = {Endpoint.INPUT_TOKENS: answer_input_tokens}
-        refit = Refit(self._windows, assemble)
-        again = tuple(settings.fallbacks.items())
-        fallbacks = Fallbacks(again, (route, count, assemble)) if again else None
-        repairs = settings.stream_repair.enabled
-        forward = ForwardStage(
-            self._upstream, self._health, instead, self._sent, refit, fallbacks, ids, repairs=repairs
-        )
-        admit: tuple[Stage, ...] = (AdmitStage(rules, self._limiter),) if limits else ()
-        reserve: tuple[Stage, ...] = (ReserveStage(rules, self._limiter, prices, calibrations),) if limits else ()
-        charge_session = limits.charge_session if limits else None
-        sockets = ForwardSocketStage(
-            self._upstream, self._health, make_socket_limits(settings.websockets), charge_session
-        )
-        remembering = self.memory.remembering(settings.facts)
-        others: dict[Endpoint, tuple[Stage, ...]] = {
-            Endpoint.TOKENS_COUNT: (identify, *admit, route, count, AnswerCountStage(calibrations, budgets)),
-            Endpoint.INPUT_TOKENS: (identify, *admit, route, count, forward),
-            Endpoint.MODELS: (identify, *admit, route, *reserve, ListModelsStage(self._upstream, forward)),
-            Endpoint.REALTIME: (identify, *admit, route, *reserve, sockets),
-            Endpoint.SESSIONS: (identify, ForgetSessionStage(self.journal, self.briefs, remembering)),
-        }
-        others |= {end: (identify, *admit, stage) for end, stage in make_memory_stages(remembering).items()}
-        settle = Settle(self.counter, calibrations, recorder, self.journal, limits)
-        later: tuple[Stage, ...] = (route, count, assemble, *reserve, forward)
-        return Pipeline((identify, *admit, *self._reusing(settings, later)), others, settle, recorder, self._tasks)
-
-    def _reusing(self, settings: Settings, later: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        """The stages after those that let a request in: behind the response cache, where there is one."""
-        if self.answers is None:
-            return later
-        options = make_reuse_options(settings, self.settings.cache)
-        return (ReuseStage(later, self.answers, self._flights, options, self._reuse_tally, self._tasks),)
 
     def _collect(self) -> list[Metric]:
         return [
@@ -364,6 +308,7 @@ class Gateway:
             *health_metrics(self._health, self._windows),
             *state_metrics(self.state, self.briefs.ignored + self.journal.ignored),
             *self.memory.metrics(),
+            *self.vision.metrics(),
             *(cache_metrics(self._reuse_tally, self.answers) if self.answers is not None else ()),
         ]
 

@@ -20,7 +20,7 @@ from gateway.exchange import Exchange
 from gateway.fitting.memory import ChatMemory
 from gateway.pipeline import Stage
 from gateway.ports import Upstream
-from gateway.ports_memory import Embedding, MemoryStore
+from gateway.ports_memory import Embedding, MemoryStore, Reminding
 from gateway.remembering import Remembering, refuse_switched_off
 from gateway.settings import Settings
 from gateway.settings_check import sqlite_path
@@ -39,7 +39,7 @@ from gateway.stages.delete_contexts import ClearContextsStage, DeleteContextsSta
 from gateway.stages.export_memory import ExportMemoryStage
 from gateway.stages.import_memory import ImportMemoryStage
 from gateway.stages.insert_facts import InsertFactsStage
-from gateway.stages.list_memories import ListMemoriesStage
+from gateway.stages.list_memories import Forget, ListMemoriesStage
 from gateway.stages.query_facts import QueryFactsStage
 from gateway.stages.search_contexts import SearchContextsStage
 from gateway.stages.store_context import StoreContextStage
@@ -85,10 +85,16 @@ class GatewayMemory:
         if self._keeper is not None:
             await self._keeper.open()
 
-    def connect(self, settings: Settings, upstream: Upstream, observe_s: Callable[[float], None]) -> None:
-        """Let chats use it, now that there is a way to upstreams."""
+    def connect(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        observe_s: Callable[[float], None],
+        beside: Callable[[Reminding, float], Reminding],
+    ) -> None:
+        """Let chats use it, now that there is a way to upstreams, and what is looked up beside it."""
         if self.store is not None:
-            self.chats = MemoryOfChats(self.store, settings, upstream, observe_s)
+            self.chats = MemoryOfChats(self.store, settings, upstream, observe_s, beside)
 
     def for_chats(self, charge: Callable[[Exchange, int, int], None] | None) -> ChatMemory | None:
         """What the assemble stage has of it; whoever is told what embeddings took is told so from now on."""
@@ -124,6 +130,7 @@ class MemoryOfChats:
         settings: with which the process was started.
         upstream: the way to whoever makes vectors.
         observe_s: told how long each look-up took.
+        beside: adds what else is looked up, within so many seconds.
 
     Attributes:
         near: how near passages are to a question; None where nobody makes vectors.
@@ -132,18 +139,25 @@ class MemoryOfChats:
     """
 
     def __init__(
-        self, store: MemoryStore, settings: Settings, upstream: Upstream, observe_s: Callable[[float], None]
+        self,
+        store: MemoryStore,
+        settings: Settings,
+        upstream: Upstream,
+        observe_s: Callable[[float], None],
+        beside: Callable[[Reminding, float], Reminding],
     ) -> None:
         options = settings.facts
         self._tasks = TaskGroup()
         self._store = ChatMemoryStore(store, options.retrieve_seconds, options.queue_max)
         self.embedder = self._make_embedder(settings, upstream)
         self.near = self._make_near()
-        self._reminding = StoredReminding(self._store, options.retrieve_seconds + _GRACE_S, self.embedder, observe_s)
+        deadline_s = options.retrieve_seconds + _GRACE_S
+        self._reminding = StoredReminding(self._store, deadline_s, self.embedder, observe_s)
         self._miner: FoldMiner | None = None
         if options.mine != "none":
             self._miner = FoldMiner(self._store, self._tasks, options.ttl_seconds, options.confidence_threshold)
-        self.memory = ChatMemory(self._reminding, self._miner, mines_all=options.mine == "all")
+        reminding = beside(self._reminding, deadline_s)
+        self.memory = ChatMemory(reminding, self._miner, mines_all=options.mine == "all")
         self._filling: asyncio.Task[None] | None = None
         if self.embedder is not None and self.embedder.is_own:
             self._filling = asyncio.create_task(VectorFiller(store, self.embedder).run())
@@ -224,8 +238,13 @@ def make_remembering(
     return Remembering(store, facts, contexts, options.wait_seconds, tally, _now_us, _new_id, embedder)
 
 
-def make_memory_stages(remembering: Remembering | None) -> dict[Endpoint, Stage]:
-    """What answers the calls of memory, by endpoint."""
+def make_memory_stages(remembering: Remembering | None, forget_documents: Forget | None) -> dict[Endpoint, Stage]:
+    """What answers the calls of memory, by endpoint.
+
+    Args:
+        remembering: what they share; None where nothing is remembered.
+        forget_documents: lets go of the documents of a memory; None where there are none.
+    """
     if remembering is None:
         return dict.fromkeys(OF_MEMORY, refuse_switched_off)
     return {
@@ -237,7 +256,7 @@ def make_memory_stages(remembering: Remembering | None) -> dict[Endpoint, Stage]
         Endpoint.CONTEXTS_DELETE: DeleteContextsStage(remembering),
         Endpoint.CONTEXTS_CLEAR: ClearContextsStage(remembering),
         Endpoint.CONTEXT: AnswerMemoryStage(remembering, Kind.CONTEXT, told_context),
-        Endpoint.MEMORIES: ListMemoriesStage(remembering),
+        Endpoint.MEMORIES: ListMemoriesStage(remembering, forget_documents),
         Endpoint.MEMORIES_EXPORT: ExportMemoryStage(remembering),
         Endpoint.MEMORIES_IMPORT: ImportMemoryStage(remembering),
     }

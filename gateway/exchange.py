@@ -44,8 +44,9 @@ class Inbound(Protocol):
     def stream(self) -> AsyncIterator[bytes]:
         """The body as it arrives, untouched, for a request that is passed through."""
 
-    def decoded(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, decoded, in pieces of bounded size, none of which is held; refuses as `read` does."""
+    def decoded(self, *, holds: bool = False) -> AsyncIterator[bytes]:
+        """The body as it arrives, decoded, in pieces of bounded size; refuses as `read` does, but for its length.
+        `holds`: whoever reads it keeps them all until the answer is there."""
 
 
 class Outbound(Protocol):

@@ -61,7 +61,7 @@ class FileInbound:
     async def stream(self) -> AsyncIterator[bytes]:
         yield self._body
 
-    def decoded(self) -> AsyncIterator[bytes]:
+    def decoded(self, *, holds: bool = False) -> AsyncIterator[bytes]:
         return self.stream()
 
 

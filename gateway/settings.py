@@ -13,6 +13,7 @@ from gateway.settings_clients import ClientOptions, CompactionDiffering, RateLim
 from gateway.settings_memory import Facts
 from gateway.settings_section import Section
 from gateway.settings_upstreams import StreamRepair, UpstreamOptions
+from gateway.settings_vision import Vision
 
 
 class Server(Section, frozen=True):
@@ -374,6 +375,7 @@ class Settings(Section, frozen=True):
     rate_limit_store: RateLimitStore = RateLimitStore()
     state: State = State()
     facts: Facts = Facts()
+    vision: Vision = Vision()
     cache: Cache = Cache()
     telemetry: Telemetry = Telemetry()
 
@@ -381,12 +383,11 @@ class Settings(Section, frozen=True):
 DEMO_URL = "builtin://demo"
 LATER = frozenset(
     {
-        "vision",
         "page",
         "telemetry.otlp_endpoint",
         "telemetry.capture_content",
     }
 )
 """Names that are kept for what this version does not do yet; using one is an error that says so."""
-RESTART_ONLY = ("server", "rate_limit_store", "state", "facts", "cache", "telemetry")
+RESTART_ONLY = ("server", "rate_limit_store", "state", "facts", "vision", "cache", "telemetry")
 """Sections that a reload cannot change."""

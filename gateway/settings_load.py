@@ -20,9 +20,11 @@ import yaml
 from gateway.settings import DEMO_URL, LATER, Server, Settings, SummarizerSettings
 from gateway.settings_check import Fault, check_settings
 from gateway.settings_check_memory import check_memory
+from gateway.settings_check_vision import check_vision
 from gateway.settings_clients import ClientOptions, RateLimit
 from gateway.settings_memory import Embeddings
 from gateway.settings_upstreams import UpstreamOptions
+from gateway.settings_vision import Vision
 
 ENV_PREFIX = "GATEWAY__"
 _variable = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -85,7 +87,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Loaded:
     if settings is None:
         raise InvalidSettings(faults)
     settings = _with_secrets(settings, faults)
-    notes = check_settings(settings, faults) + check_memory(settings, faults)
+    notes = check_settings(settings, faults) + check_memory(settings, faults) + check_vision(settings, faults)
     if faults:
         raise InvalidSettings(faults)
     return Loaded(settings, tuple(notes), tuple(_files_of(path, settings)))
@@ -94,7 +96,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Loaded:
 def _files_of(path: Path | None, settings: Settings) -> Iterator[Path]:
     if path:
         yield path
-    named = [settings.server.admin_token_file, settings.summarizer.api_key_file]
+    named = [settings.server.admin_token_file, settings.summarizer.api_key_file, settings.vision.api_key_file]
     named += [upstream.api_key_file for upstream in settings.upstreams]
     named += [settings.facts.embeddings.api_key_file] if settings.facts.embeddings else []
     yield from (Path(file) for file in named if file)
@@ -277,10 +279,13 @@ def _with_secrets(settings: Settings, faults: list[Fault]) -> Settings:
     if facts.embeddings is not None:
         embeddings = _with_file(facts.embeddings, "api_key", "facts.embeddings", faults)
         facts = msgspec.structs.replace(facts, embeddings=embeddings)
-    return msgspec.structs.replace(settings, upstreams=upstreams, summarizer=summarizer, server=server, facts=facts)
+    vision = _with_file(settings.vision, "api_key", "vision", faults)
+    return msgspec.structs.replace(
+        settings, upstreams=upstreams, summarizer=summarizer, server=server, facts=facts, vision=vision
+    )
 
 
-S = TypeVar("S", UpstreamOptions, SummarizerSettings, Server, Embeddings)
+S = TypeVar("S", UpstreamOptions, SummarizerSettings, Server, Embeddings, Vision)
 
 
 def _with_file(options: S, name: str, path: str, faults: list[Fault]) -> S:

@@ -20,7 +20,7 @@ _HEADER = """\
 # ${NAME} and ${NAME:-default} are replaced by environment variables; GATEWAY__SECTION__KEY=value overrides an option,
 # such as GATEWAY__SERVER__PORT=9090. `llm-gateway check --config FILE` says everything that is wrong at once. A changed
 # file is applied within server.watch_seconds, or by SIGHUP, whole or not at all; server, rate_limit_store, state,
-# facts, cache and telemetry need a restart.
+# facts, vision, cache and telemetry need a restart.
 """
 _WIDTH = 116
 _EXAMPLE_UPSTREAM = {"name": "openai", "base_url": "https://api.openai.com/v1", "api_key": "${OPENAI_API_KEY:-}"}

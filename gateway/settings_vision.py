@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
@@ -44,8 +44,15 @@ class VisionModel(Section, frozen=True):
         "<|grounding|>Convert the document to markdown."
     )
     max_tokens: Annotated[int, Meta(ge=1, description="Of an answer.")] = 8192
+    read_twice: Annotated[
+        bool,
+        Meta(
+            description="Where the server tells no probabilities, read each region at two sizes: how far both agree is"
+            " the confidence. Otherwise it is null."
+        ),
+    ] = False
     options: Annotated[
-        dict[str, object],
+        dict[str, Any],
         Meta(
             description="Sent along with each request, such as {skip_special_tokens: false, vllm_xargs: {ngram_size:"
             " 30, window_size: 90}}."

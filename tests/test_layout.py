@@ -33,6 +33,7 @@ ROOTS = {
     "gateway.app",
     "gateway.compose",
     "gateway.compose_memory",
+    "gateway.compose_pipeline",
     "gateway.compose_vision",
     "gateway.listening",
     "gateway.worker",

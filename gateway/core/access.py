@@ -26,7 +26,7 @@ from gateway.core.errors import Refusal
 from gateway.core.routing.routes import Route
 from gateway.core.wire.headers import GATEWAY_PREFIX
 from gateway.core.wire.overrides import MEMORY_HEADER
-from gateway.core.wire.request import OF_MEMORY, Endpoint
+from gateway.core.wire.request import OF_MEMORY, OF_VISION, READ_BY_STAGES, Endpoint
 
 CLIENT_HEADER = "x-gateway-client"
 DEFAULT_CLIENT = "default"
@@ -181,13 +181,15 @@ def decide_call(endpoint: Endpoint, headers: Sequence[tuple[str, str]], client: 
         return _denied(client.name, Permission.PASSTHROUGH, "paths that are passed through")
     if endpoint in OF_MEMORY and Permission.FACTS not in may:
         return _denied(client.name, Permission.FACTS, "facts, contexts and memories")
+    if endpoint in OF_VISION and Permission.VISION not in may:
+        return _denied(client.name, Permission.VISION, "documents and their regions")
     may_override = Permission.OVERRIDES in may
     if may_override and Permission.FACTS in may:
         return None
     if endpoint is Endpoint.SESSIONS and not may_override:
         return _denied(client.name, Permission.OVERRIDES, "named sessions")
     for lower in (name.lower() for name, _ in headers):
-        if lower == MEMORY_HEADER and endpoint in OF_MEMORY:
+        if lower == MEMORY_HEADER and endpoint in READ_BY_STAGES:
             continue  # it changes no request to a model
         if lower == MEMORY_HEADER and Permission.FACTS not in may:
             return _denied(client.name, Permission.FACTS, f"the header {MEMORY_HEADER}")

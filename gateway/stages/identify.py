@@ -19,7 +19,7 @@ from gateway.core.wire.overrides import read_overrides
 from gateway.core.wire.paths import endpoint_of
 from gateway.core.wire.prefix import PrefixMemo
 from gateway.core.wire.request import (
-    OF_MEMORY,
+    READ_BY_STAGES,
     Endpoint,
     MeteredRequest,
     kind_of_body,
@@ -79,7 +79,7 @@ class IdentifyStage:
             exchange.request = _read_query(exchange, exchange.client)
             return
         exchange.overrides = read_overrides(exchange.headers)
-        if exchange.endpoint in OF_MEMORY:
+        if exchange.endpoint in READ_BY_STAGES:
             return
         body = await exchange.inbound.read()
         if exchange.deployment:

@@ -27,7 +27,7 @@ from gateway.core.access import (
 from gateway.core.errors import Refusal
 from gateway.core.wire.headers import without_credentials
 from gateway.core.wire.provider_keys import MASK, mask_body, mask_headers
-from gateway.core.wire.request import OF_MEMORY, Endpoint
+from gateway.core.wire.request import OF_MEMORY, OF_VISION, Endpoint
 from tests.histories import route_of
 
 KEY, OTHER_KEY = "gw-alpha-key-of-many-bits", "gw-beta-key-of-many-bits"
@@ -153,6 +153,7 @@ NOTHING = Identity("app", b"", Grants(may=frozenset()))
         (Endpoint.EMBEDDINGS, [], None),
         (Endpoint.CHAT, [("x-gateway-memory", "m")], "x-gateway-memory"),
         *((endpoint, [("x-gateway-memory", "m")], "facts") for endpoint in sorted(OF_MEMORY, key=str)),
+        *((endpoint, [("x-gateway-memory", "m")], "vision") for endpoint in sorted(OF_VISION, key=str)),
     ],
 )
 def test_what_is_not_granted_is_refused(endpoint: Endpoint, headers: Headers, names: str | None) -> None:
@@ -172,6 +173,14 @@ def test_memory_takes_its_own_permission_alone(endpoint: Endpoint) -> None:
     client = Identity("app", b"", Grants(may=frozenset({Permission.FACTS})))
 
     assert decide_call(endpoint, [("X-Gateway-Memory", "m")], client) is None
+    assert decide_call(endpoint, [("x-gateway-budget", "5")], client) is not None
+
+
+@pytest.mark.parametrize("endpoint", sorted(OF_VISION, key=str))
+def test_vision_takes_its_own_permission_alone(endpoint: Endpoint) -> None:
+    client = Identity("app", b"", Grants(may=frozenset({Permission.VISION})))
+
+    assert decide_call(endpoint, [("X-Gateway-Memory", "m"), ("X-Use-OCR", "true")], client) is None
     assert decide_call(endpoint, [("x-gateway-budget", "5")], client) is not None
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.wire.paths import endpoint_of, is_of_memory, local_methods, memory_name_of
-from gateway.core.wire.request import OF_MEMORY, Endpoint
+from gateway.core.wire.paths import endpoint_of, is_of_memory, is_of_vision, local_methods, memory_name_of
+from gateway.core.wire.request import OF_MEMORY, OF_VISION, Endpoint
 
 ROOT = "/api/v1/"
 CALLS = [
@@ -28,12 +28,29 @@ CALLS = [
     ("DELETE", "memories/x", Endpoint.MEMORIES),
     ("GET", "memories/x/export", Endpoint.MEMORIES_EXPORT),
     ("POST", "memories/x/import", Endpoint.MEMORIES_IMPORT),
+    ("POST", "vision/search", Endpoint.VISION_SEARCH),
+    ("POST", "vision/decode", Endpoint.VISION_DECODE),
+    ("POST", "vision/index", Endpoint.VISION_INDEX),
+    ("GET", "vision/index/jobs/0a", Endpoint.VISION_JOB),
+    ("DELETE", "vision/index/jobs/0a", Endpoint.VISION_JOB),
+    ("GET", "vision/documents", Endpoint.VISION_DOCUMENTS),
+    ("GET", "vision/documents/0a", Endpoint.VISION_DOCUMENT),
+    ("DELETE", "vision/documents/0a", Endpoint.VISION_DOCUMENT),
+    ("GET", "vision/regions/0a/image", Endpoint.VISION_IMAGE),
     ("POST", "tokens/count", Endpoint.TOKENS_COUNT),
     ("DELETE", "sessions/x", Endpoint.SESSIONS),
     ("DELETE", "sessions/x/y", Endpoint.SESSIONS),
 ]
 NO_CALLS = [
     ("GET", "facts"),
+    ("POST", "vision"),
+    ("GET", "vision/search"),
+    ("GET", "vision/index/jobs"),
+    ("GET", "vision/index/jobs/0a/b"),
+    ("GET", "vision/regions/0a"),
+    ("GET", "vision/regions//image"),
+    ("GET", "vision/documents/"),
+    ("GET", "visions/documents"),
     ("GET", "facts/query"),
     ("PATCH", "facts/0a"),
     ("GET", "facts/"),
@@ -53,6 +70,7 @@ def test_a_call_of_the_gateways_own(method: str, path: str, endpoint: Endpoint) 
     assert endpoint_of(method, ROOT + path) is endpoint
     assert local_methods(ROOT + path)[method] is endpoint
     assert is_of_memory(ROOT + path) is (endpoint in OF_MEMORY)
+    assert is_of_vision(ROOT + path) is (endpoint in OF_VISION)
 
 
 @pytest.mark.parametrize(("method", "path"), NO_CALLS)
@@ -72,8 +90,9 @@ def test_a_name_comes_back_as_it_was(name: str) -> None:
     path = f"{ROOT}memories/{quote(name, safe='')}/export"
 
     assert memory_name_of(path) == name
+    assert memory_name_of(f"{ROOT}vision/index/jobs/{quote(name, safe='')}") == name
     assert endpoint_of("GET", path) is Endpoint.MEMORIES_EXPORT
 
 
-def test_every_call_of_memory_has_a_path() -> None:
-    assert {endpoint for _, _, endpoint in CALLS} >= OF_MEMORY
+def test_every_call_of_memory_and_vision_has_a_path() -> None:
+    assert {endpoint for _, _, endpoint in CALLS} >= OF_MEMORY | OF_VISION

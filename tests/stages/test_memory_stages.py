@@ -47,7 +47,7 @@ class Sending:
     def stream(self) -> AsyncIterator[bytes]:
         raise NotImplementedError
 
-    async def decoded(self) -> AsyncIterator[bytes]:
+    async def decoded(self, *, holds: bool = False) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             self.given += 1
             yield piece

@@ -240,7 +240,9 @@ class Reading(msgspec.Struct, frozen=True):
     Attributes:
         text: as in `LaidRegion`.
         confidence: 0 to 1, measured; None where nothing was measured.
+        is_cut: whoever read it stopped before the end, at a limit or in a loop.
     """
 
     text: str
     confidence: float | None
+    is_cut: bool = False

@@ -1,7 +1,8 @@
 """Which call a request line is, by its method and path: the tables of all that the gateway serves otherwise than as is.
 
-Paths of the gateway's own take certain methods only, each of which is an endpoint. Under the roots of memory every
-path is the gateway's own, whether there is anything or not: what is said there has the form of `coded_errors`.
+Paths of the gateway's own take certain methods only, each of which is an endpoint. Under the roots of memory and of
+vision every path is the gateway's own, whether there is anything or not: what is said there has the form of
+`coded_errors`.
 
 Invariants, each with a test of its own:
   1. Every method and path is one endpoint, and what is in no table is passed through.
@@ -41,18 +42,33 @@ _LOCAL_PATHS: Mapping[str, Mapping[str, Endpoint]] = {
     "/api/v1/memories/{}": {"DELETE": Endpoint.MEMORIES},
     "/api/v1/memories/{}/export": {"GET": Endpoint.MEMORIES_EXPORT},
     "/api/v1/memories/{}/import": {"POST": Endpoint.MEMORIES_IMPORT},
+    "/api/v1/vision/search": {"POST": Endpoint.VISION_SEARCH},
+    "/api/v1/vision/decode": {"POST": Endpoint.VISION_DECODE},
+    "/api/v1/vision/index": {"POST": Endpoint.VISION_INDEX},
+    "/api/v1/vision/index/jobs/{}": {"GET": Endpoint.VISION_JOB, "DELETE": Endpoint.VISION_JOB},
+    "/api/v1/vision/documents": {"GET": Endpoint.VISION_DOCUMENTS},
+    "/api/v1/vision/documents/{}": {"GET": Endpoint.VISION_DOCUMENT, "DELETE": Endpoint.VISION_DOCUMENT},
+    "/api/v1/vision/regions/{}/image": {"GET": Endpoint.VISION_IMAGE},
 }
 """What the gateway answers by itself; `{}` stands for one segment, a name or an id."""
 _NO_METHODS: Mapping[str, Endpoint] = {}
 _SESSION_METHODS = {"DELETE": Endpoint.SESSIONS}
 _is_of_memory = re.compile(r"/api/v1/(?:facts|contexts|memories)(?:/.*)?", re.DOTALL).fullmatch
-_named = re.compile(r"(/api/v1/(?:facts|contexts|memories)/)([^/]+)(/[^/]+)?").fullmatch
+_is_of_vision = re.compile(r"/api/v1/vision(?:/.*)?", re.DOTALL).fullmatch
+_named = re.compile(
+    r"(/api/v1/(?:facts|contexts|memories|vision/index/jobs|vision/documents|vision/regions)/)([^/]+)(/[^/]+)?"
+).fullmatch
 _repeated_slashes = re.compile(r"/{2,}")
 
 
 def is_of_memory(path: str) -> bool:
     """Whether a path belongs to memory, and so do all errors that are told there."""
     return path.startswith("/api/") and _is_of_memory(path) is not None
+
+
+def is_of_vision(path: str) -> bool:
+    """Whether a path belongs to vision, and so do all errors that are told there."""
+    return path.startswith("/api/") and _is_of_vision(path) is not None
 
 
 def local_methods(path: str) -> Mapping[str, Endpoint]:
@@ -73,7 +89,7 @@ def session_name_of(path: str) -> str:
 
 
 def memory_name_of(path: str) -> str | None:
-    """The name or id that stands in a path of memory; None where none does.
+    """The name or id that stands in a path of memory or vision; None where none does.
 
     What is no UTF-8 once decoded comes with marks in its place, as no name does.
     """

@@ -42,6 +42,13 @@ class Endpoint(enum.Enum):
     MEMORIES = "memories"
     MEMORIES_EXPORT = "memories_export"
     MEMORIES_IMPORT = "memories_import"
+    VISION_SEARCH = "vision_search"
+    VISION_DECODE = "vision_decode"
+    VISION_INDEX = "vision_index"
+    VISION_JOB = "vision_job"
+    VISION_DOCUMENTS = "vision_documents"
+    VISION_DOCUMENT = "vision_document"
+    VISION_IMAGE = "vision_image"
 
 
 ASK_FOR_COUNTS = frozenset({Endpoint.TOKENS_COUNT, Endpoint.INPUT_TOKENS})
@@ -62,6 +69,20 @@ OF_MEMORY = frozenset(
     }
 )
 """Calls about what is remembered, which no upstream sees."""
+OF_VISION = frozenset(
+    {
+        Endpoint.VISION_SEARCH,
+        Endpoint.VISION_DECODE,
+        Endpoint.VISION_INDEX,
+        Endpoint.VISION_JOB,
+        Endpoint.VISION_DOCUMENTS,
+        Endpoint.VISION_DOCUMENT,
+        Endpoint.VISION_IMAGE,
+    }
+)
+"""Calls about documents and their regions."""
+READ_BY_STAGES = OF_MEMORY | OF_VISION
+"""Calls whose bodies nobody reads but the stages that answer them; none of them can be a websocket."""
 
 
 class MeteredRequest(msgspec.Struct, frozen=True):

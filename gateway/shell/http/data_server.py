@@ -16,8 +16,8 @@ from gateway.core.coded_errors import render_coded_error
 from gateway.core.errors import Refusal, render_error
 from gateway.core.routing.azure import read_azure
 from gateway.core.wire.origin import OriginRules, decide_origin
-from gateway.core.wire.paths import METERED_PATHS, endpoint_of, is_of_memory, local_methods
-from gateway.core.wire.request import OF_MEMORY, Endpoint
+from gateway.core.wire.paths import METERED_PATHS, endpoint_of, is_of_memory, is_of_vision, local_methods
+from gateway.core.wire.request import READ_BY_STAGES, Endpoint
 from gateway.core.wire.upgrade import asks_for_websocket, decide_upgrade
 from gateway.exchange import Exchange
 from gateway.shell.http.cors import answer_preflight, is_preflight
@@ -61,7 +61,7 @@ class DataPort:
         if refusal is None and is_preflight(request):
             return answer_preflight(request, request_id)
         inbound = HttpInbound(request, self._pool, self._limits.max_body_bytes, self._limits.body_idle_s)
-        render = render_coded_error if is_of_memory(path) else render_error
+        render = render_coded_error if is_of_memory(path) or is_of_vision(path) else render_error
         outbound = HttpOutbound(request, request_id, None if refusal else origin, render)
         exchange = Exchange(
             request_id=request_id,
@@ -81,7 +81,7 @@ class DataPort:
             allowed = ", ".join(methods)
             message = f"{path[:200]} takes {allowed} only."
             refusal = Refusal(405, "method_not_allowed", message, headers=[("Allow", allowed)])
-        may_upgrade = refusal is None and exchange.endpoint not in OF_MEMORY
+        may_upgrade = refusal is None and exchange.endpoint not in READ_BY_STAGES
         if may_upgrade and hdrs.UPGRADE in request.headers and asks_for_websocket(exchange.headers):
             refusal = _expect_websocket(request, exchange, outbound)
         exchange.outcome.refusal = refusal
@@ -120,7 +120,7 @@ def decide_target(target: str, path: str) -> Refusal | None:
     """
     if target in METERED_PATHS or local_methods(path):
         return None
-    if is_of_memory(path):
+    if is_of_memory(path) or is_of_vision(path):
         message = f"There is nothing at {path[:200]!r}; a name in a path must be percent-encoded."
         return Refusal(404, "unknown_path", message)
     if not path.startswith("/v1/"):

@@ -87,10 +87,14 @@ class HttpInbound:
             pieces.append(piece)
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
-    async def decoded(self) -> AsyncIterator[bytes]:
+    async def decoded(self, *, holds: bool = False) -> AsyncIterator[bytes]:
         inflate = _decoder_of(self._request.headers.get("Content-Encoding", ""))
+        size = 0
         async for chunk in self.stream():
             for piece in _inflated(inflate, chunk) if inflate else (chunk,):
+                size += len(piece)
+                if holds:
+                    self._hold(size)
                 yield piece
                 if inflate:
                     await asyncio.sleep(0)  # a bomb must not keep others waiting

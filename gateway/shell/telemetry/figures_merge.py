@@ -32,6 +32,11 @@ _JOINED: Mapping[str, Join] = {
     "rate_limit_store_up": min,
     "rate_limit_replicas": max,
     "memory_items": max,
+    "vision_breaker_state": max,
+    "vision_documents": max,
+    "vision_regions": max,
+    "vision_store_bytes": max,
+    "vision_index_queue_depth": max,
 }
 """Gauges of which every process shows the same thing, or of which the worst is what matters."""
 

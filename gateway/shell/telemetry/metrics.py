@@ -58,6 +58,7 @@ class Metrics:
         self._make_compaction_family(registry)
         self._make_runtime_family(registry)
         self._make_memory_family(registry)
+        self._make_vision_family(registry)
 
     def _make_gateway_family(self, registry: CollectorRegistry) -> None:
         self.requests = Labelled(
@@ -292,6 +293,40 @@ class Metrics:
                 buckets=_OVERHEAD_SECONDS,
                 registry=registry,
             )
+
+    def _make_vision_family(self, registry: CollectorRegistry) -> None:
+        self.vision_requests: dict[str, Labelled[QuickCounter]] = {}
+        self.vision_durations: dict[str, QuickHistogram] = {}
+        self.vision_errors: dict[str, Labelled[QuickCounter]] = {}
+        for name, what in (("search", "look for regions"), ("decode", "read regions"), ("index", "order documents")):
+            endpoint = f"vision_{name}"
+            self.vision_requests[endpoint] = Labelled(
+                QuickCounter(f"{endpoint}_requests", f"Calls that {what}, by status.", ["status"], registry=registry)
+            )
+            self.vision_durations[endpoint] = QuickHistogram(
+                f"{endpoint}_duration_seconds", f"Of calls that {what}.", buckets=_SECONDS, registry=registry
+            )
+            self.vision_errors[endpoint] = Labelled(
+                QuickCounter(
+                    f"{endpoint}_errors", f"Calls that {what} and were refused, by code.", ["code"], registry=registry
+                )
+            )
+        self.vision_pages = Labelled(
+            QuickCounter(
+                "vision_index_pages",
+                "Pages that were read, by where their text came from: the document itself, or a picture.",
+                ["source"],
+                registry=registry,
+            )
+        )
+        self.vision_page_seconds = QuickHistogram(
+            "vision_index_page_seconds", "Of reading a page.", buckets=_SECONDS, registry=registry
+        )
+
+    def observe_page(self, source: str, took_s: float) -> None:
+        """A page of a document was read."""
+        self.vision_pages[(source,)].inc()
+        self.vision_page_seconds.observe(took_s)
 
     def count_reload(self, *, is_applied: bool) -> None:
         """A changed configuration was taken up, or refused."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from gateway.core.coded_errors import code_of
 from gateway.core.context.receipt import Receipt
 from gateway.exchange import Exchange
 from gateway.shell.telemetry.metrics import Metrics
@@ -47,6 +48,11 @@ class Recorder:
         if endpoint in metrics.memory_requests:
             metrics.memory_requests[endpoint][(str(outcome.status),)].inc()
             metrics.memory_durations[endpoint].observe(exchange.duration_s)
+        if endpoint in metrics.vision_requests:
+            metrics.vision_requests[endpoint][(str(outcome.status),)].inc()
+            metrics.vision_durations[endpoint].observe(exchange.duration_s)
+            if outcome.refusal is not None:
+                metrics.vision_errors[endpoint][(code_of(outcome.refusal),)].inc()
         if outcome.attempts > 1:
             metrics.retries[(outcome.upstream,)].inc(outcome.attempts - 1)
         if outcome.repairs:

@@ -1,0 +1,95 @@
+"""A client of the gateway's vision, for tests: files are uploaded, jobs are waited for, answers come as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+
+from tests.gateway_process import GatewayProcess
+from tests.memory_client import Told
+
+Json = dict[str, Any]
+
+
+class VisionClient:
+    """Calls with one key.
+
+    Args:
+        web: sends.
+        gateway: is asked.
+        key: of the client.
+        memory: that it names, or None.
+    """
+
+    def __init__(
+        self, web: aiohttp.ClientSession, gateway: GatewayProcess, key: str, memory: str | None = None
+    ) -> None:
+        self._web = web
+        self._root = gateway.base_url.removesuffix("/v1") + "/api/v1/vision"
+        self._headers = {"Authorization": f"Bearer {key}"} | ({"x-gateway-memory": memory} if memory else {})
+
+    async def call(self, method: str, path: str, value: Any = None, **headers: str) -> Told:
+        """A call with a JSON value, bytes as they are, or nothing."""
+        data = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
+        return await self._send(method, path, data, {"Content-Type": "application/json", **headers})
+
+    async def _send(self, method: str, path: str, data: Any, headers: dict[str, str]) -> Told:
+        sent = self._headers | headers
+        async with self._web.request(method, self._root + path, data=data, headers=sent) as answer:
+            told = {name.lower(): text for name, text in answer.headers.items()}
+            return Told(answer.status, await answer.read(), told)
+
+    async def upload(self, data: bytes, name: str = "a.pdf", **fields: str) -> Told:
+        """Order a file to be indexed."""
+        form = aiohttp.FormData()
+        form.add_field("file", data, filename=name, content_type="application/octet-stream")
+        for field, value in fields.items():
+            form.add_field(field, value)
+        return await self._send("POST", "/index", form, {})
+
+    async def job(self, job_id: str) -> Json:
+        """How far a job is."""
+        told = await self.call("GET", f"/index/jobs/{job_id}")
+        assert told.status == 200, told.body
+        found: Json = told.json
+        return found
+
+    async def ended(self, ordered: Told) -> Json:
+        """A job once it has ended."""
+        assert ordered.status == 202, ordered.body
+        async with asyncio.timeout(60):
+            while True:
+                job = await self.job(ordered.json["job_id"])
+                if job["status"] in ("succeeded", "failed"):
+                    return job
+                await asyncio.sleep(0.02)
+
+    async def index(self, data: bytes, name: str = "a.pdf", **fields: str) -> Json:
+        """Upload a file and wait until it can be searched."""
+        job = await self.ended(await self.upload(data, name, **fields))
+        assert job["status"] == "succeeded", job
+        return job
+
+    async def search(self, query: str, top_k: int = 12, **filters: Any) -> list[Json]:
+        """Regions that answer a question."""
+        told = await self.call("POST", "/search", {"query": query, "top_k": top_k, "filters": filters})
+        assert told.status == 200, told.body
+        found: list[Json] = told.json["regions"]
+        return found
+
+    async def decode(self, *region_ids: str, fidelity: str | None = None) -> list[Json]:
+        """What regions say."""
+        value = {"region_ids": list(region_ids)} | ({"fidelity": fidelity} if fidelity else {})
+        told = await self.call("POST", "/decode", value)
+        assert told.status == 200, told.body
+        results: list[Json] = told.json["results"]
+        return results
+
+    async def forget(self) -> None:
+        """Delete all documents of this memory."""
+        while documents := (await self.call("GET", "/documents")).json["documents"]:
+            for document in documents:
+                await self.call("DELETE", f"/documents/{document['doc_id']}")
