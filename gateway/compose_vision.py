@@ -34,7 +34,10 @@ from gateway.shell.vision.document_keeper import DocumentKeeper
 from gateway.shell.vision.fetcher import DocumentFetcher
 from gateway.shell.vision.local_decoder import LocalDecoder
 from gateway.shell.vision.measured_reader import MeasuredReader
+from gateway.shell.vision.missing import NEEDED, MissingJobs, MissingReader
 from gateway.shell.vision.model_decoder import ModelDecoder, ModelOptions
+from gateway.shell.vision.reader_wire import Limits
+from gateway.shell.vision.readers import ChildReaders, ReaderRules
 from gateway.shell.vision.remote_service import RemoteDecoder, RemoteFetcher, RemoteReader, RemoteService
 from gateway.shell.vision.sqlite import SqliteDocumentStore
 from gateway.stages.answer_document import AnswerDocumentStage
@@ -44,7 +47,9 @@ from gateway.stages.index_document import IndexDocumentStage
 from gateway.stages.list_documents import ListDocumentsStage
 from gateway.stages.search_regions import SearchRegionsStage
 from gateway.stages.show_region import ShowRegionStage
+from gateway.tasks import TaskGroup
 
+_DRAIN_S = 2.0
 _SERVICE_S = 3600.0
 """How long a service may index a document."""
 _TURN_S = 60.0
@@ -73,6 +78,7 @@ class GatewayVision:
         self._tally: Counter[tuple[str, str]] = Counter()
         self._cache: Counter[str] = Counter()
         self._tries: Counter[str] = Counter()
+        self._tasks = TaskGroup()
         self._store: SqliteDocumentStore | None = None
         self._keeper: DocumentKeeper | None = None
         self._seeing: Seeing | None = None
@@ -100,9 +106,14 @@ class GatewayVision:
         self._reader = reader = RemoteReader() if service is not None else make_reader(options)
         fetcher = RemoteFetcher(service, check, _SERVICE_S) if service is not None else make_fetcher(options, rules)
         measured = MeasuredReader(reader, metrics.observe_page)
-        self._jobs = make_jobs(options, self._store, measured, fetcher, self._counter)
+        is_missing = isinstance(reader, MissingReader)
+        self._jobs = (
+            MissingJobs(self._store)
+            if is_missing
+            else make_jobs(options, self._store, measured, fetcher, self._counter)
+        )
         await self._jobs.start()
-        backend = make_backend(options, upstream, reader, service)
+        backend = make_backend(options, upstream, reader, service, self._tasks)
         self._guard = GuardedDecoder(backend, make_guard_rules(options), self._tries)
         decoder = make_decoder(options, self._guard, self._cache)
         vision_rules = make_vision_rules(options)
@@ -114,6 +125,7 @@ class GatewayVision:
             await self._jobs.close()
         if self._reader is not None:
             await self._reader.close()
+        await self._tasks.drain(_DRAIN_S)
         if self._keeper is not None:
             await self._keeper.close()
 
@@ -178,12 +190,14 @@ def make_service(options: Vision, upstream: Upstream) -> RemoteService:
     return RemoteService(make_endpoint_route("vision", base_url, options.api_key, timeout_s), upstream, timeout_s)
 
 
-def make_backend(options: Vision, upstream: Upstream, reader: Reader, service: RemoteService | None) -> Decoder:
+def make_backend(
+    options: Vision, upstream: Upstream, reader: Reader, service: RemoteService | None, tasks: TaskGroup
+) -> Decoder:
     """Who reads regions again."""
     if service is not None:
         return RemoteDecoder(service)
     if options.backend == "local":
-        return LocalDecoder(reader, reads_pictures=options.ocr)
+        return LocalDecoder(reader, tasks, reads_pictures=options.ocr)
     model, timeout_s = options.model, options.timeout_ms / 1000
     base_url = options.service_url.rstrip("/").removesuffix("/chat/completions")
     asked = ModelOptions(
@@ -202,11 +216,12 @@ def make_backend(options: Vision, upstream: Upstream, reader: Reader, service: R
 def make_guard_rules(options: Vision) -> GuardRules:
     """How a decoder is asked."""
     breaker = BreakerRules(options.circuit_breaker_failures, options.circuit_breaker_reset_secs)
+    is_local = options.backend == "local"  # it has one process for those who wait, and does the same again if asked
     return GuardRules(
-        options.max_concurrent_decodes,
+        1 if is_local else options.max_concurrent_decodes,
         options.timeout_ms / 1000,
         _TURN_S,
-        options.retry_attempts,
+        0 if is_local else options.retry_attempts,
         options.retry_backoff_ms / 1000,
         breaker,
     )
@@ -252,9 +267,10 @@ def make_vision_stages(seeing: Seeing | None) -> dict[Endpoint, tuple[Stage, ...
 
 def make_reader(options: Vision) -> Reader:
     """Who reads documents on this machine."""
-    from gateway.shell.vision.stub_jobs import ReadLimits, ThreadReader
-
-    return ThreadReader(ReadLimits(options.max_pages, options.max_pixels, options.ocr))
+    if find_spec(NEEDED) is None:
+        return MissingReader()
+    limits = Limits(options.max_pages, options.max_pixels, options.ocr, options.reader_memory_bytes)
+    return ChildReaders(ReaderRules(limits, options.index_workers, options.page_seconds, options.reader_idle_seconds))
 
 
 def make_jobs(
