@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +13,13 @@ from prometheus_client.core import Metric
 
 from gateway.compose import make_endpoint_route
 from gateway.core.routing.breaker import BreakerRules
+from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.vision.document import Fidelity
 from gateway.core.vision.sources import SourceRefusedError, SourceRules, parse_source
 from gateway.core.wire.request import OF_VISION, Endpoint
 from gateway.pipeline import Stage
 from gateway.ports import Upstream
-from gateway.ports_vision import Decoder, Fetcher, Reader, VisionFault
+from gateway.ports_vision import Decoder, DocumentStore, Fetcher, Reader, VisionFault
 from gateway.seeing import Jobs, Seeing, VisionRules, refuse_switched_off, refuse_unwanted
 from gateway.settings import Settings
 from gateway.settings_check import sqlite_path
@@ -32,6 +34,7 @@ from gateway.shell.vision.decode_guard import GuardedDecoder, GuardRules
 from gateway.shell.vision.decode_log import LoggedDecoder
 from gateway.shell.vision.document_keeper import DocumentKeeper
 from gateway.shell.vision.fetcher import DocumentFetcher
+from gateway.shell.vision.indexing import IndexJobs, IndexRules
 from gateway.shell.vision.local_decoder import LocalDecoder
 from gateway.shell.vision.measured_reader import MeasuredReader
 from gateway.shell.vision.missing import NEEDED, MissingJobs, MissingReader
@@ -217,9 +220,12 @@ def make_guard_rules(options: Vision) -> GuardRules:
     """How a decoder is asked."""
     breaker = BreakerRules(options.circuit_breaker_failures, options.circuit_breaker_reset_secs)
     is_local = options.backend == "local"  # it has one process for those who wait, and does the same again if asked
+    call_s = options.timeout_ms / 1000
+    # Who asks elsewhere bounds each of its calls itself; pictures are made before, by a process that may have to start.
+    try_s = call_s if is_local else 2 * (call_s + options.page_seconds)
     return GuardRules(
         1 if is_local else options.max_concurrent_decodes,
-        options.timeout_ms / 1000,
+        try_s,
         _TURN_S,
         0 if is_local else options.retry_attempts,
         options.retry_backoff_ms / 1000,
@@ -274,13 +280,8 @@ def make_reader(options: Vision) -> Reader:
 
 
 def make_jobs(
-    options: Vision,
-    store: SqliteDocumentStore,
-    reader: Reader,
-    fetcher: Fetcher,
-    counter: TiktokenCounter,
+    options: Vision, store: DocumentStore, reader: Reader, fetcher: Fetcher, counter: TiktokenCounter
 ) -> ManagedJobs:
     """Who carries out orders to index."""
-    from gateway.shell.vision.stub_jobs import IndexJobs
-
-    return IndexJobs(store, reader, fetcher, options.index_queue_max, None)
+    count = partial(counter.count_here, Profile(O200K))
+    return IndexJobs(store, reader, fetcher, count, IndexRules(options.index_workers, options.index_queue_max))

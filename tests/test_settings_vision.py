@@ -137,8 +137,8 @@ def test_options_become_rules() -> None:
     rules = make_guard_rules(Vision(backend="openai", **named))
     local = make_guard_rules(Vision(**named))
 
-    assert (local.max_concurrent, local.retries) == (1, 0)
-    assert rules == GuardRules(16, 0.25, 60.0, 2, 0.1, BreakerRules(3, 30.0))
+    assert (local.max_concurrent, local.timeout_s, local.retries) == (1, 0.25, 0)
+    assert rules == GuardRules(16, 120.5, 60.0, 2, 0.1, BreakerRules(3, 30.0))
     assert make_fetcher(Vision(), SourceRules(["*"], [])) is not None
 
 
