@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -12,13 +13,14 @@ from prometheus_client.core import Metric
 
 from gateway.compose import make_endpoint_route
 from gateway.core.routing.breaker import BreakerRules
+from gateway.core.tokens.profiles import O200K, Profile
 from gateway.core.vision.document import Fidelity
 from gateway.core.vision.sources import SourceRefusedError, SourceRules, parse_source
 from gateway.core.wire.request import OF_VISION, Endpoint
 from gateway.pipeline import Stage
 from gateway.ports import StateStore, Upstream
 from gateway.ports_memory import Reminding
-from gateway.ports_vision import Decoder, Fetcher, Reader, VisionFault
+from gateway.ports_vision import Decoder, DocumentStore, Fetcher, Reader, VisionFault
 from gateway.seeing import Jobs, Seeing, VisionRules, refuse_switched_off, refuse_unwanted
 from gateway.settings import Settings
 from gateway.settings_check import sqlite_path
@@ -33,10 +35,14 @@ from gateway.shell.vision.decode_guard import GuardedDecoder, GuardRules
 from gateway.shell.vision.decode_log import LoggedDecoder
 from gateway.shell.vision.document_keeper import DocumentKeeper
 from gateway.shell.vision.fetcher import DocumentFetcher
+from gateway.shell.vision.indexing import IndexJobs, IndexRules
 from gateway.shell.vision.local_decoder import LocalDecoder
 from gateway.shell.vision.measured_reader import MeasuredReader
+from gateway.shell.vision.missing import NEEDED, MissingJobs, MissingReader
 from gateway.shell.vision.model_decoder import ModelDecoder, ModelOptions
 from gateway.shell.vision.pictures import PictureTexts
+from gateway.shell.vision.reader_wire import Limits
+from gateway.shell.vision.readers import ChildReaders, ReaderRules
 from gateway.shell.vision.reminding import DocumentReminding
 from gateway.shell.vision.remote_service import RemoteDecoder, RemoteFetcher, RemoteReader, RemoteService
 from gateway.shell.vision.sqlite import SqliteDocumentStore
@@ -52,7 +58,7 @@ from gateway.tasks import TaskGroup
 _SERVICE_S = 3600.0
 """How long a service may index a document."""
 _DRAIN_S = 0.5
-"""How long pictures that are being read are waited for: another process reads them again."""
+"""How long pictures that are being read are waited for; they are read again by the next process."""
 _TURN_S = 60.0
 """How long a decoding waits for its turn."""
 
@@ -84,6 +90,7 @@ class GatewayVision:
         self._tally: Counter[tuple[str, str]] = Counter()
         self._cache: Counter[str] = Counter()
         self._tries: Counter[str] = Counter()
+        self._tasks = TaskGroup()
         self._store: SqliteDocumentStore | None = None
         self._keeper: DocumentKeeper | None = None
         self._seeing: Seeing | None = None
@@ -120,14 +127,19 @@ class GatewayVision:
         self._reader = reader = RemoteReader() if service is not None else make_reader(options)
         fetcher = RemoteFetcher(service, check, _SERVICE_S) if service is not None else make_fetcher(options, rules)
         measured = MeasuredReader(reader, metrics.observe_page)
-        self._jobs = make_jobs(options, self._store, measured, fetcher, self._counter)
+        is_missing = isinstance(reader, MissingReader)
+        self._jobs = (
+            MissingJobs(self._store)
+            if is_missing
+            else make_jobs(options, self._store, measured, fetcher, self._counter)
+        )
         await self._jobs.start()
-        backend = make_backend(options, upstream, reader, service)
+        backend = make_backend(options, upstream, reader, service, self._tasks)
         self._guard = GuardedDecoder(backend, make_guard_rules(options), self._tries)
         decoder = make_decoder(options, self._guard, self._cache)
         vision_rules = make_vision_rules(options)
         self._seeing = Seeing(self._store, reader, decoder, self._jobs, vision_rules, self._tally, check)
-        if options.decode_old_images and options.ocr and options.backend == "local" and find_spec(NEEDED):
+        if options.decode_old_images and options.ocr and isinstance(reader, ChildReaders):
             self.pictures = PictureTexts(reader, state, self._tasks, ttl_s)
 
     def beside(self, memories: Reminding, deadline_s: float) -> Reminding:
@@ -210,12 +222,14 @@ def make_service(options: Vision, upstream: Upstream) -> RemoteService:
     return RemoteService(make_endpoint_route("vision", base_url, options.api_key, timeout_s), upstream, timeout_s)
 
 
-def make_backend(options: Vision, upstream: Upstream, reader: Reader, service: RemoteService | None) -> Decoder:
+def make_backend(
+    options: Vision, upstream: Upstream, reader: Reader, service: RemoteService | None, tasks: TaskGroup
+) -> Decoder:
     """Who reads regions again."""
     if service is not None:
         return RemoteDecoder(service)
     if options.backend == "local":
-        return LocalDecoder(reader, reads_pictures=options.ocr)
+        return LocalDecoder(reader, tasks, reads_pictures=options.ocr)
     model, timeout_s = options.model, options.timeout_ms / 1000
     base_url = options.service_url.rstrip("/").removesuffix("/chat/completions")
     asked = ModelOptions(
@@ -234,11 +248,15 @@ def make_backend(options: Vision, upstream: Upstream, reader: Reader, service: R
 def make_guard_rules(options: Vision) -> GuardRules:
     """How a decoder is asked."""
     breaker = BreakerRules(options.circuit_breaker_failures, options.circuit_breaker_reset_secs)
+    is_local = options.backend == "local"  # it has one process for those who wait, and does the same again if asked
+    call_s = options.timeout_ms / 1000
+    # Who asks elsewhere bounds each of its calls itself; pictures are made before, by a process that may have to start.
+    try_s = call_s if is_local else 2 * (call_s + options.page_seconds)
     return GuardRules(
-        options.max_concurrent_decodes,
-        options.timeout_ms / 1000,
+        1 if is_local else options.max_concurrent_decodes,
+        try_s,
         _TURN_S,
-        options.retry_attempts,
+        0 if is_local else options.retry_attempts,
         options.retry_backoff_ms / 1000,
         breaker,
     )
@@ -284,19 +302,15 @@ def make_vision_stages(seeing: Seeing | None) -> dict[Endpoint, tuple[Stage, ...
 
 def make_reader(options: Vision) -> Reader:
     """Who reads documents on this machine."""
-    from gateway.shell.vision.stub_jobs import ReadLimits, ThreadReader
-
-    return ThreadReader(ReadLimits(options.max_pages, options.max_pixels, options.ocr))
+    if find_spec(NEEDED) is None:
+        return MissingReader()
+    limits = Limits(options.max_pages, options.max_pixels, options.ocr, options.reader_memory_bytes)
+    return ChildReaders(ReaderRules(limits, options.index_workers, options.page_seconds, options.reader_idle_seconds))
 
 
 def make_jobs(
-    options: Vision,
-    store: SqliteDocumentStore,
-    reader: Reader,
-    fetcher: Fetcher,
-    counter: TiktokenCounter,
+    options: Vision, store: DocumentStore, reader: Reader, fetcher: Fetcher, counter: TiktokenCounter
 ) -> ManagedJobs:
     """Who carries out orders to index."""
-    from gateway.shell.vision.stub_jobs import IndexJobs
-
-    return IndexJobs(store, reader, fetcher, options.index_queue_max, None)
+    count = partial(counter.count_here, Profile(O200K))
+    return IndexJobs(store, reader, fetcher, count, IndexRules(options.index_workers, options.index_queue_max))

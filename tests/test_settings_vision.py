@@ -23,6 +23,7 @@ from gateway.shell.vision.decode_guard import GuardRules
 from gateway.shell.vision.local_decoder import LocalDecoder
 from gateway.shell.vision.model_decoder import ModelDecoder
 from gateway.shell.vision.remote_service import RemoteDecoder
+from gateway.tasks import TaskGroup
 from tests.fakes.documents import LinesReader, ToldDecoder
 
 ONE, TWO = Server(workers=1), Server(workers=2)
@@ -122,7 +123,7 @@ def test_a_key_comes_from_a_file_and_is_never_shown(tmp_path: Path) -> None:
 def test_options_become_a_backend(vision: Vision, kind: type, url: str) -> None:
     upstream = HttpUpstream()
     service = make_service(vision, upstream) if vision.backend == "remote" else None
-    backend = make_backend(vision, upstream, LinesReader(), service)
+    backend = make_backend(vision, upstream, LinesReader(), service, TaskGroup())
 
     assert type(backend) is kind
     if service is not None:
@@ -132,9 +133,12 @@ def test_options_become_a_backend(vision: Vision, kind: type, url: str) -> None:
 
 
 def test_options_become_rules() -> None:
-    rules = make_guard_rules(Vision(timeout_ms=250, retry_backoff_ms=100, circuit_breaker_failures=3))
+    named = {"timeout_ms": 250, "retry_backoff_ms": 100, "circuit_breaker_failures": 3}
+    rules = make_guard_rules(Vision(backend="openai", **named))
+    local = make_guard_rules(Vision(**named))
 
-    assert rules == GuardRules(16, 0.25, 60.0, 2, 0.1, BreakerRules(3, 30.0))
+    assert (local.max_concurrent, local.timeout_s, local.retries) == (1, 0.25, 0)
+    assert rules == GuardRules(16, 120.5, 60.0, 2, 0.1, BreakerRules(3, 30.0))
     assert make_fetcher(Vision(), SourceRules(["*"], [])) is not None
 
 

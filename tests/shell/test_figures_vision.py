@@ -6,7 +6,7 @@ from gateway.shell.telemetry.figures_vision import VisionFigures, vision_metrics
 
 
 def test_figures_become_metrics() -> None:
-    metrics = vision_metrics(VisionFigures(3, 40, 5000, 2, 1, {"hit": 7}, {"tries": 9, "retries": 1}, {"timeout": 4}))
+    metrics = vision_metrics(VisionFigures(3, 40, 5000, 2, 1, {"hit": 7}, {"tries": 9, "retries": 1}, {"timeout": 4}, {"found": 2}, {"read": 5}))
     samples = {(each.name, *each.labels.values()): each.value for metric in metrics for each in metric.samples}
 
     assert samples == {

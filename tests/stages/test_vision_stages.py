@@ -33,6 +33,7 @@ from gateway.stages.index_document import IndexDocumentStage
 from gateway.stages.list_documents import ListDocumentsStage
 from gateway.stages.search_regions import SearchRegionsStage
 from gateway.stages.show_region import ShowRegionStage
+from gateway.tasks import TaskGroup
 from tests.fakes.documents import LinesReader
 from tests.fakes.jobs import ImmediateJobs
 from tests.stages.test_memory_stages import Reading, Sending, seen
@@ -50,7 +51,7 @@ class Api:
     def __init__(self, store: SqliteDocumentStore, rules: VisionRules) -> None:
         reader = LinesReader()
         self.jobs = ImmediateJobs(store, reader, rules.queue_max)
-        decoder = LocalDecoder(reader, reads_pictures=True)
+        decoder = LocalDecoder(reader, TaskGroup(), reads_pictures=True)
         self.seeing = Seeing(store, reader, decoder, self.jobs, rules, Counter(), self._check)
         self.stages: dict[Endpoint, Stage] = {
             Endpoint.VISION_SEARCH: SearchRegionsStage(self.seeing),

@@ -22,13 +22,8 @@ from gateway.shell.vision.backend import StatusFault, ask_backend, unreadable_an
 
 _READ_INLINE_BYTES = 65_536
 _REFUSED = frozenset({400, 422})
-_FINER: Mapping[Fidelity, Fidelity] = {
-    Fidelity.SKIM: Fidelity.DEFAULT,
-    Fidelity.DEFAULT: Fidelity.FINE,
-    Fidelity.FINE: Fidelity.EXACT,
-    Fidelity.EXACT: Fidelity.FINE,
-}
-"""At which size the second reading is made."""
+_SECOND_SHARE = 0.75
+"""How large the picture of a second reading is beside that of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +76,16 @@ class ModelDecoder:
 
     async def decode(self, exchange: Exchange, wanted: ToDecode, fidelity: Fidelity) -> Reading:
         data = await wanted.fetch_data()
-        reading = await self._read(wanted, data, fidelity)
+        region = wanted.region
+        side_px = vision_side(region.laid.box, region.token_estimate, fidelity)
+        reading = await self._read(wanted, data, side_px)
         if reading.confidence is not None or not self._options.reads_twice:
             return reading
-        return agreed(reading, await self._read(wanted, data, _FINER[fidelity]))
+        return agreed(reading, await self._read(wanted, data, round(side_px * _SECOND_SHARE)))
 
-    async def _read(self, wanted: ToDecode, data: bytes, fidelity: Fidelity) -> Reading:
+    async def _read(self, wanted: ToDecode, data: bytes, side_px: int) -> Reading:
         region, options = wanted.region, self._options
-        box = region.laid.box
-        side_px = vision_side(region.token_estimate, fidelity, box)
-        picture = await self._reader.render(data, region.page, box, side_px)
+        picture = await self._reader.render(data, region.page, region.laid.box, side_px)
         prompt = options.table_prompt if region.laid.type is RegionType.TABLE else options.prompt
         body = await self._ask(prompt, picture)
         is_short = len(body) <= _READ_INLINE_BYTES

@@ -13,12 +13,13 @@ from gateway.core.vision.fidelity import LOCAL_DPI
 
 from gateway.core.routing.breaker import Event
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
-from gateway.core.vision.document import Fidelity, Reading
+from gateway.core.vision.document import Box, Fidelity, Reading
 from gateway.ports_vision import VisionFault
 from gateway.shell.upstream.client import HttpUpstream
 from gateway.shell.vision.backend import BackendFault
 from gateway.shell.vision.local_decoder import LocalDecoder
 from gateway.shell.vision.model_decoder import ModelDecoder, ModelOptions
+from gateway.tasks import TaskGroup
 from tests.fakes.deepseek_ocr import Failing, FakeDeepSeekOCR, Trouble
 from tests.fakes.documents import LinesReader
 from tests.shell.vision.decodings import exchange, wanted
@@ -200,7 +201,7 @@ def test_another_model_or_prompt_is_another_version() -> None:
 
 
 async def test_the_local_decoder_reads_at_the_size_of_the_fidelity() -> None:
-    decoder = LocalDecoder(LinesReader(), reads_pictures=True)
+    decoder = LocalDecoder(LinesReader(), TaskGroup(), reads_pictures=True)
     readings = {fidelity: await decoder.decode(exchange(), wanted(), fidelity) for fidelity in Fidelity}
 
     assert {fidelity: reading.text for fidelity, reading in readings.items()} == {
@@ -212,13 +213,15 @@ async def test_the_local_decoder_reads_at_the_size_of_the_fidelity() -> None:
 async def test_a_local_fault_is_final(line: int, kind: str, event: Event | None) -> None:
     """The same page would take as long again; what cannot be read is no fault of the machine's."""
     with pytest.raises(BackendFault) as failed:
-        await LocalDecoder(LinesReader(), reads_pictures=True).decode(exchange(), wanted(line), Fidelity.DEFAULT)
+        await LocalDecoder(LinesReader(), TaskGroup(), reads_pictures=True).decode(
+            exchange(), wanted(line), Fidelity.DEFAULT
+        )
 
     assert (failed.value.kind, failed.value.is_passing, failed.value.event) == (kind, False, event)
 
 
 async def test_without_pictures_it_is_another_version() -> None:
-    versions = {LocalDecoder(LinesReader(), reads_pictures=reads).version for reads in (True, False)}
+    versions = {LocalDecoder(LinesReader(), TaskGroup(), reads_pictures=reads).version for reads in (True, False)}
 
     assert len(versions) == 2
 
@@ -228,6 +231,31 @@ async def test_a_document_that_has_gone_is_a_fault() -> None:
         raise VisionFault("unreadable", "gone")
 
     with pytest.raises(VisionFault):
-        await LocalDecoder(LinesReader(), reads_pictures=True).decode(
+        await LocalDecoder(LinesReader(), TaskGroup(), reads_pictures=True).decode(
             exchange(), replace(wanted(), fetch_data=gone), Fidelity.DEFAULT
         )
+
+
+async def test_a_local_reading_that_is_given_up_goes_on() -> None:
+    """Its process has loaded its models, and is not ended for it."""
+
+    class Slow(LinesReader):
+        begun, release, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def decode(self, data: bytes, page: int, box: Box, dpi: int) -> Reading:
+            self.begun.set()
+            await self.release.wait()
+            self.ended.set()
+            return Reading("late", 1.0)
+
+    reader = Slow()
+    decoder = LocalDecoder(reader, TaskGroup(), reads_pictures=True)
+    decoding = asyncio.create_task(decoder.decode(exchange(), wanted(), Fidelity.DEFAULT))
+    await reader.begun.wait()
+    decoding.cancel()
+    await asyncio.wait([decoding])
+    reader.release.set()
+    async with asyncio.timeout(10):
+        await reader.ended.wait()
+
+    assert decoding.cancelled()
