@@ -24,6 +24,7 @@ from gateway.core.vision.tables import is_table, join_wrapped
 _MAX_CUTS = 8
 _PARAGRAPH_GAP = 0.55
 """In heights of a line: between paragraphs there is more."""
+_LISTING_GAP = 2.5
 _HEADING_GROWTH = 1.15
 _HEADING_LETTERS = 120
 _GUTTER = 0.9
@@ -150,7 +151,7 @@ class _Cutter:
         if before.is_mono != line.is_mono:
             return True
         if before.is_mono and line.is_mono:
-            return gap > 2.5 * height
+            return gap > _LISTING_GAP * height
         if gap > max(_PARAGRAPH_GAP * height, 1.6 * _usual_gap(part)):
             return True
         if max(before.height, line.height) > _HEADING_GROWTH * height:
@@ -213,4 +214,19 @@ def cut_blocks(items: Sequence[Item], body_px: float) -> list[Block]:
     """
     cutter = _Cutter(body_px)
     cutter.cut(items, 0)
-    return cutter.blocks
+    return _join_listings(cutter.blocks)
+
+
+def _join_listings(blocks: Sequence[Block]) -> list[Block]:
+    """Blocks, listings that a blank line parts as one."""
+    joined: list[Block] = []
+    for block in blocks:
+        before = joined[-1] if joined else None
+        if before and before.kind is block.kind is Kind.CODE and before.column == block.column:
+            gap = block.lines[0].top - before.lines[-1].bottom
+            if gap < _LISTING_GAP * block.lines[0].height:
+                lines = [*before.lines, *block.lines]
+                joined[-1] = before._replace(lines=lines, place=bound(lines))
+                continue
+        joined.append(block)
+    return joined

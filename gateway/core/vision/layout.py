@@ -20,7 +20,7 @@ from gateway.core.vision.captions import find_captions
 from gateway.core.vision.contents import PageContents, Placed, Rect, Word, bound, box_of, clip, confidence_of
 from gateway.core.vision.document import Box, LaidPage, LaidRegion, Reading, RegionType
 from gateway.core.vision.figures import find_figures
-from gateway.core.vision.lines import Line, find_lines
+from gateway.core.vision.lines import Line, even_out, find_lines
 from gateway.core.vision.rows import find_rows
 from gateway.core.vision.sizing import Sized, size_regions
 from gateway.core.vision.tables import find_drawn, take_cells
@@ -77,6 +77,8 @@ def _sized(contents: PageContents) -> list[Sized]:
     left, blocks = _take_drawn(contents)
     lines = find_lines(left)
     body_px = _body_height(lines)
+    if not contents.has_text_layer:
+        even_out(lines, body_px)
     head, body, foot = _part_margins(lines, blocks, contents, body_px)
     body_blocks = cut_blocks([*body, *blocks], body_px)
     return [

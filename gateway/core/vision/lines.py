@@ -23,6 +23,7 @@ _WIDE_GAP_MONO = 6.0
 _BACK = 0.6
 """A word may start so many heights before the one before it ends: slanted letters and kerning overlap."""
 _OVERLAP = 0.5
+_EVEN_FROM, _EVEN_TO = 0.72, 1.22
 _FIRST_CJK = "\u2e80"
 
 
@@ -61,6 +62,17 @@ class Line:
     def text(self) -> str:
         """What it says."""
         return join_words(self.words)
+
+
+def even_out(lines: Sequence[Line], body_px: float) -> None:
+    """Give lines that were recognised one height, where they differ from most lines by no more than is chance.
+
+    How high a recognised line is depends on which letters it has; what is made of lines compares heights.
+    """
+    for line in lines:
+        if _EVEN_FROM * body_px <= line.height <= _EVEN_TO * body_px:
+            middle = line.middle
+            line.top, line.bottom = middle - body_px / 2, middle + body_px / 2
 
 
 def _left_of(word: Word) -> float:
