@@ -187,11 +187,12 @@ def is_code(part: Sequence[Line]) -> bool:
     marked = sum(bool(_CODE_END.search(text) or _CODE_WORD.match(text) or _CODE_SIGNS.search(text)) for text in texts)
     if all(line.is_mono for line in part):
         return len(part) == 1 or marked * 4 >= len(part) or not _is_prose(texts)
-    if len(part) < 3 or any(line.is_mono for line in part):
+    if len(part) < 2 or any(line.is_mono for line in part) or _is_prose(texts):
         return False
-    is_indented = len({round(line.left / max(1.0, line.height)) for line in part}) > 1
+    is_indented = max(line.left for line in part) - min(line.left for line in part) > 0.7 * part[0].height
     signed = sum(bool(_CODE_SIGNS.search(text) or text.endswith((";", "{", "}"))) for text in texts)
-    return is_indented and marked * 10 >= 6 * len(part) and signed * 10 >= 4 * len(part)
+    share = 5 if len(part) > 2 else 10
+    return is_indented and marked * 10 >= share * len(part) and signed * 10 >= 4 * len(part)
 
 
 def _is_prose(texts: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from gateway.core.vision.contents import Word
 
 _WIDE_GAP = 1.0
 """In heights of a word."""
+_WIDE_GAP_RECOGNISED = 0.7
 _WIDE_GAP_MONO = 6.0
 _BACK = 0.6
 """A word may start so many heights before the one before it ends: slanted letters and kerning overlap."""
@@ -94,29 +95,35 @@ def join_words(words: Sequence[Word]) -> str:
     return "".join(parts)
 
 
-def _follows(before: Word, word: Word) -> bool:
+def _follows(before: Word, word: Word, wide: float) -> bool:
     """Whether a word goes on with the line that ends with the one before."""
     lower, higher = before.bottom - before.top, word.bottom - word.top
     height = max(1.0, min(lower, higher))
     if min(before.bottom, word.bottom) - max(before.top, word.top) < _OVERLAP * height:
         return False
-    wide = _WIDE_GAP_MONO if before.is_mono and word.is_mono else _WIDE_GAP
+    wide = _WIDE_GAP_MONO if before.is_mono and word.is_mono else wide
     gap = word.left - before.right
     return -_BACK * height <= gap <= wide * max(lower, higher)
 
 
-def find_lines(words: Sequence[Word]) -> list[Line]:
-    """The lines of a page's words, in the order in which they start in the document."""
+def find_lines(words: Sequence[Word], has_text_layer: bool = True) -> list[Line]:
+    """The lines of a page's words, in the order in which they start in the document.
+
+    Args:
+        words: of a page.
+        has_text_layer: they are the document's own. Words that were recognised apart stand apart: a smaller gap parts.
+    """
+    wide = _WIDE_GAP if has_text_layer else _WIDE_GAP_RECOGNISED
     chains: list[list[Word]] = []
     for word in words:
-        if chains and _follows(chains[-1][-1], word):
+        if chains and _follows(chains[-1][-1], word, wide):
             chains[-1].append(word)
         else:
             chains.append([word])
-    return [Line(chain) for chain in _joined(chains)]
+    return [Line(chain) for chain in _joined(chains, wide)]
 
 
-def _joined(chains: list[list[Word]]) -> list[list[Word]]:
+def _joined(chains: list[list[Word]], wide: float) -> list[list[Word]]:
     """Chains of which one goes on with another, put together."""
     ends: defaultdict[int, list[int]] = defaultdict(list)
     pitch = max(4.0, sorted(chain[0].bottom - chain[0].top for chain in chains)[len(chains) // 2]) if chains else 4.0
@@ -126,7 +133,7 @@ def _joined(chains: list[list[Word]]) -> list[list[Word]]:
         first = chains[index][0]
         row = int((first.top + first.bottom) / 2 / pitch)
         candidates = [other for near in (row - 1, row, row + 1) for other in ends[near]]
-        fitting = [other for other in candidates if _follows(chains[other][-1], first)]
+        fitting = [other for other in candidates if _follows(chains[other][-1], first, wide)]
         if fitting:
             target = max(fitting, key=lambda other: chains[other][-1].right)
             chains[target].extend(chains[index])
