@@ -34,7 +34,9 @@ _CODE_WORD = re.compile(
     r"^(?:def|class|return|import|from|if|elif|else:?|for|while|try:?|except|with|async|await|function|const|let|var"
     r"|public|private|static|void|int|fn|use|struct|enum|package|func|end|print|#include|select|insert|create|@\w+)\b"
 )
-_CODE_SIGNS = re.compile(r"\w\(|\)\s*[:;{]?$|[=!<>+\-*/]=|=>|->|::|\[\w*\]|^\s*[\]})]|\w\.\w+\(|\w = ")
+_CODE_SIGNS = re.compile(
+    r"^(?:def|for|if|elif|else|while|class|try|with)\b.*:$|\w\(|\)\s*[:;{]?$|[=!<>+\-*/]=|=>|->|::|\[\w*\]|^\s*[\]})]|\w\.\w+\(|\w = "
+)
 
 
 class Kind(enum.Enum):
