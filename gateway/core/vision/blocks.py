@@ -27,6 +27,7 @@ _PARAGRAPH_GAP = 0.55
 _LISTING_GAP = 2.5
 _HEADING_GROWTH = 1.15
 _HEADING_LETTERS = 120
+_PROSE_WORDS = 4
 _GUTTER = 0.9
 _BULLET = re.compile(r"^(?:[•◦▪‣·●○■–—*-]|\(?[0-9]{1,3}[.)]|\(?[a-zA-Z][.)])$")
 _CODE_END = re.compile(r"[;{}\\]$|[(\[{,]$|\):?$|^\s*(?:#|//|/\*|\*/)")
@@ -35,7 +36,8 @@ _CODE_WORD = re.compile(
     r"|public|private|static|void|int|fn|use|struct|enum|package|func|end|print|#include|select|insert|create|@\w+)\b"
 )
 _CODE_SIGNS = re.compile(
-    r"^(?:def|for|if|elif|else|while|class|try|with)\b.*:$|\w\(|\)\s*[:;{]?$|[=!<>+\-*/]=|=>|->|::|\[\w*\]|^\s*[\]})]|\w\.\w+\(|\w = "
+    r"^(?:def|for|if|elif|else|while|class|try|with)\b.*:$|\w\(|\)\s*[:;{]?$|[=!<>+\-*/]=|=>|->|::|\[\w*\]|^[\]})]"
+    r"|\w\.\w+\(|\w = |[;{}]$"
 )
 
 
@@ -187,12 +189,12 @@ def is_code(part: Sequence[Line]) -> bool:
     """Whether lines are a listing: by its font where that is known, and by the shape of what stands there."""
     texts = [line.text() for line in part]
     marked = sum(bool(_CODE_END.search(text) or _CODE_WORD.match(text) or _CODE_SIGNS.search(text)) for text in texts)
+    signed = sum(bool(_CODE_SIGNS.search(text)) for text in texts)
     if all(line.is_mono for line in part):
-        return len(part) == 1 or marked * 4 >= len(part) or not _is_prose(texts)
+        return signed * 4 >= len(part) or not _is_prose(texts)
     if len(part) < 2 or any(line.is_mono for line in part) or _is_prose(texts):
         return False
     is_indented = max(line.left for line in part) - min(line.left for line in part) > 0.7 * part[0].height
-    signed = sum(bool(_CODE_SIGNS.search(text) or text.endswith((";", "{", "}"))) for text in texts)
     share = 5 if len(part) > 2 else 10
     return is_indented and marked * 10 >= share * len(part) and signed * 10 >= 4 * len(part)
 
@@ -200,7 +202,7 @@ def is_code(part: Sequence[Line]) -> bool:
 def _is_prose(texts: Sequence[str]) -> bool:
     words = [word for text in texts for word in text.split()]
     plain = sum(word.strip(".,:;()'\"!?").isalpha() for word in words)
-    return len(texts) > 1 and plain * 10 > 8 * len(words)
+    return len(words) > _PROSE_WORDS and plain * 10 > 8 * len(words)
 
 
 def starts_item(line: Line) -> bool:

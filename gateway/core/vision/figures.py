@@ -24,6 +24,7 @@ _MAX_PLACES = 600
 _LABEL_REACH = 1.6
 _LABEL_LETTERS = 12
 _MIN_LABELS = 3
+_MAX_WORDS = 80
 _TEXT_SHARE = 0.25
 """What words cover to more than this is text on a coloured ground."""
 
@@ -51,9 +52,10 @@ def find_figures(contents: PageContents) -> list[Rect]:
 
 
 def is_text(place: Rect, words: Sequence[Word]) -> bool:
-    """Whether words cover much of a place."""
-    covered = sum((word.right - word.left) * (word.bottom - word.top) for word in words if place.holds_middle(word))
-    return covered > _TEXT_SHARE * place.width * place.height
+    """Whether words cover much of a place, or are as many as no drawing has."""
+    inside = [word for word in words if place.holds_middle(word)]
+    covered = sum((word.right - word.left) * (word.bottom - word.top) for word in inside)
+    return covered > _TEXT_SHARE * place.width * place.height or len(inside) > _MAX_WORDS
 
 
 def beside_figure(place: Rect, lines: Sequence[Line]) -> list[Line]:
