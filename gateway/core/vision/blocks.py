@@ -24,8 +24,10 @@ from gateway.core.vision.tables import is_table, join_wrapped
 _MAX_CUTS = 8
 _PARAGRAPH_GAP = 0.55
 """In heights of a line: between paragraphs there is more."""
+_LISTING_GAP = 2.5
 _HEADING_GROWTH = 1.15
 _HEADING_LETTERS = 120
+_PROSE_WORDS = 4
 _GUTTER = 0.9
 _BULLET = re.compile(r"^(?:[•◦▪‣·●○■–—*-]|\(?[0-9]{1,3}[.)]|\(?[a-zA-Z][.)])$")
 _CODE_END = re.compile(r"[;{}\\]$|[(\[{,]$|\):?$|^\s*(?:#|//|/\*|\*/)")
@@ -33,7 +35,10 @@ _CODE_WORD = re.compile(
     r"^(?:def|class|return|import|from|if|elif|else:?|for|while|try:?|except|with|async|await|function|const|let|var"
     r"|public|private|static|void|int|fn|use|struct|enum|package|func|end|print|#include|select|insert|create|@\w+)\b"
 )
-_CODE_SIGNS = re.compile(r"\w\(|\)\s*[:;{]?$|[=!<>+\-*/]=|=>|->|::|\[\w*\]|^\s*[\]})]|\w\.\w+\(|\w = ")
+_CODE_SIGNS = re.compile(
+    r"^(?:def|for|if|elif|else|while|class|try|with)\b.*:$|\w\(|\)\s*[:;{]?$|[=!<>+\-*/]=|=>|->|::|\[\w*\]|^[\]})]"
+    r"|\w\.\w+\(|\w = |[;{}]$"
+)
 
 
 class Kind(enum.Enum):
@@ -150,7 +155,7 @@ class _Cutter:
         if before.is_mono != line.is_mono:
             return True
         if before.is_mono and line.is_mono:
-            return gap > 2.5 * height
+            return gap > _LISTING_GAP * height
         if gap > max(_PARAGRAPH_GAP * height, 1.6 * _usual_gap(part)):
             return True
         if max(before.height, line.height) > _HEADING_GROWTH * height:
@@ -184,19 +189,20 @@ def is_code(part: Sequence[Line]) -> bool:
     """Whether lines are a listing: by its font where that is known, and by the shape of what stands there."""
     texts = [line.text() for line in part]
     marked = sum(bool(_CODE_END.search(text) or _CODE_WORD.match(text) or _CODE_SIGNS.search(text)) for text in texts)
+    signed = sum(bool(_CODE_SIGNS.search(text)) for text in texts)
     if all(line.is_mono for line in part):
-        return len(part) == 1 or marked * 4 >= len(part) or not _is_prose(texts)
-    if len(part) < 3 or any(line.is_mono for line in part):
+        return signed * 4 >= len(part) or not _is_prose(texts)
+    if len(part) < 2 or any(line.is_mono for line in part) or _is_prose(texts):
         return False
-    is_indented = len({round(line.left / max(1.0, line.height)) for line in part}) > 1
-    signed = sum(bool(_CODE_SIGNS.search(text) or text.endswith((";", "{", "}"))) for text in texts)
-    return is_indented and marked * 10 >= 6 * len(part) and signed * 10 >= 4 * len(part)
+    is_indented = max(line.left for line in part) - min(line.left for line in part) > 0.7 * part[0].height
+    share = 5 if len(part) > 2 else 10
+    return is_indented and marked * 10 >= share * len(part) and signed * 10 >= 4 * len(part)
 
 
 def _is_prose(texts: Sequence[str]) -> bool:
     words = [word for text in texts for word in text.split()]
     plain = sum(word.strip(".,:;()'\"!?").isalpha() for word in words)
-    return len(texts) > 1 and plain * 10 > 8 * len(words)
+    return len(words) > _PROSE_WORDS and plain * 10 > 8 * len(words)
 
 
 def starts_item(line: Line) -> bool:
@@ -213,4 +219,19 @@ def cut_blocks(items: Sequence[Item], body_px: float) -> list[Block]:
     """
     cutter = _Cutter(body_px)
     cutter.cut(items, 0)
-    return cutter.blocks
+    return _join_listings(cutter.blocks)
+
+
+def _join_listings(blocks: Sequence[Block]) -> list[Block]:
+    """Blocks, listings that a blank line parts as one."""
+    joined: list[Block] = []
+    for block in blocks:
+        before = joined[-1] if joined else None
+        if before and before.kind is block.kind is Kind.CODE and before.column == block.column:
+            gap = block.lines[0].top - before.lines[-1].bottom
+            if gap < _LISTING_GAP * block.lines[0].height:
+                lines = [*before.lines, *block.lines]
+                joined[-1] = before._replace(lines=lines, place=bound(lines))
+                continue
+        joined.append(block)
+    return joined

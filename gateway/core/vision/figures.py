@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core.vision.contents import PageContents, Rect, Word, bound
+from gateway.core.vision.lines import Line
 
 _MIN_PICTURE_PX = 40
 _MIN_DRAWING_PX = 60
@@ -20,6 +21,10 @@ _BACKGROUND = 0.9
 _PICTURE_GAP_PX = 6.0
 _SHAPE_GAP_PX = 24.0
 _MAX_PLACES = 600
+_LABEL_REACH = 1.6
+_LABEL_LETTERS = 12
+_MIN_LABELS = 3
+_MAX_WORDS = 80
 _TEXT_SHARE = 0.25
 """What words cover to more than this is text on a coloured ground."""
 
@@ -47,9 +52,21 @@ def find_figures(contents: PageContents) -> list[Rect]:
 
 
 def is_text(place: Rect, words: Sequence[Word]) -> bool:
-    """Whether words cover much of a place."""
-    covered = sum((word.right - word.left) * (word.bottom - word.top) for word in words if place.holds_middle(word))
-    return covered > _TEXT_SHARE * place.width * place.height
+    """Whether words cover much of a place, or are as many as no drawing has."""
+    inside = [word for word in words if place.holds_middle(word)]
+    covered = sum((word.right - word.left) * (word.bottom - word.top) for word in inside)
+    return covered > _TEXT_SHARE * place.width * place.height or len(inside) > _MAX_WORDS
+
+
+def beside_figure(place: Rect, lines: Sequence[Line]) -> list[Line]:
+    """Labels that belong to a drawing though they stand beside it, such as those of its axes: several short ones."""
+    labels = []
+    for line in lines:
+        near = place.grown(_LABEL_REACH * line.height)
+        is_within = near.left <= line.left and line.right <= near.right and near.top <= line.top
+        if is_within and line.bottom <= near.bottom and sum(len(word.text) for word in line.words) <= _LABEL_LETTERS:
+            labels.append(line)
+    return labels if len(labels) >= _MIN_LABELS else []
 
 
 def _clusters(places: Sequence[Rect], gap: float) -> list[tuple[Rect, int]]:

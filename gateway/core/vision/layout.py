@@ -19,8 +19,8 @@ from gateway.core.vision.blocks import Block, Kind, cut_blocks
 from gateway.core.vision.captions import find_captions
 from gateway.core.vision.contents import PageContents, Placed, Rect, Word, bound, box_of, clip, confidence_of
 from gateway.core.vision.document import Box, LaidPage, LaidRegion, Reading, RegionType
-from gateway.core.vision.figures import find_figures
-from gateway.core.vision.lines import Line, find_lines
+from gateway.core.vision.figures import beside_figure, find_figures
+from gateway.core.vision.lines import Line, even_out, find_lines
 from gateway.core.vision.rows import find_rows
 from gateway.core.vision.sizing import Sized, size_regions
 from gateway.core.vision.tables import find_drawn, take_cells
@@ -75,8 +75,10 @@ def read_box(contents: PageContents, box: Box | None = None) -> Reading:
 
 def _sized(contents: PageContents) -> list[Sized]:
     left, blocks = _take_drawn(contents)
-    lines = find_lines(left)
+    lines = find_lines(left, contents.has_text_layer)
     body_px = _body_height(lines)
+    if not contents.has_text_layer:
+        even_out(lines, body_px)
     head, body, foot = _part_margins(lines, blocks, contents, body_px)
     body_blocks = cut_blocks([*body, *blocks], body_px)
     return [
@@ -112,7 +114,7 @@ def _take_drawn(contents: PageContents) -> tuple[list[Word], list[Block]]:
     blocks: list[Block] = []
     for table in find_drawn(contents.rules):
         inside = [word for word in left if table.place.holds_middle(word)]
-        rows = take_cells(table, find_lines(inside)) if len(inside) > 1 else None
+        rows = take_cells(table, find_lines(inside, contents.has_text_layer)) if len(inside) > 1 else None
         if rows:
             lines = [line for row in rows for cell in row for line in cell]
             blocks.append(Block(Kind.TABLE, lines, rows, table.place, 0))
@@ -121,8 +123,12 @@ def _take_drawn(contents: PageContents) -> tuple[list[Word], list[Block]]:
         if any(block.place.holds_middle(place) for block in blocks):
             continue
         inside = [word for word in left if place.holds_middle(word)]
-        blocks.append(Block(Kind.FIGURE, find_lines(inside), (), place, 0))
         left = [word for word in left if not place.holds_middle(word)]
+        labels = beside_figure(place, find_lines(left, contents.has_text_layer))
+        lines = [*find_lines(inside, contents.has_text_layer), *labels]
+        taken = {id(word) for line in labels for word in line.words}
+        left = [word for word in left if id(word) not in taken]
+        blocks.append(Block(Kind.FIGURE, lines, (), bound([place, *labels]), 0))
     return left, blocks
 
 

@@ -19,10 +19,12 @@ from gateway.core.vision.contents import Word
 
 _WIDE_GAP = 1.0
 """In heights of a word."""
+_WIDE_GAP_RECOGNISED = 0.7
 _WIDE_GAP_MONO = 6.0
 _BACK = 0.6
 """A word may start so many heights before the one before it ends: slanted letters and kerning overlap."""
 _OVERLAP = 0.5
+_EVEN_FROM, _EVEN_TO = 0.72, 1.22
 _FIRST_CJK = "\u2e80"
 
 
@@ -63,6 +65,17 @@ class Line:
         return join_words(self.words)
 
 
+def even_out(lines: Sequence[Line], body_px: float) -> None:
+    """Give lines that were recognised one height, where they differ from most lines by no more than is chance.
+
+    How high a recognised line is depends on which letters it has; what is made of lines compares heights.
+    """
+    for line in lines:
+        if _EVEN_FROM * body_px <= line.height <= _EVEN_TO * body_px:
+            middle = line.middle
+            line.top, line.bottom = middle - body_px / 2, middle + body_px / 2
+
+
 def _left_of(word: Word) -> float:
     return word.left
 
@@ -82,29 +95,35 @@ def join_words(words: Sequence[Word]) -> str:
     return "".join(parts)
 
 
-def _follows(before: Word, word: Word) -> bool:
+def _follows(before: Word, word: Word, wide: float) -> bool:
     """Whether a word goes on with the line that ends with the one before."""
     lower, higher = before.bottom - before.top, word.bottom - word.top
     height = max(1.0, min(lower, higher))
     if min(before.bottom, word.bottom) - max(before.top, word.top) < _OVERLAP * height:
         return False
-    wide = _WIDE_GAP_MONO if before.is_mono and word.is_mono else _WIDE_GAP
+    wide = _WIDE_GAP_MONO if before.is_mono and word.is_mono else wide
     gap = word.left - before.right
     return -_BACK * height <= gap <= wide * max(lower, higher)
 
 
-def find_lines(words: Sequence[Word]) -> list[Line]:
-    """The lines of a page's words, in the order in which they start in the document."""
+def find_lines(words: Sequence[Word], has_text_layer: bool = True) -> list[Line]:
+    """The lines of a page's words, in the order in which they start in the document.
+
+    Args:
+        words: of a page.
+        has_text_layer: they are the document's own. Words that were recognised apart stand apart: a smaller gap parts.
+    """
+    wide = _WIDE_GAP if has_text_layer else _WIDE_GAP_RECOGNISED
     chains: list[list[Word]] = []
     for word in words:
-        if chains and _follows(chains[-1][-1], word):
+        if chains and _follows(chains[-1][-1], word, wide):
             chains[-1].append(word)
         else:
             chains.append([word])
-    return [Line(chain) for chain in _joined(chains)]
+    return [Line(chain) for chain in _joined(chains, wide)]
 
 
-def _joined(chains: list[list[Word]]) -> list[list[Word]]:
+def _joined(chains: list[list[Word]], wide: float) -> list[list[Word]]:
     """Chains of which one goes on with another, put together."""
     ends: defaultdict[int, list[int]] = defaultdict(list)
     pitch = max(4.0, sorted(chain[0].bottom - chain[0].top for chain in chains)[len(chains) // 2]) if chains else 4.0
@@ -114,7 +133,7 @@ def _joined(chains: list[list[Word]]) -> list[list[Word]]:
         first = chains[index][0]
         row = int((first.top + first.bottom) / 2 / pitch)
         candidates = [other for near in (row - 1, row, row + 1) for other in ends[near]]
-        fitting = [other for other in candidates if _follows(chains[other][-1], first)]
+        fitting = [other for other in candidates if _follows(chains[other][-1], first, wide)]
         if fitting:
             target = max(fitting, key=lambda other: chains[other][-1].right)
             chains[target].extend(chains[index])

@@ -25,6 +25,10 @@ _JOIN_PX = 13
 _MIN_FIGURE_PX = 60
 _MIN_SHAPE_PX = 24 + _JOIN_PX
 _MIN_INK = 0.02
+_DARKER = 0.82
+"""Ink is darker than so much of the paper's light."""
+_GROUND_PARTS = 24
+_GROUND_OFF = 18.0
 
 
 class Ink(NamedTuple):
@@ -52,8 +56,7 @@ def find_ink(pixels: npt.NDArray[Any], words: Sequence[Word]) -> Ink:
         words: on it; they are no figure.
     """
     grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
-    light = float(np.percentile(grey, 90))
-    dark = (grey < min(235.0, 0.82 * light)).astype(np.uint8)
+    dark = (grey < _DARKER * _ground(grey)).astype(np.uint8)
     rules: list[Rect] = []
     for kernel in ((_RULE_PX, 1), (1, _RULE_PX)):
         opened = cv2.morphologyEx(dark, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_RECT, kernel))
@@ -70,6 +73,28 @@ def find_ink(pixels: npt.NDArray[Any], words: Sequence[Word]) -> Ink:
     drawn = [place for place in drawn if _ink_share(dark, place) > _MIN_INK]
     pictures = [place for place in drawn if min(place.width, place.height) >= _MIN_FIGURE_PX]
     return Ink(rules, pictures, [place for place in drawn if min(place.width, place.height) < _MIN_FIGURE_PX])
+
+
+def _ground(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """How light the paper is at each place: a smooth surface through the light parts, for a photo has a shadow."""
+    height, width = grey.shape
+    rows, columns = min(_GROUND_PARTS, height), min(_GROUND_PARTS, width)
+    small = cv2.resize(
+        cv2.dilate(grey, np.ones((5, 5), np.uint8)), (columns * 8, rows * 8), interpolation=cv2.INTER_AREA
+    )
+    parts = small.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3).reshape(rows * columns, 64)
+    values = np.percentile(parts, 90, axis=1)
+    y, x = (axis.ravel() / max(rows, columns) for axis in np.mgrid[0:rows, 0:columns])
+    terms = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+    kept = values >= np.percentile(values, 30)
+    surface = np.full(values.shape, values.max())
+    for _ in range(3):
+        if kept.sum() < terms.shape[1]:
+            break
+        solved, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)
+        surface = terms @ solved
+        kept = values > surface - _GROUND_OFF
+    return cv2.resize(surface.reshape(rows, columns).astype(np.float32), (width, height))
 
 
 def _places(mask: npt.NDArray[Any]) -> list[Rect]:

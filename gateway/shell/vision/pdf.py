@@ -19,7 +19,7 @@ from gateway.core.vision.contents import PageContents
 from gateway.core.vision.document import RENDER_DPI, Box, LaidPage, PageSize, Reading
 from gateway.core.vision.layout import lay_out, read_box
 from gateway.shell.vision.pdf_text import is_sensible, read_contents
-from gateway.shell.vision.picture import read_picture, read_scaled, to_png
+from gateway.shell.vision.picture import clip_box, read_picture, read_scaled, to_png
 from gateway.shell.vision.unreadable import Unreadable
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ class PdfSource:
     def render(self, page: int, box: Box | None, max_side_px: int) -> bytes:
         """See `Source`."""
         _, size = self._open(page)
-        box = box or Box(x=0, y=0, w=size.width, h=size.height)
+        box = clip_box(box, size) if box else Box(x=0, y=0, w=size.width, h=size.height)
         return to_png(self._picture(page, box, RENDER_DPI * max_side_px / max(box.w, box.h, 1), max_side_px))
 
     def decode(self, page: int, box: Box, dpi: int) -> Reading:
         """See `Source`."""
         opened, size = self._open(page)
+        box = clip_box(box, size)
         contents = self._contents_of(page, opened, size)
         if is_sensible(contents) or not self._limits.ocr:
             return read_box(contents, box)
@@ -122,9 +123,9 @@ class PdfSource:
     def _picture(self, page: int, box: Box, dpi: float, max_side_px: int | None) -> Image.Image:
         """A part of a page, rendered as finely as asked for, and as the limits let."""
         opened, size = self._open(page)
-        left, top = min(max(0, box.x), size.width - 1), min(max(0, box.y), size.height - 1)
-        right, bottom = min(size.width, max(left + 1, box.x + box.w)), min(size.height, max(top + 1, box.y + box.h))
-        area = (right - left) * (bottom - top)
+        box = clip_box(box, size)
+        left, top, right, bottom = box.x, box.y, box.x + box.w, box.y + box.h
+        area = box.w * box.h
         dpi = min(dpi, _MAX_DPI, RENDER_DPI * math.sqrt(self._limits.max_pixels / area) * 0.98)
         crop = (left, size.height - bottom, size.width - right, top)
         try:

@@ -88,7 +88,7 @@ class PictureSource:
         """See `Source`."""
         image = self._page(page)
         if box is not None:
-            image = image.crop(_clip(box, image.width, image.height))
+            image = _crop(image, box)
         if max(image.size) > max_side_px:
             image = image.copy()
             image.thumbnail((max(1, max_side_px), max(1, max_side_px)))
@@ -99,7 +99,7 @@ class PictureSource:
         image = self._page(page)
         if not self._limits.ocr:
             return Reading(text="", confidence=None)
-        image = image.crop(_clip(box, image.width, image.height))
+        image = _crop(image, box)
         scale = min(_MAX_UPSCALE, dpi / RENDER_DPI, math.sqrt(self._limits.max_pixels / (image.width * image.height)))
         scaled = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
         return read_scaled(image.resize(scaled, Image.Resampling.LANCZOS), image.width / scaled[0])
@@ -155,17 +155,25 @@ def to_png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def _clip(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+def clip_box(box: Box, size: PageSize) -> Box:
     """The part of a box that is on the page.
 
     Raises:
         Unreadable: there is none.
     """
     left, top = max(0, box.x), max(0, box.y)
-    right, bottom = min(width, box.x + box.w), min(height, box.y + box.h)
+    right, bottom = min(size.width, box.x + box.w), min(size.height, box.y + box.h)
     if right <= left or bottom <= top:
-        raise Unreadable(f"The box {box.x},{box.y} {box.w}x{box.h} is not on the page of {width}x{height} pixels.")
-    return left, top, right, bottom
+        raise Unreadable(
+            f"The box {box.x},{box.y} {box.w}x{box.h} is not on the page of {size.width}x{size.height} pixels."
+        )
+    return Box(x=left, y=top, w=right - left, h=bottom - top)
+
+
+def _crop(image: Image.Image, box: Box) -> Image.Image:
+    """A part of a picture."""
+    part = clip_box(box, PageSize(width=image.width, height=image.height))
+    return image.crop((part.x, part.y, part.x + part.w, part.y + part.h))
 
 
 def _flatten(image: Image.Image) -> Image.Image:

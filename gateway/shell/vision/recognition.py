@@ -40,6 +40,8 @@ _UNSURE = 0.8
 """Below so much confidence a page may lie upside down."""
 _SAMPLES = 5
 _TALL = 1.6
+_MARGIN_ACROSS, _MARGIN_DOWN = 0.15, 0.06
+"""What stands around a line where it is found, in its heights."""
 _MAX_SKEW = 8.0
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -177,15 +179,15 @@ def _skew_of(quads: Sequence[Pixels]) -> float:
 
 def _straighten(quad: Pixels, skew: float, width: int, height: int) -> Rect:
     """A line's place, after the picture was turned back by its skew."""
-    if not skew:
-        return Rect(*(float(edge) for edge in (*quad.min(axis=0), *quad.max(axis=0))))
     wide, high = _sides(quad)
+    wide, high = max(1.0, wide - 2 * _MARGIN_ACROSS * high), max(1.0, high * (1 - 2 * _MARGIN_DOWN))
     x, y = (float(mean) for mean in quad.mean(axis=0))
     angle = math.radians(-skew)
     x, y = x - width / 2, y - height / 2
     x, y = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
     x, y = x + width / 2, y + height / 2
-    return Rect(x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
+    left, top = max(0.0, x - wide / 2), max(0.0, y - high / 2)
+    return Rect(left, top, max(left, min(width, x + wide / 2)), max(top, min(height, y + high / 2)))
 
 
 def _split(text: str, place: Rect, score: float) -> list[Word]:
