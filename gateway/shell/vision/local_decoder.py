@@ -7,7 +7,6 @@ its models by then, and the next reading would have to wait for them anew.
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import PackageNotFoundError, version
 
 from gateway.core.routing.breaker import Event
 from gateway.core.vision.document import Fidelity, Reading, Region
@@ -16,8 +15,6 @@ from gateway.exchange import Exchange
 from gateway.ports_vision import Reader, ToDecode, VisionFault
 from gateway.shell.vision.backend import BackendFault
 from gateway.tasks import TaskGroup
-
-_PACKAGES = ("pypdfium2", "rapidocr")
 
 
 class LocalDecoder:
@@ -32,8 +29,7 @@ class LocalDecoder:
     def __init__(self, reader: Reader, tasks: TaskGroup, *, reads_pictures: bool) -> None:
         self._reader = reader
         self._tasks = tasks
-        versions = ",".join(map(_version_of, _PACKAGES))
-        self.version = f"local:{versions}:{'ocr' if reads_pictures else 'text'}"
+        self.version = "local:ocr" if reads_pictures else "local:text"
 
     async def decode(self, exchange: Exchange, wanted: ToDecode, fidelity: Fidelity) -> Reading:
         region = wanted.region
@@ -51,10 +47,3 @@ class LocalDecoder:
             return await self._reader.decode(data, region.page, region.laid.box, dpi)
         except VisionFault as fault:
             return fault
-
-
-def _version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
