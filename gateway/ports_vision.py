@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -186,14 +186,26 @@ class Decoder(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class ReadPictures:
+    """What is known of a chat's pictures.
+
+    Attributes:
+        texts: what was read in them, by `elide_parts.picture_key`.
+        told: messages with that in place of their pictures (`elide_parts.tell_pictures`), by their place.
+    """
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[int, bytes] = field(default_factory=dict)
+
+
 class Pictures(Protocol):
     """What stands written in the pictures of chats. Never raises."""
 
-    async def texts(
+    async def look(
         self, exchange: Exchange, messages: Mapping[int, bytes], read: Callable[[int], msgspec.Raw | bytes]
-    ) -> Mapping[str, str]:
-        """What was read so far in the encoded pictures of these messages, by `elide_parts.picture_key`; what was not is
-        read in the background.
+    ) -> ReadPictures:
+        """What was read so far in the encoded pictures of these messages; what was not is read in the background.
 
         Args:
             exchange: on whose account.

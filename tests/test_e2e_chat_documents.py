@@ -101,25 +101,24 @@ async def test_a_document_is_found_for_the_chats_of_its_memory(
 async def test_an_old_picture_becomes_what_stands_in_it(
     web: aiohttp.ClientSession, gateway: GatewayProcess, fake: FakeOpenAI
 ) -> None:
-    """Read behind the requests while the chat nears its budget; told once it has to go."""
+    """Read behind the requests while the chat nears its budget; told once its message is folded or elided."""
     chat = Chat(web, gateway, fake)
     picture = {"type": "image_url", "image_url": {"url": a_picture(), "detail": "high"}}
     messages: list[Json] = [
         {"role": "user", "content": [{"type": "text", "text": "This is the label."}, picture, picture]},
         {"role": "assistant", "content": "Thank you. " * 120},
-        {"role": "user", "content": "Let us speak of the weather. " * 80},
+        {"role": "user", "content": "Let us speak of the weather. " * 190},
     ]
     near, before = await chat.ask(messages)
     for _ in range(600):
         if (await gateway.metrics()).total("vision_chat_pictures_total", result="read"):
             break
         await asyncio.sleep(0.05)
-    messages += [{"role": "assistant", "content": "It is fine. " * 100}, {"role": "user", "content": "And the label?"}]
+    messages += [{"role": "assistant", "content": "It is fine. " * 120}, {"role": "user", "content": "And the label?"}]
     prompt, after = await chat.ask(messages)
     shown = json.dumps(prompt)
 
     assert near == messages[:3]
-    assert before["read_messages"] == 0
-    assert after["read_messages"] == 1
+    assert (before["level"], after["level"]) == ("none", "extractive")
     assert all(words in shown for words in WORDS)
     assert "base64" not in shown

@@ -15,7 +15,7 @@ from gateway.core.context.plan import FoldLimits, FoldPlan, plan_around, plan_wi
 from gateway.core.context.recall import Recalled
 from gateway.core.context.receipt import Receipt
 from gateway.core.context.render import Insert, array_of, join_texts, place_texts, turn_of
-from gateway.core.context.shorten import NO_TEXTS, Arrangement, Shorter
+from gateway.core.context.shorten import Arrangement, Shorter
 from gateway.core.context.units import Outline
 from gateway.core.facts.reminders import Reminder
 from gateway.core.routing.routes import Roles
@@ -24,6 +24,7 @@ from gateway.core.wire.message import reread_message
 from gateway.core.wire.request import MeteredRequest
 from gateway.exchange import Count, Exchange
 from gateway.fitting.forms import Form, Raws
+from gateway.ports_vision import ReadPictures
 from gateway.receipts import sections_of
 
 
@@ -59,13 +60,43 @@ class PrefixKeys(Sequence[bytes]):
         return map(self._keys.__getitem__, reversed(self._boundaries))
 
 
+class ToldMessages(Sequence[msgspec.Raw | bytes]):
+    """Messages of which some are told otherwise.
+
+    Args:
+        raws: all of them.
+        told: some, by their place.
+    """
+
+    __slots__ = ("_raws", "_told")
+
+    def __init__(self, raws: Raws, told: Mapping[int, bytes]) -> None:
+        self._raws = raws
+        self._told = told
+
+    def __len__(self) -> int:
+        return len(self._raws)
+
+    @overload
+    def __getitem__(self, index: int) -> msgspec.Raw | bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[msgspec.Raw | bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> msgspec.Raw | bytes | list[msgspec.Raw | bytes]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self._raws)))]
+        told = self._told.get(index)
+        return told if told is not None else self._raws[index]
+
+
 @dataclass(frozen=True, slots=True)
 class Chat:
     """A chat that is to fit.
 
     `keys` name what a brief covers, by how many foldable messages it does. `kept` are messages of its named session
-    that it does not contain, `reminders` what was found for it in the memory that it names, `picture_texts` what was
-    read in its pictures, by `elide_parts.picture_key`.
+    that it does not contain, `reminders` what was found for it in the memory that it names, `pictures` what was read in
+    its pictures.
     """
 
     exchange: Exchange
@@ -79,7 +110,7 @@ class Chat:
     form: Form
     kept: Sequence[Kept] = ()
     reminders: Sequence[Reminder] = ()
-    picture_texts: Mapping[str, str] = field(default_factory=lambda: NO_TEXTS)
+    pictures: ReadPictures = field(default_factory=ReadPictures)
 
     @property
     def has_more(self) -> bool:
@@ -90,6 +121,11 @@ class Chat:
     def raws(self) -> Raws:
         """Its messages, as a chat's."""
         return self.form.shown
+
+    @property
+    def words(self) -> Raws:
+        """The same, where words are looked for: with what was read in pictures in place of them."""
+        return ToldMessages(self.raws, self.pictures.told) if self.pictures.told else self.raws
 
     @property
     def is_asking(self) -> bool:
@@ -123,11 +159,11 @@ class Chat:
         """
         covered = earlier.covers if earlier else 0
         numbers = {*range(covered + 1, plan.covers + 1), *(earlier.pinned if earlier else ())} - set(plan.pinned)
-        turns = []
+        turns, words = [], self.words
         for number in sorted(numbers):
             index = self.outline.places[number - 1]
-            turns.append(turn_of(number, reread_message(self.raws[index])))
-        staying = [turn_of(0, reread_message(self.raws[index])).text for index in plan.kept]
+            turns.append(turn_of(number, reread_message(words[index])))
+        staying = [turn_of(0, reread_message(words[index])).text for index in plan.kept]
         job = FoldJob(plan.covers, plan.pinned, earlier, tuple(turns), plan.brief_tokens, "\n".join(staying))
         return job if sent is None else replace(job, **_sent_up_to(self, sent, plan.covers))
 

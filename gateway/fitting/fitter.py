@@ -159,7 +159,7 @@ class ChatFitter:
         if missing:
             count = partial(self._counter.count_here, chat.count.profile)
             made = await asyncio.to_thread(
-                shorten_again, chat.raws, missing, arrangement.names, count, chat.picture_texts
+                shorten_again, chat.raws, missing, arrangement.names, count, chat.pictures.texts
             )
             for index, raw in made.items():
                 self._shorter.put(keys[index], raw)
@@ -176,7 +176,9 @@ class ChatFitter:
         question, before = asked
         recalled = self._chosen.find(chat, draft, question)
         if recalled is None:
-            recalled = await self._recaller.recall(chat.exchange, chat.count.profile, chat.raws, chat.outline, question)
+            recalled = await self._recaller.recall(
+                chat.exchange, chat.count.profile, chat.words, chat.outline, question
+            )
             self._chosen.put(chat, question, recalled)
         return replace(draft, recalled=recalled, recall_before=before) if recalled else draft
 
@@ -326,7 +328,15 @@ class ChatFitter:
         if excess > 0:
             count_message, count = self._counts(chat)
             shorter = await asyncio.to_thread(
-                shorten_messages, chat.raws, outline, plan.kept, excess, names, count_message, count, chat.picture_texts
+                shorten_messages,
+                chat.raws,
+                outline,
+                plan.kept,
+                excess,
+                names,
+                count_message,
+                count,
+                chat.pictures.texts,
             )
             named = _named(chat, names)
             for index, each in shorter.items():

@@ -38,6 +38,10 @@ def question_of(chat: Chat, draft: Draft) -> tuple[Question, int] | None:
     if room < _MIN_RECALL_TOKENS:
         return None
     pool = hashlib.sha256(chat.keys[plan.covers] + repr(plan.pinned).encode())
+    last = outline.places[plan.covers - 1] if plan.covers else -1
+    for at, told in chat.pictures.told.items():
+        if at <= last:
+            pool.update(at.to_bytes(8) + hashlib.sha256(told).digest())
     for each in chat.kept:
         pool.update(each.number.to_bytes(8) + each.canonical)
     for reminder in chat.reminders:

@@ -133,7 +133,7 @@ class AssembleStage:
             facts = count.facts
             said = {at: fact.canonical for at, fact in enumerate(facts) if fact.role == "user"}
             said = {at: digest for at, digest in said.items() if facts[at].tokens >= _PICTURE_TOKENS}
-            chat = replace(chat, picture_texts=await self._pictures.texts(exchange, said, chat.raws.__getitem__))
+            chat = replace(chat, pictures=await self._pictures.look(exchange, said, chat.raws.__getitem__))
         draft = await self._fitter.fit(chat) if chat.has_more or may_need else None
         self._fitter.note_sent(chat, draft)
         if memory is not None and not receipt.is_shadow:

@@ -6,7 +6,11 @@ from gateway.shell.telemetry.figures_vision import VisionFigures, vision_metrics
 
 
 def test_figures_become_metrics() -> None:
-    metrics = vision_metrics(VisionFigures(3, 40, 5000, 2, 1, {"hit": 7}, {"tries": 9, "retries": 1}, {"timeout": 4}, {"found": 2}, {"read": 5}))
+    metrics = vision_metrics(
+        VisionFigures(
+            3, 40, 5000, 2, 1, {"hit": 7}, {"tries": 9, "retries": 1}, {"timeout": 4}, {"found": 2}, {"read": 5}
+        )
+    )
     samples = {(each.name, *each.labels.values()): each.value for metric in metrics for each in metric.samples}
 
     assert samples == {
@@ -26,4 +30,12 @@ def test_figures_become_metrics() -> None:
         ("vision_faults_total", "forbidden"): 0,
         ("vision_faults_total", "full"): 0,
         ("vision_faults_total", "down"): 0,
+        ("vision_chat_searches_total", "found"): 2,
+        ("vision_chat_searches_total", "nothing"): 0,
+        ("vision_chat_searches_total", "timeout"): 0,
+        ("vision_chat_searches_total", "down"): 0,
+        ("vision_chat_pictures_total", "read"): 5,
+        ("vision_chat_pictures_total", "empty"): 0,
+        ("vision_chat_pictures_total", "failed"): 0,
+        ("vision_chat_pictures_total", "dropped"): 0,
     }

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.context.elide_parts import pictures_of
-from gateway.core.wire.message import reread_message
+from gateway.core.context.elide_parts import pictures_of, tell_pictures
+from gateway.core.wire.message import encode_message, reread_message
 from gateway.exchange import Exchange
+from gateway.ports_vision import ReadPictures
 from tests.histories import Message, Sent, World, budget_of
 from tests.stages.test_recall_and_shortening import ask, run, say
 
@@ -28,12 +29,14 @@ class FakePictures:
         self.knows = knows
         self.asked: list[list[int]] = []
 
-    async def texts(
+    async def look(
         self, exchange: Exchange, messages: Mapping[int, bytes], read: Callable[[int], msgspec.Raw | bytes]
-    ) -> Mapping[str, str]:
+    ) -> ReadPictures:
         self.asked.append(sorted(messages))
-        pictures = [key for at in messages for key in pictures_of(reread_message(read(at)))]
-        return dict.fromkeys(pictures, READ) if self.knows else {}
+        shown = {at: reread_message(read(at)) for at in messages}
+        texts = {key: READ for message in shown.values() for key in pictures_of(message)} if self.knows else {}
+        told = {at: encode_message(tell_pictures(message, texts)) for at, message in shown.items() if texts}
+        return ReadPictures(texts, told)
 
 
 def history(words: int) -> list[Message]:
@@ -91,3 +94,16 @@ def test_a_chat_far_from_its_budget_is_not_looked_at() -> None:
     assert pictures.asked == [[0, 2]]
     assert far.forwarded == far.body
     assert near.forwarded == near.body
+
+
+def test_a_folded_picture_is_found_by_what_stands_in_it() -> None:
+    """Where its message is folded, its text is in what is recalled for a question, and the brief knows its values."""
+    pictures = FakePictures()
+    chat = [SHOW, say("I see it."), *[turn for n in range(40) for turn in (ask(f"Day {n}. " * 20), say("Fine. " * 20))]]
+    sent = run(world_of(pictures).send([*chat, ask("What was the total of the invoice?")]))
+    without = run(world_of(FakePictures(knows=False)).send([*chat, ask("What was the total of the invoice?")]))
+
+    assert sent.receipt.folded_messages > 40
+    assert READ in sent.forwarded.decode()
+    assert READ not in without.forwarded.decode()
+    assert sent.receipt.prompt_tokens <= sent.limit

@@ -23,6 +23,7 @@ _NAMES = {
     "input_file": "file",
 }
 _MAX_SHOWN_CHARS = 120
+_INNER_FENCE = "'''"
 ReadPart = Callable[[Mapping[str, Any]], str]
 """What was read in a part; "" for nothing."""
 
@@ -59,6 +60,28 @@ def pictures_of(message: Mapping[str, Any]) -> dict[str, str]:
     content = message.get("content")
     urls = filter(None, map(picture_url, content)) if isinstance(content, list) else ()
     return {picture_key(url): url for url in urls}
+
+
+def tell_pictures(message: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """The message, to be told of where it is not forwarded, with what was read in its pictures in place of them.
+
+    It stands between fences, as nothing that the user has said.
+
+    Args:
+        message: as parsed.
+        texts: what was read, by `picture_key`.
+    """
+    content = message.get("content")
+    if not isinstance(content, list):
+        return dict(message)
+    read = [texts.get(picture_key(url), "") if (url := picture_url(part)) else "" for part in content]
+    told = [
+        {"type": "text", "text": f"[picture; the text in it:]\n```\n{text.replace('```', _INNER_FENCE)}\n```"}
+        if text
+        else part
+        for part, text in zip(content, read, strict=True)
+    ]
+    return {**message, "content": told}
 
 
 def _stub(part: Any, read: ReadPart) -> Any:

@@ -23,14 +23,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.core.context.elide_parts import pictures_of
+from gateway.core.context.elide_parts import pictures_of, tell_pictures
 from gateway.core.context.secrets import mask_secrets
 from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.vision.document import LaidPage
-from gateway.core.wire.message import reread_message
+from gateway.core.wire.message import encode_message, reread_message
 from gateway.exchange import Exchange
 from gateway.ports import StateStore
-from gateway.ports_vision import Reader, VisionFault
+from gateway.ports_vision import Reader, ReadPictures, VisionFault
 from gateway.tasks import TaskGroup
 
 _SPACE = "picture_texts"
@@ -86,24 +86,48 @@ class PictureTexts:
             _MESSAGE_BYTES, _MESSAGE_ENTRY_BYTES, lambda keys: 120 * len(keys)
         )
         self._known = TwoGenerationCache[str](_TEXT_BYTES, _TEXT_ENTRY_BYTES, lambda text: 2 * len(text))
+        self._told = TwoGenerationCache[bytes](_TEXT_BYTES, _TEXT_ENTRY_BYTES, len)
         self._waiting: dict[bytes, int] = {}
         self._turn = asyncio.Lock()
 
-    async def texts(
+    async def look(
         self, exchange: Exchange, messages: Mapping[int, bytes], read: Callable[[int], msgspec.Raw | bytes]
-    ) -> Mapping[str, str]:
+    ) -> ReadPictures:
         assert exchange.client is not None
         owner = exchange.client.scope
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
+        told: dict[int, bytes] = {}
         for at, digest in messages.items():
             keys = self._keys.get(digest)
             if keys is None or any(self._is_unknown(owner, key) for key in keys):
                 keys = await self._look(owner, digest, read(at))
-            for key in keys:
-                text = self._known.get(_kept_as(owner, key))
-                if text is not None and text != _NOTHING:
-                    found[key] = text[1:]
-        return found
+            known = {key: text for key in keys if (text := self._text(owner, key))}
+            if known:
+                texts |= known
+                told[at] = await self._told_with(owner, digest, known, read, at)
+        return ReadPictures(texts, told)
+
+    def _text(self, owner: bytes, key: str) -> str:
+        """What was read in a picture; "" for nothing, or not yet."""
+        kept = self._known.get(_kept_as(owner, key))
+        return kept[1:] if kept is not None and kept != _NOTHING else ""
+
+    async def _told_with(
+        self,
+        owner: bytes,
+        digest: bytes,
+        known: Mapping[str, str],
+        read: Callable[[int], msgspec.Raw | bytes],
+        at: int,
+    ) -> bytes:
+        """A message with these texts in it; made once."""
+        name = hashlib.blake2b(owner + digest + "".join(known).encode(), digest_size=24).digest()
+        made = self._told.get(name)
+        if made is None:
+            raw = read(at)
+            made = await asyncio.to_thread(lambda: encode_message(tell_pictures(reread_message(raw), known)))
+            self._told.put(name, made)
+        return made
 
     def _is_unknown(self, owner: bytes, key: str) -> bool:
         name = _kept_as(owner, key)

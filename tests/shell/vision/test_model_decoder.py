@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from gateway.core.vision.fidelity import LOCAL_DPI
 
 from gateway.core.routing.breaker import Event
 from gateway.core.routing.routes import Roles, Route, StreamUsage, Timeouts
 from gateway.core.vision.document import Box, Fidelity, Reading
+from gateway.core.vision.fidelity import LOCAL_DPI
 from gateway.ports_vision import VisionFault
 from gateway.shell.upstream.client import HttpUpstream
 from gateway.shell.vision.backend import BackendFault

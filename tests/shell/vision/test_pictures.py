@@ -13,8 +13,9 @@ import pytest
 from gateway.core.context.elide_parts import picture_key
 from gateway.core.routing.routes import Roles
 from gateway.core.vision.document import Box, LaidPage, LaidRegion, PageSize, Reading, RegionType
+from gateway.core.wire.message import text_of
 from gateway.exchange import Exchange
-from gateway.ports_vision import Inspected, VisionFault
+from gateway.ports_vision import Inspected, ReadPictures, VisionFault
 from gateway.shell.state.key_value import MemoryStateStore
 from gateway.shell.vision.pictures import PictureTexts
 from gateway.tasks import TaskGroup
@@ -78,6 +79,7 @@ class Desk:
         self.state = state or MemoryStateStore(10**6)
         self.pictures = PictureTexts(reader, self.state, self.tasks, 60.0, **bounds)
         self.reads = 0
+        self.looked = ReadPictures()
 
     async def ask(self, *messages: Message, client: bytes = ALICE) -> Mapping[str, str]:
         """What is known now."""
@@ -88,7 +90,8 @@ class Desk:
             return raws[at]
 
         digests = {at: json.dumps(message).encode() for at, message in enumerate(messages)}
-        return await self.pictures.texts(exchange_for(client), digests, read)
+        self.looked = await self.pictures.look(exchange_for(client), digests, read)
+        return self.looked.texts
 
     async def known(self, *messages: Message, client: bytes = ALICE) -> Mapping[str, str]:
         """What is known once all was read."""
@@ -112,6 +115,7 @@ async def test_a_picture_is_read_once() -> None:
     assert told == again == {picture_key(url_of(text)): text for text in ("one", "two")}
     assert sorted(reader.read) == [b"one", b"two"]
     assert desk.reads == reads
+    assert [text_of(json.loads(raw)).count("the text in it") for raw in desk.looked.told.values()] == [1, 2]
     assert desk.pictures.tally == {"read": 2}
 
 
