@@ -316,6 +316,25 @@ async def test_documents_outlive_a_restart(shared_fake: FakeOpenAI, web: aiohttp
     assert again["duplicate"]
 
 
+async def test_workers_share_a_file(shared_fake: FakeOpenAI, web: aiohttp.ClientSession, tmp_path: Any) -> None:
+    """Whichever takes an order, whichever carries it out, and whichever is asked."""
+    options = {"url": f"sqlite://{tmp_path}/documents.db"}
+    async with GatewayProcess(config_for(shared_fake, server={"workers": 2}, vision=options)) as gateway:
+        # A connection each: the system deals them to the workers.
+        clients = [VisionClient(aiohttp.ClientSession(), gateway, KEY) for _ in range(4)]
+        documents = [pdf_of([f"Ledger {number} of the harbour"]) for number in range(4)]
+        jobs = await asyncio.gather(*(each.index(data) for each, data in zip(clients, documents, strict=True)))
+        found = [{region["doc_id"] for region in await each.search("ledger")} for each in clients]
+        async with asyncio.timeout(30):
+            while (samples := await gateway.metrics()).total("vision_documents") < 4:
+                await asyncio.sleep(0.1)
+        for each in clients:
+            await each.close()
+
+    assert found == [{job["doc_id"] for job in jobs}] * 4
+    assert samples.total("vision_documents") == 4
+
+
 async def test_a_store_without_room_says_so(shared_fake: FakeOpenAI, web: aiohttp.ClientSession) -> None:
     async with GatewayProcess(vision_config(shared_fake, max_bytes=65_536)) as gateway:
         told = await VisionClient(web, gateway, KEY).upload(b"x" * 100_000)

@@ -42,6 +42,10 @@ class VisionClient:
             told = {name.lower(): text for name, text in answer.headers.items()}
             return Told(answer.status, await answer.read(), told)
 
+    async def close(self) -> None:
+        """End the connections that it was given."""
+        await self._web.close()
+
     async def upload(self, data: bytes, name: str = "a.pdf", **fields: str) -> Told:
         """Order a file to be indexed."""
         form = aiohttp.FormData()
