@@ -2,6 +2,9 @@
 
 A step that was released is never changed; what is new is another step.
 
+A document's `state` is 0 while it is indexed, 1 once it is finished, 2 when it was let go; `purged` is the last word
+that was taken out of the lists since. A job's `status` is 0 while it is queued, 1 while it is a worker's, 2 at its end.
+
 `lists` is the index of what regions are found by (see `region_lists`): for each word of a scope, the regions that hold
 it, packed, in a row for each `BLOCK` of region numbers. A list of a hundred thousand regions is read in 25 rows, so a
 search can weigh all that hold any of its words, whatever it filters by. `contents` are bytes, kept once for the jobs

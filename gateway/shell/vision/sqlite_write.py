@@ -20,7 +20,6 @@ from gateway.shell.vision import sqlite_contents as contents
 from gateway.shell.vision import sqlite_rows as rows
 from gateway.shell.vision.region_lists import LAYOUT, ListedRegions, runs_by_block, without, words_bytes, words_from
 
-UNFINISHED, FINISHED, GONE = 0, 1, 2
 DOCUMENT_BYTES, PAGE_BYTES, REGION_BYTES = 400, 100, 90
 """What each takes beside its own bytes, as measured: its columns with their indexes."""
 PURGED_PAGES, PURGED_WORDS = 256, 1000
