@@ -54,6 +54,10 @@ class VisionClient:
             form.add_field(field, value)
         return await self._send("POST", "/index", form, {})
 
+    async def send_body(self, body: Any, headers: dict[str, str]) -> Told:
+        """Order what is in a body of any kind."""
+        return await self._send("POST", "/index", body, headers)
+
     async def job(self, job_id: str) -> Json:
         """How far a job is."""
         told = await self.call("GET", f"/index/jobs/{job_id}")
