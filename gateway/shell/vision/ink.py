@@ -46,7 +46,7 @@ def straighten(pixels: npt.NDArray[Any], skew: float) -> npt.NDArray[Any]:
         return pixels
     height, width = pixels.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), skew, 1.0)
-    return cv2.warpAffine(pixels, matrix, (width, height), borderValue=(255, 255, 255))
+    return cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
 
 
 def find_ink(pixels: npt.NDArray[Any], words: Sequence[Word]) -> Ink:
