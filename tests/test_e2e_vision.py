@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 from collections.abc import AsyncIterator
@@ -316,6 +317,25 @@ async def test_documents_outlive_a_restart(shared_fake: FakeOpenAI, web: aiohttp
     assert again["duplicate"]
 
 
+async def test_workers_share_a_file(shared_fake: FakeOpenAI, web: aiohttp.ClientSession, tmp_path: Any) -> None:
+    """Whichever takes an order, whichever carries it out, and whichever is asked."""
+    options = {"url": f"sqlite://{tmp_path}/documents.db"}
+    async with GatewayProcess(config_for(shared_fake, server={"workers": 2}, vision=options)) as gateway:
+        # A connection each: the system deals them to the workers.
+        clients = [VisionClient(aiohttp.ClientSession(), gateway, KEY) for _ in range(4)]
+        documents = [pdf_of([f"Ledger {number} of the harbour"]) for number in range(4)]
+        jobs = await asyncio.gather(*(each.index(data) for each, data in zip(clients, documents, strict=True)))
+        found = [{region["doc_id"] for region in await each.search("ledger")} for each in clients]
+        async with asyncio.timeout(30):
+            while (samples := await gateway.metrics()).total("vision_documents") < 4:
+                await asyncio.sleep(0.1)
+        for each in clients:
+            await each.close()
+
+    assert found == [{job["doc_id"] for job in jobs}] * 4
+    assert samples.total("vision_documents") == 4
+
+
 async def test_a_store_without_room_says_so(shared_fake: FakeOpenAI, web: aiohttp.ClientSession) -> None:
     async with GatewayProcess(vision_config(shared_fake, max_bytes=65_536)) as gateway:
         told = await VisionClient(web, gateway, KEY).upload(b"x" * 100_000)
@@ -338,6 +358,27 @@ async def test_an_upload_has_a_bound_of_its_own(shared_fake: FakeOpenAI, web: ai
     assert too_large.status in (413, 503)
     assert body.status == 413
     assert samples.total("gateway_buffered_bytes") == 0
+
+
+async def test_uploads_come_in_any_way(vision: VisionClient) -> None:
+    """In pieces of unknown length, or compressed; what is no form any more is refused."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n'
+    form = head + INVOICE + b"\r\n--b--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+
+    async def pieces(body: bytes) -> AsyncIterator[bytes]:
+        for at in range(0, len(body), 333):
+            yield body[at : at + 333]
+
+    chunked = await vision.send_body(pieces(form), kind)
+    packed = await vision.send_body(gzip.compress(form), kind | {"Content-Encoding": "gzip"})
+    cut = await vision.send_body(gzip.compress(form)[:-20], kind | {"Content-Encoding": "gzip"})
+    bomb = await vision.send_body(gzip.compress(head + b"\0" * 40_000_000), kind | {"Content-Encoding": "gzip"})
+    ended = [await vision.ended(each) for each in (chunked, packed)]
+
+    assert ended[0]["doc_id"] == ended[1]["doc_id"]
+    assert [job["status"] for job in ended] == ["succeeded", "succeeded"]
+    assert (cut.status, bomb.status) == (400, 413)
 
 
 async def test_documents_are_fetched_from_where_they_may_be(
@@ -440,6 +481,31 @@ async def test_a_model_that_fails_is_left_alone(shared_fake: FakeOpenAI, web: ai
     assert closed.json["results"][0]["text"] == "Hello from the picture."
     assert samples.total("vision_decode_errors_total", code="TIMEOUT") == 1
     assert samples.total("vision_breaker_state") == 0
+
+
+async def test_who_leaves_ends_the_call_of_the_model(shared_fake: FakeOpenAI, web: aiohttp.ClientSession) -> None:
+    """But not while another waits for the same region."""
+    async with FakeDeepSeekOCR() as model:
+        config = vision_config(shared_fake, backend="openai", service_url=model.base_url, timeout_ms=60_000)
+        async with GatewayProcess(config) as gateway:
+            vision = VisionClient(web, gateway, KEY)
+            await vision.index(INVOICE)
+            first, second = [region["region_id"] for region in await vision.search("invoice and crane rental")][:2]
+            model.script.extend([Trouble.HANGS, Trouble.HANGS])
+            callers = [asyncio.create_task(vision.decode(each)) for each in (first, second, second)]
+            async with asyncio.timeout(30):
+                while len(model.requests) < 2:
+                    await asyncio.sleep(0.02)
+                for caller in callers[:2]:
+                    caller.cancel()
+                while not model.left:
+                    await asyncio.sleep(0.02)
+            model.release.set()
+            (kept,) = await callers[2]
+
+    assert model.left == 1
+    assert kept["text"] == "Hello from the picture."
+    assert len(model.requests) == 2
 
 
 async def test_a_service_indexes_and_reads(shared_fake: FakeOpenAI, web: aiohttp.ClientSession) -> None:

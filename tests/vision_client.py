@@ -42,6 +42,10 @@ class VisionClient:
             told = {name.lower(): text for name, text in answer.headers.items()}
             return Told(answer.status, await answer.read(), told)
 
+    async def close(self) -> None:
+        """End the connections that it was given."""
+        await self._web.close()
+
     async def upload(self, data: bytes, name: str = "a.pdf", **fields: str) -> Told:
         """Order a file to be indexed."""
         form = aiohttp.FormData()
@@ -49,6 +53,10 @@ class VisionClient:
         for field, value in fields.items():
             form.add_field(field, value)
         return await self._send("POST", "/index", form, {})
+
+    async def send_body(self, body: Any, headers: dict[str, str]) -> Told:
+        """Order what is in a body of any kind."""
+        return await self._send("POST", "/index", body, headers)
 
     async def job(self, job_id: str) -> Json:
         """How far a job is."""

@@ -6,19 +6,34 @@ A region that cannot be read fails none beside it; where all fail alike, so does
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from gateway.core.coded_errors import told_error
 from gateway.core.errors import Refusal
-from gateway.core.vision.document import Document, Fidelity, Reading, Region
+from gateway.core.vision.document import Document, Fidelity, Reading
 from gateway.core.vision.wire_asked import parse_decoding
 from gateway.core.vision.wire_told import told_reading, unknown_regions
 from gateway.exchange import Exchange
 from gateway.ports_vision import ToDecode, VisionFault
 from gateway.remembering import answer_json, owner_of, read_body
 from gateway.seeing import Seeing
+
+
+class _FetchOnce:
+    """A document's bytes, fetched when they are needed first, and once for all regions of a request."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[bytes]]) -> None:
+        self._fetch = fetch
+        self._turn = asyncio.Lock()
+        self._data: bytes | None = None
+
+    async def __call__(self) -> bytes:
+        async with self._turn:
+            if self._data is None:
+                self._data = await self._fetch()
+        return self._data
 
 
 class DecodeRegionsStage:
@@ -57,11 +72,11 @@ class DecodeRegionsStage:
                 documents[doc_id] = document
         if missing := [each for each in region_ids if each not in regions or regions[each].doc_id not in documents]:
             raise unknown_regions(missing)
-        return {region_id: self._wanted(owner, regions[region_id], documents) for region_id in region_ids}
-
-    def _wanted(self, owner: bytes, region: Region, documents: Mapping[str, Document]) -> ToDecode:
-        fetch_data = partial(self._seeing.bytes_of, owner, region.doc_id)
-        return ToDecode(region, documents[region.doc_id].hash, fetch_data)
+        fetches = {doc_id: _FetchOnce(partial(self._seeing.bytes_of, owner, doc_id)) for doc_id in doc_ids}
+        return {
+            region_id: ToDecode(region, documents[region.doc_id].hash, fetches[region.doc_id])
+            for region_id, region in ((region_id, regions[region_id]) for region_id in region_ids)
+        }
 
     async def _decode(self, exchange: Exchange, wanted: ToDecode, fidelity: Fidelity) -> Reading | Refusal:
         try:

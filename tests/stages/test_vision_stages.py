@@ -256,6 +256,23 @@ async def test_decoding_keeps_faults_apart(api: Api) -> None:
     assert (results[0]["fidelity"], results[0]["confidence"]) == ("1x", 1.0)
 
 
+async def test_a_documents_bytes_are_fetched_once(api: Api, store: SqliteDocumentStore) -> None:
+    """For all regions of a request; and not before one of them is read."""
+    await api.index()
+    ids = await api.ids()
+    fetched: list[str] = []
+    usual = store.data_of
+
+    async def counted(owner: bytes, doc_id: str) -> bytes | None:
+        fetched.append(doc_id)
+        return await usual(owner, doc_id)
+
+    store.data_of = counted  # type: ignore[method-assign]
+    await api.call("POST", "/decode", {"region_ids": [ids[0], ids[1], ids[4]]})
+
+    assert len(fetched) == 1
+
+
 @pytest.mark.parametrize(("line", "status"), [(2, 504), (3, 422)])
 async def test_where_all_fail_alike_the_request_does(api: Api, line: int, status: int) -> None:
     await api.index()

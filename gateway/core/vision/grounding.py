@@ -31,7 +31,9 @@ _many_lines = re.compile(r"\n{3,}").sub
 _find_tables = re.compile(r"<table\b", re.IGNORECASE).finditer
 _TABLE_END = "</table>"
 _MAX_PERIOD_CHARS = 256
-_MIN_LOOP_CHARS, _MIN_LOOP_TIMES = 400, 8
+_MIN_LOOP_TIMES = 8
+SURE_LOOP_CHARS, LIKELY_LOOP_CHARS = 4_000, 400
+"""What repeats itself for so long is a loop; for so long, where the model did not end by itself: a table of zeros does."""
 
 
 class Plain(NamedTuple):
@@ -41,10 +43,15 @@ class Plain(NamedTuple):
     share: float
 
 
-def plain_text(written: str) -> Plain:
-    """What a model has written, as text."""
+def plain_text(written: str, *, has_ended: bool = True) -> Plain:
+    """What a model has written, as text.
+
+    Args:
+        written: all of it.
+        has_ended: it ended by itself, and not at its limit.
+    """
     text = _without_ends("", without_marks(written))
-    kept = without_loop(text)
+    kept = without_loop(text, SURE_LOOP_CHARS if has_ended else LIKELY_LOOP_CHARS)
     share = len(kept) / len(text) if text else 1.0
     rows = table_rows(kept)
     lines = "\n".join(line.rstrip() for line in rows.splitlines())
@@ -85,8 +92,8 @@ def _inner(written: str, at: int, end_mark: str) -> tuple[int, int]:
     return place, place
 
 
-def without_loop(text: str) -> str:
-    """The text with what repeats itself at its end kept once."""
+def without_loop(text: str, min_chars: int = LIKELY_LOOP_CHARS) -> str:
+    """The text with what repeats itself at its end, for at least so long, kept once."""
     tail = len(text)
     for period in range(1, min(_MAX_PERIOD_CHARS, tail // 2) + 1):
         if text[-1] != text[-1 - period]:
@@ -95,7 +102,7 @@ def without_loop(text: str) -> str:
         times = 1
         while text.startswith(unit, tail - (times + 1) * period) and tail >= (times + 1) * period:
             times += 1
-        if times >= _MIN_LOOP_TIMES and times * period >= _MIN_LOOP_CHARS:
+        if times >= _MIN_LOOP_TIMES and times * period >= min_chars:
             return text[: tail - (times - 1) * period]
     return text
 

@@ -92,10 +92,11 @@ def read_answer(body: bytes) -> Reading | None:
     if content is None:
         return None
     written = content if isinstance(content, str) else "".join(part.text for part in content)
-    plain = plain_text(written)
+    has_ended = choice.finish_reason != "length"
+    plain = plain_text(written, has_ended=has_ended)
     measured = _probability(choice.logprobs.content if choice.logprobs else None)
     confidence = None if measured is None else measured * plain.share
-    is_cut = plain.share < 1 or choice.finish_reason == "length"
+    is_cut = plain.share < 1 or not has_ended
     return Reading(plain.text, confidence, is_cut)
 
 

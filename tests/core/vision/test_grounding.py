@@ -75,11 +75,20 @@ def test_time_grows_with_length_alone(part: str) -> None:
 def test_a_loop_is_kept_once() -> None:
     """The rest of the text stays, and its share is told."""
     start = "".join(f"Line {number} of the report. " for number in range(40))
-    looped = plain_text(start + "and so on " * 500)
+    looped = plain_text(start + "and so on " * 500, has_ended=False)
 
     assert looped.text.startswith(start)
     assert looped.text.count("and so on") <= 2
     assert looped.share < 0.25
+
+
+def test_who_ended_by_itself_may_repeat_itself_longer() -> None:
+    """As a table of zeros does; nobody means to for thousands of characters."""
+    table = "Month | Rain\n" + "0 | 0\n" * 200
+
+    assert plain_text(table) == (table.strip(), 1.0)
+    assert plain_text(table, has_ended=False).share < 0.1
+    assert plain_text(table * 1 + "0 | 0\n" * 800).share < 0.1
 
 
 @pytest.mark.parametrize(
