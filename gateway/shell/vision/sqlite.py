@@ -13,6 +13,7 @@ Invariants, beside those of `DocumentStore`, each with a test of its own:
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections import Counter
@@ -68,6 +69,13 @@ class SqliteDocumentStore:
             VisionFault: it cannot be used.
         """
         await self._write(lambda _: None)
+        await self._read(self._make_ready)
+
+    def _make_ready(self, db: sqlite3.Connection) -> None:
+        """Where there are documents, the first search is not the one that waits for what searching needs."""
+        if sqlite_read.totals(db)[0]:
+            with contextlib.suppress(VisionFault):
+                self._needs()
 
     async def close(self) -> None:
         """Finish what is pending and close the file."""
@@ -90,6 +98,7 @@ class SqliteDocumentStore:
 
     async def finish(self, doc_id: str) -> Document:
         document = await self._write(lambda db: sqlite_write.finish(db, doc_id))
+        await self._read(self._make_ready)
         await self._purge(*sqlite_write.one_of(doc_id))
         return document
 
@@ -129,15 +138,28 @@ class SqliteDocumentStore:
         return await self._read(lambda db: self._search(db, scope, sought, limit))
 
     def _search(self, db: sqlite3.Connection, scope: Scope, sought: RegionsSought, limit: int) -> Sequence[FoundRegion]:
-        try:
-            from gateway.shell.vision.region_layouts import Layouts
-            from gateway.shell.vision.sqlite_search import search
-        except ImportError:
-            raise VisionFault("disabled", "documents are searched with numpy: install the extra vision") from None
-        if self._layouts is None:
-            self._layouts = Layouts()
         scope_id = sqlite_contents.scope_id_of(db, scope)
-        return [] if scope_id is None else search(db, self._layouts, scope_id, sought, limit)
+        if scope_id is None:
+            return []
+        layouts = self._needs()
+        from gateway.shell.vision.sqlite_search import search  # loaded by now
+
+        return search(db, layouts, scope_id, sought, limit)
+
+    def _needs(self) -> Layouts:
+        """What searching needs: the modules that need numpy, which nobody loads who keeps no documents.
+
+        Raises:
+            VisionFault: `disabled`.
+        """
+        if self._layouts is None:
+            try:
+                import gateway.shell.vision.sqlite_search  # noqa: F401
+                from gateway.shell.vision.region_layouts import Layouts
+            except ImportError:
+                raise VisionFault("disabled", "documents are searched with numpy: install the extra vision") from None
+            self._layouts = Layouts()
+        return self._layouts
 
     async def put_job(self, job: Job, data: bytes | None, queue_max: int) -> None:
         await self._write(lambda db: sqlite_jobs.put(db, job, data, queue_max, self._max_bytes))
