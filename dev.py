@@ -245,6 +245,11 @@ def task_bench_facts(arguments: list[str]) -> int:
     return run("-m", "benchmarks.facts", *arguments)
 
 
+def task_bench_vision_search(arguments: list[str]) -> int:
+    """regions of documents: how quickly 100,000 are searched and kept (docs/vision-search.md)"""
+    return run("-m", "benchmarks.vision_search", *arguments)
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")

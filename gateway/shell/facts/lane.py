@@ -51,10 +51,12 @@ class Lane:
     Args:
         opener: of the connection; all of it runs in the thread.
         name: of the thread.
+        what: is kept there, as messages say it.
     """
 
-    def __init__(self, opener: Opener, name: str) -> None:
+    def __init__(self, opener: Opener, name: str, what: str = "memories") -> None:
         self._opener = opener
+        self._what = what
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._is_started = False
@@ -70,9 +72,9 @@ class Lane:
             ValueError: whatever the work refuses.
         """
         if self._is_closed:
-            raise MemoryFault("down", "the store of memories is closed")
+            raise MemoryFault("down", f"the store of {self._what} is closed")
         if self._calls.qsize() >= MAX_WAITING:
-            raise MemoryFault("timeout", f"{MAX_WAITING} calls wait for the store of memories already")
+            raise MemoryFault("timeout", f"{MAX_WAITING} calls wait for the store of {self._what} already")
         if not self._is_started:
             self._is_started = True
             self._loop = asyncio.get_running_loop()
@@ -83,7 +85,7 @@ class Lane:
             async with asyncio.timeout(patience_s):  # `wait_for` would lose a cancellation that meets the result
                 result: T = await future
         except TimeoutError:
-            raise MemoryFault("timeout", f"the store of memories did not answer in {patience_s:g} s") from None
+            raise MemoryFault("timeout", f"the store of {self._what} did not answer in {patience_s:g} s") from None
         return result
 
     async def close(self) -> None:

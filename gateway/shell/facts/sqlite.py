@@ -26,6 +26,7 @@ from gateway.shell.facts import ranking, rows, sqlite_read, sqlite_write
 from gateway.shell.facts.kept_rows import KeptRows
 from gateway.shell.facts.lane import Lane
 from gateway.shell.facts.sqlite_file import Connector
+from gateway.shell.facts.sqlite_schema import FORMAT
 
 if TYPE_CHECKING:
     from gateway.shell.facts.near import Near
@@ -58,10 +59,10 @@ class SqliteMemoryStore:
         self._near: Near | None = None
         self._near_of: sqlite3.Connection | None = None
         self._has_numpy = True
-        self._writer = Lane(Connector(path, self.faults, _CACHE_KIB), "facts")
+        self._writer = Lane(Connector(FORMAT, path, self.faults, _CACHE_KIB), "facts")
         self._reader = self._writer
         if path is not None:
-            self._reader = Lane(Connector(path, self.faults, _CACHE_KIB, is_reader=True), "facts-read")
+            self._reader = Lane(Connector(FORMAT, path, self.faults, _CACHE_KIB, is_reader=True), "facts-read")
 
     async def open(self) -> None:
         """Open it now, rather than at the first use, so that trouble is known at the start.

@@ -1,4 +1,5 @@
-"""The file of memories, or a database in memory: how it is opened, and what is done about one that cannot be used.
+"""A file of memories or of documents, or a database in memory: how it is opened, and what is done about one that
+cannot be used.
 
 A file that is damaged is set aside under `.damaged` and a new one is begun, loudly. Another program's database, and a
 file of a later version, are left as they are, and there is no store: nobody's memories are hidden behind an empty file
@@ -16,18 +17,17 @@ import os
 import sqlite3
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.ports_memory import MemoryFault
-from gateway.shell.facts.sqlite_schema import MIGRATIONS, SCHEMA_VERSION
 
-_log = logging.getLogger("gateway.facts")
-APPLICATION_ID = 0x4C4D4746
 DAMAGED = ".damaged"
 BUSY_S = 5.0
 """How long a write waits for those of other processes."""
 _RETRY_S = 5.0
 _CONNECT_TRIES, _CONNECT_PAUSE_S = 20, 0.03
+_GIVEN_BACK_PAGES = 256
 _CHECKED_BYTES = 64 << 20
 """A file up to this size is checked whole when it is opened."""
 _REASONS = {
@@ -37,6 +37,25 @@ _REASONS = {
     sqlite3.SQLITE_CORRUPT: "damaged",
     sqlite3.SQLITE_NOTADB: "damaged",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What stands in a file, and how that is spoken of.
+
+    Attributes:
+        application_id: that SQLite keeps in the file.
+        migrations: the steps that lead to the tables of this version; `PRAGMA user_version` says which were taken.
+        what: is kept there, as messages say it.
+        option: that names the file.
+        logger: that troubles are told to.
+    """
+
+    application_id: int
+    migrations: tuple[tuple[str, ...], ...]
+    what: str
+    option: str
+    logger: str
 
 
 class _LeftAloneError(Exception):
@@ -51,13 +70,18 @@ class Connector:
     """A connection to a file, or to a database in memory: `lane.Opener`.
 
     Args:
+        kept: what stands in the file.
         path: of the file, or None for memory.
         faults: where they are counted, by kind.
         cache_kib: what a connection may hold of the file in memory.
         is_reader: it changes nothing.
     """
 
-    def __init__(self, path: Path | None, faults: Counter[str], cache_kib: int, *, is_reader: bool = False) -> None:
+    def __init__(
+        self, kept: Format, path: Path | None, faults: Counter[str], cache_kib: int, *, is_reader: bool = False
+    ) -> None:
+        self._format = kept
+        self._log = logging.getLogger(kept.logger)
         self._path = path
         self._faults = faults
         self._cache_kib = cache_kib
@@ -94,12 +118,12 @@ class Connector:
         if reason == "damaged":
             self._set_aside(str(error))
         elif reason == "error" and self._path is not None:
-            _log.error("the store of memories failed", extra=self._described(error))
+            self._log.error(f"the store of {self._format.what} failed", extra=self._described(error))
             self.disconnect()
         else:
             self._roll_back()
         kind = reason if reason in ("timeout", "full") else "down"
-        return MemoryFault(kind, f"the store of memories failed: {error}")
+        return MemoryFault(kind, f"the store of {self._format.what} failed: {error}")
 
     def disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -124,8 +148,10 @@ class Connector:
             except (sqlite3.Error, OSError, _LeftAloneError, _DamagedError) as again:
                 error = again
         self._retry_at_s = time.monotonic() + _RETRY_S
-        self._why = f"the store of memories cannot be used: {error}"
-        _log.error("the file of memories cannot be used; nothing is remembered", extra=self._described(error))
+        self._why = f"the store of {self._format.what} cannot be used: {error}"
+        self._log.error(
+            f"the file of {self._format.what} cannot be used; nothing is kept", extra=self._described(error)
+        )
         return None
 
     def _connect_patiently(self) -> sqlite3.Connection:
@@ -161,12 +187,11 @@ class Connector:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         db.execute("COMMIT")
-        if owner != APPLICATION_ID and (owner or tables):
-            raise _LeftAloneError("it is another program's database; name another file in facts.url")
-        if version > SCHEMA_VERSION:
-            raise _LeftAloneError(
-                f"it is of format {version}, made by a later version; this one knows {SCHEMA_VERSION}"
-            )
+        if owner != self._format.application_id and (owner or tables):
+            raise _LeftAloneError(f"it is another program's database; name another file in {self._format.option}")
+        known = len(self._format.migrations)
+        if version > known:
+            raise _LeftAloneError(f"it is of format {version}, made by a later version; this one knows {known}")
         if not tables:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
@@ -174,8 +199,8 @@ class Connector:
         db.execute(f"PRAGMA cache_size = -{self._cache_kib}")
         db.execute("PRAGMA journal_size_limit = 16777216")
         db.execute("PRAGMA temp_store = MEMORY")
-        if version < SCHEMA_VERSION:
-            _migrate(db)
+        if version < known:
+            _migrate(db, self._format)
         elif not self._is_reader and self._is_small() and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise _DamagedError("the file is damaged")
         if self._is_reader:
@@ -190,8 +215,8 @@ class Connector:
         if self._path is None or was != _identity(self._path):
             return  # another process, or the other connection, has done so already
         aside = self._path.with_name(self._path.name + DAMAGED)
-        _log.error(
-            "the file of memories was set aside and a new one begun; what it held is lost to the gateway",
+        self._log.error(
+            f"the file of {self._format.what} was set aside and a new one begun; what it held is lost to the gateway",
             extra={"path": str(self._path), "aside": str(aside), "error": why},
         )
         self._faults["set_aside"] += 1
@@ -205,16 +230,27 @@ class Connector:
         return {"path": str(self._path), "error": str(error), "retry": f"in {_RETRY_S:.0f} s"}
 
 
-def _migrate(db: sqlite3.Connection) -> None:
+def give_back_disk(db: sqlite3.Connection) -> bool:
+    """Give some of the room that is free in the file back to the disk; returns whether there is more.
+
+    A page at a time: Python takes but one step of a statement that has no columns, and one step is one page.
+    """
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    for _ in range(min(free, _GIVEN_BACK_PAGES)):
+        db.execute("PRAGMA incremental_vacuum(1)")
+    return bool(free > _GIVEN_BACK_PAGES)
+
+
+def _migrate(db: sqlite3.Connection, kept: Format) -> None:
     """Bring the tables to this version's, step by step; another process may be doing the same."""
     db.execute("BEGIN IMMEDIATE")
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        for step in MIGRATIONS[version:]:
+        for step in kept.migrations[version:]:
             for statement in step:
                 db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute(f"PRAGMA application_id = {kept.application_id}")
+        db.execute(f"PRAGMA user_version = {len(kept.migrations)}")
     except BaseException:
         db.execute("ROLLBACK")
         raise

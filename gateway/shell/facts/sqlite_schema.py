@@ -9,7 +9,9 @@ known without reading it, it is read from its end, and what was stored is remove
 
 from __future__ import annotations
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+from gateway.shell.facts.sqlite_file import Format
+
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE scopes (id INTEGER PRIMARY KEY AUTOINCREMENT, owner BLOB NOT NULL, name BLOB NOT NULL,"
         " UNIQUE (owner, name))",
@@ -35,4 +37,4 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO figures VALUES (0, 0, 0), (1, 0, 0)",
     ),
 )
-SCHEMA_VERSION = len(MIGRATIONS)
+FORMAT = Format(0x4C4D4746, _MIGRATIONS, "memories", "facts.url", "gateway.facts")

@@ -11,6 +11,7 @@ from gateway.core.facts.memory import Kind, Level, Memory, Scope, Stored, Vector
 from gateway.shell.facts import rows
 from gateway.shell.facts.merging import is_alive, merge
 from gateway.shell.facts.rows import Row
+from gateway.shell.facts.sqlite_file import give_back_disk
 
 ROW_BYTES = 480
 POSTING_BYTES = 16
@@ -208,7 +209,7 @@ def delete_some(db: sqlite3.Connection, condition: tuple[str, list[object]], now
 def sweep_some(db: sqlite3.Connection, now_us: int) -> int:
     """Remove some of what has expired; returns how many."""
     gone = len(_remove_where(db, "m.expires_us <= ?", (now_us,), _SWEEP_AT_ONCE))
-    db.execute("PRAGMA incremental_vacuum(256)").fetchall()
+    give_back_disk(db)
     return gone
 
 

@@ -1,0 +1,218 @@
+"""What searching regions of documents takes, at a hundred thousand regions in one scope and at other sizes.
+
+    python3 dev.py bench-vision-search [--sizes 10000,100000] [--pages 50] [--memory]
+
+Documents of so many pages with ten regions each are kept in a file, one call a page as indexing does; a region has 20
+to 100 words by Zipf's law from 30,000, one in eight a caption, and a document a title, a team of ten and a year of
+five. Then 200 questions of each kind are asked for ten regions each; most kinds ask for one that is there, by words of
+it and some that are not in it, and "found" is how often it is among the ten. Documents are made
+beforehand; times are of the calls alone, as their caller sees them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.facts import resident_mib
+from benchmarks.facts_texts import Texts
+from benchmarks.measurement import percentile
+from gateway.core.context.terms import name_terms
+from gateway.core.facts.memory import Scope
+from gateway.core.vision.document import (
+    Box,
+    Document,
+    LaidPage,
+    LaidRegion,
+    PageSize,
+    Region,
+    RegionsSought,
+    RegionType,
+)
+from gateway.shell.vision.sqlite import SqliteDocumentStore
+
+SCOPE = Scope(b"o" * 32, "bench")
+SIZE = PageSize(1224, 1584)
+REGIONS_A_PAGE, QUESTIONS, LIMIT = 10, 200, 10
+TYPES = [RegionType.TEXT] * 7 + [RegionType.TABLE, RegionType.FIGURE, RegionType.CODE]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known:
+    """A region that was kept, and its document."""
+
+    region: Region
+    document: Document
+
+
+class Documents:
+    """A source of documents; the same seed gives the same ones."""
+
+    def __init__(self, pages: int) -> None:
+        self._chance = random.Random(11)
+        self._texts = Texts(2)
+        self._pages = pages
+        self._number = 0
+
+    def words(self, count: int) -> list[str]:
+        return self._texts._some_words(count)
+
+    def make(self) -> tuple[Document, list[list[Region]]]:
+        """Another document with its pages."""
+        self._number += 1
+        chance, id_ = self._chance, f"{self._number:032x}"
+        year, team = 2020 + chance.randrange(5), f"team{chance.randrange(10)}"
+        metadata = {"title": " ".join(self.words(4)), "team": team, "year": year, "number": self._number}
+        pages = [[self._region(id_, page) for _ in range(REGIONS_A_PAGE)] for page in range(1, self._pages + 1)]
+        hash_ = f"{self._number:064x}"
+        source = f"https://docs.example.com/{'-'.join(self.words(2))}.pdf"
+        made = Document(id_, SCOPE, hash_, source, "application/pdf", 1000, metadata, self._pages, self._number)
+        return made, pages
+
+    def _region(self, doc_id: str, page: int) -> Region:
+        chance = self._chance
+        words = self.words(chance.randint(20, 100))
+        if chance.random() < 0.5:
+            words.insert(chance.randrange(len(words)), f"svc-{chance.getrandbits(40):010x}")
+        caption = " ".join(self.words(8)) if chance.random() < 0.125 else ""
+        laid = LaidRegion(Box(0, 0, 100, 100), chance.choice(TYPES), " ".join(words), caption)
+        return Region(f"{chance.getrandbits(128):032x}", doc_id, page, laid, len(words), SIZE)
+
+
+class Bench:
+    """A store that grows.
+
+    Args:
+        store: to measure.
+        made: what is put into it.
+    """
+
+    def __init__(self, store: SqliteDocumentStore, made: Documents) -> None:
+        self._store = store
+        self._made = made
+        self._known: list[Known] = []
+        self._chance = random.Random(13)
+        self._common = _most_common(made.words(20_000), 60)
+
+    async def grow(self, regions: int, disk_bytes: Callable[[], int]) -> None:
+        """To so many regions."""
+        began, taken_s, pages_count = len(self._known), 0.0, 0
+        while len(self._known) < regions:
+            document, pages = self._made.make()
+            self._known += [Known(region, document) for page in pages for region in page]
+            began_s = time.perf_counter()
+            await self._store.begin(document, document.id.encode())
+            for number, page in enumerate(pages, 1):
+                await self._store.add_page(document.id, number, LaidPage(SIZE, [each.laid for each in page]), page)
+            await self._store.finish(document.id)
+            taken_s, pages_count = taken_s + time.perf_counter() - began_s, pages_count + len(pages)
+        each, held = disk_bytes() / len(self._known), await self._store.held_bytes()
+        print(f"{len(self._known):,} regions; {(len(self._known) - began) / taken_s:,.0f} regions/s", end="")
+        print(f" ({pages_count / taken_s:,.0f} pages/s) kept", end="")
+        print(f"; {each:,.0f} bytes each on the disk, {held / len(self._known):,.0f} by the store's reckoning")
+
+    async def ask_all(self) -> None:
+        """Each kind of question."""
+        kinds: dict[str, Callable[[Known], tuple[str, Mapping[str, Any]]]] = {
+            "words of it": lambda known: (self._some_of(known, 6), {}),
+            "an identifier of it": lambda known: (self._identifier_of(known), {}),
+            "three words of it": lambda known: (" ".join(self._chance.sample(_words(known), 3)), {}),
+            "only frequent words": lambda _: (" ".join(self._chance.sample(self._common, 6)), {}),
+            "and by its type": lambda known: (
+                self._some_of(known, 6),
+                {"types": frozenset([known.region.laid.type])},
+            ),
+            "and by its document": lambda known: (self._some_of(known, 3), {"doc_ids": frozenset([known.document.id])}),
+            "and by its page": lambda known: (
+                self._some_of(known, 3),
+                {"first_page": known.region.page, "last_page": known.region.page},
+            ),
+            "and by its team": lambda known: (
+                self._some_of(known, 6),
+                {"metadata": {"team": known.document.metadata["team"]}},
+            ),
+            "and by its number": lambda known: (
+                self._some_of(known, 3),
+                {"metadata": {"number": known.document.metadata["number"]}},
+            ),
+            "frequent, all filters": lambda known: (
+                " ".join([*self._chance.sample(self._common, 5), self._chance.choice(_words(known))]),
+                {
+                    "types": frozenset([known.region.laid.type]),
+                    "first_page": known.region.page,
+                    "last_page": known.region.page + 4,
+                    "metadata": {"team": known.document.metadata["team"], "year": known.document.metadata["year"]},
+                },
+            ),
+        }
+        for name, ask in kinds.items():
+            await self._ask(name, ask)
+
+    def _some_of(self, known: Known, count: int) -> str:
+        words = _words(known)
+        return " ".join([*self._chance.sample(words, min(count, len(words))), *self._made.words(3)])
+
+    def _identifier_of(self, known: Known) -> str:
+        named = [word for word in _words(known) if word.startswith("svc-")]
+        return named[0] if named else self._some_of(known, 6)
+
+    async def _ask(self, name: str, ask: Callable[[Known], tuple[str, Mapping[str, Any]]]) -> None:
+        taken, found = [], 0
+        for _ in range(QUESTIONS):
+            known = self._chance.choice(self._known)
+            question, filters = ask(known)
+            named = name_terms(question)
+            sought = RegionsSought(list(named.words), named.hard, **filters)
+            began_s = time.perf_counter()
+            answers = await self._store.search(SCOPE, sought, LIMIT)
+            taken.append(time.perf_counter() - began_s)
+            found += known.region.id in {answer.region.id for answer in answers}
+        middle, high = statistics.median(taken) * 1e3, percentile(taken, 0.99) * 1e3
+        print(f"  {name:24} p50 {middle:5.1f} ms, p99 {high:5.1f} ms, found {found / QUESTIONS:6.1%}", flush=True)
+
+
+def _words(known: Known) -> list[str]:
+    return known.region.laid.text.split()
+
+
+def _most_common(words: Sequence[str], count: int) -> list[str]:
+    return [word for word, _ in Counter(words).most_common(count)]
+
+
+async def measure(arguments: argparse.Namespace, path: Path | None) -> None:
+    before_mib = resident_mib()
+    store = SqliteDocumentStore(path, 1 << 40)
+    bench = Bench(store, Documents(arguments.pages))
+    for size in map(int, arguments.sizes.split(",")):
+        await bench.grow(size, lambda: sum(each.stat().st_size for each in path.parent.iterdir()) if path else 0)
+        print(f"  load {os.getloadavg()[0]:.1f}; memory {resident_mib() - before_mib:+.0f} MiB, the making included")
+        await bench.ask_all()
+    began_s = time.perf_counter()
+    await store.delete_document(SCOPE.owner, f"{1:032x}")
+    print(f"  a document of {arguments.pages} pages is deleted in {(time.perf_counter() - began_s) * 1e3:.0f} ms")
+    await store.close()
+
+
+def main() -> None:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="10000,100000", help="in regions, rising")
+    parser.add_argument("--pages", type=int, default=50, help="of a document")
+    parser.add_argument("--memory", action="store_true", help="without a file")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(measure(arguments, None if arguments.memory else Path(folder) / "vision.db"))
+
+
+if __name__ == "__main__":
+    main()
