@@ -198,6 +198,11 @@ def task_eval_tokens(arguments: list[str]) -> int:
     return run(*command, "--check") or run(*command, "--peers", str(ensure_peers()))
 
 
+def task_eval_vision(arguments: list[str]) -> int:
+    """how rightly and how fast documents, scans and photos are read, at each fidelity (docs/vision-reading.md)"""
+    return run("-m", "benchmarks.vision", *arguments)
+
+
 def task_eval_retention(arguments: list[str]) -> int:
     """what a compacted prompt still holds: the gateway judged by what it forwards (docs/retention.md)"""
     if "--embeddings" in arguments and "--model-folder" not in arguments:

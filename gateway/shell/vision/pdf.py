@@ -15,10 +15,11 @@ import pypdfium2
 from PIL import Image
 from pypdfium2 import raw
 
+from gateway.core.vision.contents import PageContents
 from gateway.core.vision.document import RENDER_DPI, Box, LaidPage, PageSize, Reading
-from gateway.core.vision.layout import clip_contents, lay_out, read_box
+from gateway.core.vision.layout import lay_out, read_box
 from gateway.shell.vision.pdf_text import is_sensible, read_contents
-from gateway.shell.vision.picture import read_scaled, recognise_scaled, to_png
+from gateway.shell.vision.picture import clip_box, read_picture, read_scaled, to_png
 from gateway.shell.vision.unreadable import Unreadable
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class PdfSource:
     def __init__(self, data: bytes, limits: ReadLimits) -> None:
         self._limits = limits
         self._page: tuple[int, pypdfium2.PdfPage] | None = None
+        self._contents: tuple[int, PageContents] | None = None
         if b"%%EOF" not in data:
             raise Unreadable(f"The PDF is truncated: its {len(data)} bytes hold no end mark.")
         try:
@@ -62,25 +64,25 @@ class PdfSource:
     def read(self, page: int) -> LaidPage:
         """See `Source`."""
         opened, size = self._open(page)
-        contents = read_contents(opened, size)
+        contents = self._contents_of(page, opened, size)
         if self._limits.ocr and not is_sensible(contents):
             image = self._picture(page, Box(x=0, y=0, w=size.width, h=size.height), _SCAN_DPI, None)
-            words = recognise_scaled(image, size.width / image.width)
-            contents = contents._replace(words=words, has_text_layer=False)
+            return lay_out(read_picture(image, size), whole_is_picture=True)
         return lay_out(contents)
 
     def render(self, page: int, box: Box | None, max_side_px: int) -> bytes:
         """See `Source`."""
         _, size = self._open(page)
-        box = box or Box(x=0, y=0, w=size.width, h=size.height)
+        box = clip_box(box, size) if box else Box(x=0, y=0, w=size.width, h=size.height)
         return to_png(self._picture(page, box, RENDER_DPI * max_side_px / max(box.w, box.h, 1), max_side_px))
 
     def decode(self, page: int, box: Box, dpi: int) -> Reading:
         """See `Source`."""
         opened, size = self._open(page)
-        contents = read_contents(opened, size)
+        box = clip_box(box, size)
+        contents = self._contents_of(page, opened, size)
         if is_sensible(contents) or not self._limits.ocr:
-            return read_box(clip_contents(contents, box))
+            return read_box(contents, box)
         return read_scaled(self._picture(page, box, dpi, None), RENDER_DPI / dpi)
 
     def close(self) -> None:
@@ -109,12 +111,21 @@ class PdfSource:
             )
         return self._page[1], PageSize(width=math.ceil(width * _PX_PER_POINT), height=math.ceil(height * _PX_PER_POINT))
 
+    def _contents_of(self, page: int, opened: pypdfium2.PdfPage, size: PageSize) -> PageContents:
+        """What the document says stands on a page; that of the last one is kept."""
+        if self._contents is None or self._contents[0] != page:
+            try:
+                self._contents = (page, read_contents(opened, size))
+            except pypdfium2.PdfiumError as fault:
+                raise Unreadable(f"Page {page} of the PDF is broken: its text cannot be read.") from fault
+        return self._contents[1]
+
     def _picture(self, page: int, box: Box, dpi: float, max_side_px: int | None) -> Image.Image:
         """A part of a page, rendered as finely as asked for, and as the limits let."""
         opened, size = self._open(page)
-        left, top = min(max(0, box.x), size.width - 1), min(max(0, box.y), size.height - 1)
-        right, bottom = min(size.width, max(left + 1, box.x + box.w)), min(size.height, max(top + 1, box.y + box.h))
-        area = (right - left) * (bottom - top)
+        box = clip_box(box, size)
+        left, top, right, bottom = box.x, box.y, box.x + box.w, box.y + box.h
+        area = box.w * box.h
         dpi = min(dpi, _MAX_DPI, RENDER_DPI * math.sqrt(self._limits.max_pixels / area) * 0.98)
         crop = (left, size.height - bottom, size.width - right, top)
         try:

@@ -11,8 +11,7 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import ctypes
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pypdfium2
@@ -20,49 +19,16 @@ from pypdfium2 import raw
 
 from gateway.core.vision.contents import PageContents, Rect, Word
 from gateway.core.vision.document import PageSize
+from gateway.core.vision.turning import turn_of
+from gateway.shell.vision.pdf_drawings import Frame, find_drawn
 
-_GRID = 1 << 20
-"""Steps of the device that places are asked for on: pdfium tells them as whole numbers."""
-_MAX_OBJECTS = 20_000
-_MAX_DEPTH = 6
-_MAX_SEGMENTS = 64
-_THIN_PX = 4.0
-"""A drawing no thicker is a ruling line."""
 _REPLACEMENT = 0xFFFD
+_FAR_PX = 1e6
+"""No page is as large; also keeps away what is no number."""
 _MONO_NAMES = ("courier", "mono", "consolas", "menlo", "monaco", "typewriter", "cmtt", "inconsolata", "fixed", "code")
 _BOLD_NAMES = ("bold", "black", "heavy", "semibold", "demi")
 _LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ft", "ﬆ": "st"}
 _TRANSLATED = str.maketrans({**_LIGATURES, "\u00ad": "-", "\u0002": "-", "\ufffe": "-", "\u200b": "", "\x00": ""})
-
-
-class _Frame:
-    """From the page's own coordinates to pixels of the page as it is shown."""
-
-    def __init__(self, page: pypdfium2.PdfPage, size: PageSize) -> None:
-        x, y = ctypes.c_double(), ctypes.c_double()
-
-        def place(device_x: int, device_y: int) -> tuple[float, float]:
-            raw.FPDF_DeviceToPage(page.raw, 0, 0, _GRID, _GRID, 0, device_x, device_y, ctypes.byref(x), ctypes.byref(y))
-            return x.value, y.value
-
-        self._x0, self._y0 = place(0, 0)
-        right_x, right_y = place(_GRID, 0)
-        down_x, down_y = place(0, _GRID)
-        across = (right_x - self._x0, right_y - self._y0)
-        down = (down_x - self._x0, down_y - self._y0)
-        area = across[0] * down[1] - across[1] * down[0] or 1.0
-        self._to_x = (down[1] / area * size.width, -down[0] / area * size.width)
-        self._to_y = (-across[1] / area * size.height, across[0] / area * size.height)
-
-    def rect(self, x0: float, y0: float, x1: float, y1: float) -> Rect:
-        """A rectangle, turned as the page is."""
-        ax, ay = self._point(x0, y0)
-        bx, by = self._point(x1, y1)
-        return Rect(min(ax, bx), min(ay, by), max(ax, bx), max(ay, by))
-
-    def _point(self, x: float, y: float) -> tuple[float, float]:
-        x, y = x - self._x0, y - self._y0
-        return x * self._to_x[0] + y * self._to_x[1], x * self._to_y[0] + y * self._to_y[1]
 
 
 def read_contents(page: pypdfium2.PdfPage, size: PageSize) -> PageContents:
@@ -72,17 +38,17 @@ def read_contents(page: pypdfium2.PdfPage, size: PageSize) -> PageContents:
         page: it.
         size: of it, in pixels.
     """
-    frame = _Frame(page, size)
-    rules: list[Rect] = []
-    pictures: list[Rect] = []
-    for object_, matrix in _objects(page):
-        _take_object(object_, matrix, frame, rules, pictures)
+    frame = Frame(page, size)
+    drawn = find_drawn(page, frame)
     shown = Rect(0.0, 0.0, float(size.width), float(size.height))
+    words = [word for word in _words(page, frame) if _is_on(word, shown)]
     return PageContents(
         size,
-        [word for word in _words(page, frame) if _is_on(word, shown)],
-        [rule for rule in rules if _is_on(rule, shown)],
-        [picture for picture in pictures if _is_on(picture, shown)],
+        words,
+        [rule for rule in drawn.rules if _is_on(rule, shown)],
+        [picture for picture in drawn.pictures if _is_on(picture, shown)],
+        [shape for shape in drawn.shapes if _is_on(shape, shown)],
+        turn=turn_of(words),
     )
 
 
@@ -102,20 +68,19 @@ def is_sensible(contents: PageContents) -> bool:
 
 
 def _is_on(place: Rect | Word, shown: Rect) -> bool:
-    if not all(math.isfinite(edge) for edge in place[:4]):
-        return False
+    left, top, right, bottom = place[:4]
     return (
-        place.left < shown.right and place.right > shown.left and place.top < shown.bottom and place.bottom > shown.top
+        -_FAR_PX < left < shown.right and _FAR_PX > right > 0 and -_FAR_PX < top < shown.bottom and _FAR_PX > bottom > 0
     )
 
 
-def _words(page: pypdfium2.PdfPage, frame: _Frame) -> Iterator[Word]:
+def _words(page: pypdfium2.PdfPage, frame: Frame) -> Iterator[Word]:
     """The words of a page in the order in which the document writes them."""
     text_page = page.get_textpage()
     try:
         handle = text_page.raw
         count = raw.FPDFText_CountChars(handle)
-        letters = [_letter(raw.FPDFText_GetUnicode(handle, index)) for index in range(count)]
+        letters = _letters(handle, count)
         fonts = _Fonts()
         start = 0
         for index, letter in enumerate([*letters, " "]):
@@ -130,11 +95,22 @@ def _words(page: pypdfium2.PdfPage, frame: _Frame) -> Iterator[Word]:
         text_page.close()
 
 
+def _letters(handle: Any, count: int) -> Sequence[str]:
+    """A page's letters, each at its index: in one call where that gives as many, else one by one."""
+    buffer = (ctypes.c_ushort * (count + 1))()
+    written = raw.FPDFText_GetText(handle, 0, count, buffer)
+    if written == count + 1:
+        text = bytes(buffer)[: 2 * count].decode("utf-16-le", "surrogatepass")
+        if len(text) == count:
+            return text
+    return [_letter(raw.FPDFText_GetUnicode(handle, index)) for index in range(count)]
+
+
 def _letter(code: int) -> str:
     return chr(code) if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000 else chr(_REPLACEMENT)
 
 
-def _word(handle: Any, first: int, last: int, text: str, frame: _Frame, fonts: _Fonts) -> Word:
+def _word(handle: Any, first: int, last: int, text: str, frame: Frame, fonts: _Fonts) -> Word:
     start, end = raw.FS_RECTF(), raw.FS_RECTF()
     raw.FPDFText_GetLooseCharBox(handle, first, ctypes.byref(start))
     raw.FPDFText_GetLooseCharBox(handle, last, ctypes.byref(end))
@@ -142,7 +118,7 @@ def _word(handle: Any, first: int, last: int, text: str, frame: _Frame, fonts: _
         min(start.left, end.left), min(start.bottom, end.bottom), max(start.right, end.right), max(start.top, end.top)
     )
     is_mono, is_bold = fonts.of(raw.FPDFText_GetTextObject(handle, first))
-    return Word(*place, text=text, size_px=place.height, is_mono=is_mono, is_bold=is_bold)
+    return Word(*place, text=text, is_mono=is_mono, is_bold=is_bold)
 
 
 class _Fonts:
@@ -181,66 +157,3 @@ def _is_equally_wide(font: Any) -> bool:
             return False
         widths.add(round(width.value))
     return len(widths) == 1 and 45 <= widths.pop() <= 70
-
-
-_Matrix = tuple[float, float, float, float, float, float]
-_IDENTITY: _Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-
-
-def _objects(page: pypdfium2.PdfPage) -> Iterator[tuple[Any, _Matrix]]:
-    """The paths and pictures of a page, with those inside forms, and what their coordinates are multiplied with."""
-    left = _MAX_OBJECTS
-    pending = [
-        (raw.FPDFPage_GetObject(page.raw, index), _IDENTITY, 0)
-        for index in range(min(left, raw.FPDFPage_CountObjects(page.raw)))
-    ]
-    pending.reverse()
-    while pending and left > 0:
-        left -= 1
-        object_, matrix, depth = pending.pop()
-        kind = raw.FPDFPageObj_GetType(object_)
-        if kind in (raw.FPDF_PAGEOBJ_PATH, raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_SHADING):
-            yield object_, matrix
-        elif kind == raw.FPDF_PAGEOBJ_FORM and depth < _MAX_DEPTH:
-            own = raw.FS_MATRIX()
-            raw.FPDFPageObj_GetMatrix(object_, ctypes.byref(own))
-            inner = _multiply((own.a, own.b, own.c, own.d, own.e, own.f), matrix)
-            count = min(left, raw.FPDFFormObj_CountObjects(object_))
-            pending.extend((raw.FPDFFormObj_GetObject(object_, index), inner, depth + 1) for index in range(count))
-
-
-def _multiply(one: _Matrix, two: _Matrix) -> _Matrix:
-    return (
-        one[0] * two[0] + one[1] * two[2],
-        one[0] * two[1] + one[1] * two[3],
-        one[2] * two[0] + one[3] * two[2],
-        one[2] * two[1] + one[3] * two[3],
-        one[4] * two[0] + one[5] * two[2] + two[4],
-        one[4] * two[1] + one[5] * two[3] + two[5],
-    )
-
-
-def _take_object(object_: Any, matrix: _Matrix, frame: _Frame, rules: list[Rect], pictures: list[Rect]) -> None:
-    """Add a path or a picture to what it is."""
-    edges = [ctypes.c_float() for _ in range(4)]
-    if not raw.FPDFPageObj_GetBounds(object_, *(ctypes.byref(edge) for edge in edges)):
-        return
-    x0, y0, x1, y1 = (edge.value for edge in edges)
-    place = _turned(frame, matrix, x0, y0, x1, y1)
-    if raw.FPDFPageObj_GetType(object_) != raw.FPDF_PAGEOBJ_PATH:
-        pictures.append(place)
-        return
-    if min(place.width, place.height) <= _THIN_PX:
-        rules.append(place)
-
-
-def _turned(frame: _Frame, matrix: _Matrix, x0: float, y0: float, x1: float, y1: float) -> Rect:
-    if matrix != _IDENTITY:
-        corners = [
-            (x * matrix[0] + y * matrix[2] + matrix[4], x * matrix[1] + y * matrix[3] + matrix[5])
-            for x in (x0, x1)
-            for y in (y0, y1)
-        ]
-        x0, x1 = min(x for x, _ in corners), max(x for x, _ in corners)
-        y0, y1 = min(y for _, y in corners), max(y for _, y in corners)
-    return frame.rect(x0, y0, x1, y1)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from gateway.core.vision.contents import PageContents, Rect, Word
+from gateway.core.vision.contents import PageContents, Rect
 from gateway.core.vision.document import RENDER_DPI, Box, LaidPage, PageSize, Reading
 from gateway.core.vision.layout import lay_out, read_box
 from gateway.shell.vision.unreadable import Unreadable
@@ -80,15 +81,14 @@ class PictureSource:
         """See `Source`."""
         image = self._page(page)
         size = PageSize(width=image.width, height=image.height)
-        words = recognise_scaled(image, 1.0) if self._limits.ocr else []
-        picture = Rect(0, 0, image.width, image.height)
-        return lay_out(PageContents(size, words, pictures=[picture], has_text_layer=False))
+        contents = read_picture(image, size) if self._limits.ocr else PageContents(size, [], has_text_layer=False)
+        return lay_out(contents, whole_is_picture=True)
 
     def render(self, page: int, box: Box | None, max_side_px: int) -> bytes:
         """See `Source`."""
         image = self._page(page)
         if box is not None:
-            image = image.crop(_clip(box, image.width, image.height))
+            image = _crop(image, box)
         if max(image.size) > max_side_px:
             image = image.copy()
             image.thumbnail((max(1, max_side_px), max(1, max_side_px)))
@@ -99,7 +99,7 @@ class PictureSource:
         image = self._page(page)
         if not self._limits.ocr:
             return Reading(text="", confidence=None)
-        image = image.crop(_clip(box, image.width, image.height))
+        image = _crop(image, box)
         scale = min(_MAX_UPSCALE, dpi / RENDER_DPI, math.sqrt(self._limits.max_pixels / (image.width * image.height)))
         scaled = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
         return read_scaled(image.resize(scaled, Image.Resampling.LANCZOS), image.width / scaled[0])
@@ -110,26 +110,42 @@ class PictureSource:
         self._image.close()
 
 
-def recognise_scaled(image: Image.Image, factor: float) -> list[Word]:
-    """The words of a picture, in pixels of a page that is so much larger."""
+def read_picture(image: Image.Image, size: PageSize) -> PageContents:
+    """What stands on a picture, in pixels of the page of this size that it shows."""
+    from gateway.shell.vision.ink import find_ink, straighten
     from gateway.shell.vision.recognition import recognise
 
-    return [
+    pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
+    found = recognise(pixels)
+    ink = find_ink(straighten(pixels, found.skew), found.words)
+    factor = size.width / image.width
+    words = [
         word._replace(
-            left=word.left * factor,
-            right=word.right * factor,
-            top=word.top * factor,
-            bottom=word.bottom * factor,
-            size_px=word.size_px * factor,
+            left=word.left * factor, right=word.right * factor, top=word.top * factor, bottom=word.bottom * factor
         )
-        for word in recognise(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
+        for word in found.words
     ]
+    return PageContents(
+        size,
+        words,
+        scale_places(ink.rules, factor),
+        scale_places(ink.pictures, factor),
+        scale_places(ink.shapes, factor),
+        has_text_layer=False,
+        turn=found.turn,
+        skew=found.skew,
+    )
+
+
+def scale_places(places: Sequence[Rect], factor: float) -> list[Rect]:
+    """Places on a picture that is so much larger."""
+    return [Rect(*(edge * factor for edge in place)) for place in places]
 
 
 def read_scaled(image: Image.Image, factor: float) -> Reading:
     """What a picture says that is a page's part which is so much larger."""
     size = PageSize(width=math.ceil(image.width * factor), height=math.ceil(image.height * factor))
-    return read_box(PageContents(size, recognise_scaled(image, factor), has_text_layer=False))
+    return read_box(read_picture(image, size))
 
 
 def to_png(image: Image.Image) -> bytes:
@@ -139,17 +155,25 @@ def to_png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def _clip(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+def clip_box(box: Box, size: PageSize) -> Box:
     """The part of a box that is on the page.
 
     Raises:
         Unreadable: there is none.
     """
     left, top = max(0, box.x), max(0, box.y)
-    right, bottom = min(width, box.x + box.w), min(height, box.y + box.h)
+    right, bottom = min(size.width, box.x + box.w), min(size.height, box.y + box.h)
     if right <= left or bottom <= top:
-        raise Unreadable(f"The box {box.x},{box.y} {box.w}x{box.h} is not on the page of {width}x{height} pixels.")
-    return left, top, right, bottom
+        raise Unreadable(
+            f"The box {box.x},{box.y} {box.w}x{box.h} is not on the page of {size.width}x{size.height} pixels."
+        )
+    return Box(x=left, y=top, w=right - left, h=bottom - top)
+
+
+def _crop(image: Image.Image, box: Box) -> Image.Image:
+    """A part of a picture."""
+    part = clip_box(box, PageSize(width=image.width, height=image.height))
+    return image.crop((part.x, part.y, part.x + part.w, part.y + part.h))
 
 
 def _flatten(image: Image.Image) -> Image.Image:
