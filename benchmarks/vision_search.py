@@ -58,11 +58,11 @@ class Known:
 class Documents:
     """A source of documents; the same seed gives the same ones."""
 
-    def __init__(self, pages: int) -> None:
+    def __init__(self, pages: int, first: int = 0) -> None:
         self._chance = random.Random(11)
         self._texts = Texts(2)
         self._pages = pages
-        self._number = 0
+        self._number = first
 
     def words(self, count: int) -> list[str]:
         return self._texts._some_words(count)
@@ -106,20 +106,42 @@ class Bench:
 
     async def grow(self, regions: int, disk_bytes: Callable[[], int]) -> None:
         """To so many regions."""
-        began, taken_s, pages_count = len(self._known), 0.0, 0
+        began, taken_s = len(self._known), 0.0
         while len(self._known) < regions:
             document, pages = self._made.make()
             self._known += [Known(region, document) for page in pages for region in page]
             began_s = time.perf_counter()
-            await self._store.begin(document, document.id.encode())
-            for number, page in enumerate(pages, 1):
-                await self._store.add_page(document.id, number, LaidPage(SIZE, [each.laid for each in page]), page)
-            await self._store.finish(document.id)
-            taken_s, pages_count = taken_s + time.perf_counter() - began_s, pages_count + len(pages)
+            await self._keep(document, pages)
+            taken_s += time.perf_counter() - began_s
         each, held = disk_bytes() / len(self._known), await self._store.held_bytes()
         print(f"{len(self._known):,} regions; {(len(self._known) - began) / taken_s:,.0f} regions/s", end="")
-        print(f" ({pages_count / taken_s:,.0f} pages/s) kept", end="")
+        print(f" ({(len(self._known) - began) / REGIONS_A_PAGE / taken_s:,.0f} pages/s) kept", end="")
         print(f"; {each:,.0f} bytes each on the disk, {held / len(self._known):,.0f} by the store's reckoning")
+
+    async def _keep(self, document: Document, pages: Sequence[Sequence[Region]]) -> None:
+        await self._store.begin(document, document.id.encode())
+        for number, page in enumerate(pages, 1):
+            await self._store.add_page(document.id, number, LaidPage(SIZE, [each.laid for each in page]), page)
+        await self._store.finish(document.id)
+
+    async def _keep_all(self, made: Sequence[tuple[Document, Sequence[Sequence[Region]]]]) -> None:
+        for document, pages in made:
+            await self._keep(document, pages)
+
+    async def delete_large(self) -> None:
+        """A document of 500 pages, and how long others' writes wait meanwhile."""
+        document, pages = Documents(500, first=1_000_000).make()
+        await self._keep(document, pages)
+        began_s = time.perf_counter()
+        deleting = asyncio.create_task(self._store.delete_document(SCOPE.owner, document.id))
+        waits = []
+        while not deleting.done():
+            asked_s = time.perf_counter()
+            await self._store.claim_job("nobody", 0, 0)
+            waits.append(time.perf_counter() - asked_s)
+        taken_s = time.perf_counter() - began_s
+        print(f"  a document of 500 pages is deleted in {taken_s:.2f} s; others' writes wait", end="")
+        print(f" {statistics.median(waits) * 1e3:.0f} ms, at most {max(waits) * 1e3:.0f} ms")
 
     async def ask_all(self) -> None:
         """Each kind of question."""
@@ -127,7 +149,7 @@ class Bench:
             "words of it": lambda known: (self._some_of(known, 6), {}),
             "an identifier of it": lambda known: (self._identifier_of(known), {}),
             "three words of it": lambda known: (" ".join(self._chance.sample(_words(known), 3)), {}),
-            "only frequent words": lambda _: (" ".join(self._chance.sample(self._common, 6)), {}),
+            "frequent words of it": lambda known: (self._frequent_of(known), {}),
             "and by its type": lambda known: (
                 self._some_of(known, 6),
                 {"types": frozenset([known.region.laid.type])},
@@ -157,10 +179,20 @@ class Bench:
         }
         for name, ask in kinds.items():
             await self._ask(name, ask)
+        made = [self._made.make() for _ in range(8)]
+        keeping = asyncio.create_task(self._keep_all(made))
+        await self._ask("words of it, meanwhile", kinds["words of it"])
+        print(
+            f"    (meanwhile: while documents are kept; {'they still were' if not keeping.done() else 'they were not'})"
+        )
+        await keeping
 
     def _some_of(self, known: Known, count: int) -> str:
         words = _words(known)
         return " ".join([*self._chance.sample(words, min(count, len(words))), *self._made.words(3)])
+
+    def _frequent_of(self, known: Known) -> str:
+        return " ".join([word for word in dict.fromkeys(_words(known)) if word in self._common][:6])
 
     def _identifier_of(self, known: Known) -> str:
         named = [word for word in _words(known) if word.startswith("svc-")]
@@ -197,9 +229,7 @@ async def measure(arguments: argparse.Namespace, path: Path | None) -> None:
         await bench.grow(size, lambda: sum(each.stat().st_size for each in path.parent.iterdir()) if path else 0)
         print(f"  load {os.getloadavg()[0]:.1f}; memory {resident_mib() - before_mib:+.0f} MiB, the making included")
         await bench.ask_all()
-    began_s = time.perf_counter()
-    await store.delete_document(SCOPE.owner, f"{1:032x}")
-    print(f"  a document of {arguments.pages} pages is deleted in {(time.perf_counter() - began_s) * 1e3:.0f} ms")
+    await bench.delete_large()
     await store.close()
 
 

@@ -7,7 +7,7 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -210,12 +210,6 @@ def job_from(columns: Sequence[Any]) -> Job:
 def status_number(status: JobStatus) -> int:
     """As it is stored: what has ended, however it did, has one."""
     return {JobStatus.QUEUED: QUEUED, JobStatus.RUNNING: RUNNING}.get(status, ENDED)
-
-
-def metadata_checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as they come back from a database."""
-    told: dict[str, Any] = msgspec.json.decode(_encode(metadata))
-    return told
 
 
 def _body(told: msgspec.Struct, what: str, *numbers: int) -> bytes:

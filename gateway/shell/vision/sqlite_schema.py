@@ -2,6 +2,9 @@
 
 A step that was released is never changed; what is new is another step.
 
+A document's `state` is 0 while it is indexed, 1 once it is finished, 2 when it was let go; `purged` is the last word
+that was taken out of the lists since. A job's `status` is 0 while it is queued, 1 while it is a worker's, 2 at its end.
+
 `lists` is the index of what regions are found by (see `region_lists`): for each word of a scope, the regions that hold
 it, packed, in a row for each `BLOCK` of region numbers. A list of a hundred thousand regions is read in 25 rows, so a
 search can weigh all that hold any of its words, whatever it filters by. `contents` are bytes, kept once for the jobs
@@ -23,7 +26,8 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE documents ("
         "seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, scope INTEGER NOT NULL, state INTEGER NOT NULL,"
         " hash BLOB NOT NULL, content INTEGER NOT NULL, created_us INTEGER NOT NULL, touched_us INTEGER NOT NULL,"
-        " regions INTEGER NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL)",
+        " regions INTEGER NOT NULL, size INTEGER NOT NULL, purged INTEGER NOT NULL DEFAULT -9223372036854775808,"
+        " body BLOB NOT NULL)",
         "CREATE UNIQUE INDEX documents_id ON documents (id, state) WHERE state < 2",
         "CREATE INDEX documents_hash ON documents (scope, hash)",
         "CREATE INDEX documents_order ON documents (scope, created_us, id) WHERE state = 1",

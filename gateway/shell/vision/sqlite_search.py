@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.vision.document import FoundRegion, RegionsSought
-from gateway.core.vision.region_words import FULL, label_of
+from gateway.core.vision.region_words import FULL, labels_of
 from gateway.shell.facts.rows import ids_bytes
 from gateway.shell.vision.region_layouts import Layout, Layouts
 from gateway.shell.vision.region_lists import ENTRY_BYTES, MAX_PAGE, TYPES
@@ -40,6 +40,7 @@ MAX_TERMS = 48
 MAX_ENTRIES = 2_000_000
 LEAST_REGIONS = 1_000
 _EXACT_WEIGHT = 2.0
+_NO_LABEL = -(1 << 63)
 _ENTRY = np.dtype([("at", "<u2"), ("impact", "u1")])
 _LENGTHS = (
     "SELECT l.word, sum(length(l.data)) FROM json_each(?) w CROSS JOIN lists l ON l.scope = ? AND l.word = w.value"
@@ -98,11 +99,19 @@ def _may_be_found(db: sqlite3.Connection, scope_id: int, sought: RegionsSought, 
     """Which places are taken by regions of finished documents that pass all filters."""
     passing = np.zeros(len(layout.numbers), np.bool_)
     passing[layout.places] = _pass(db, scope_id, sought, layout)
-    for key, value in (sought.metadata or {}).items():
+    for label in _labels(sought):
         labelled = np.zeros(len(passing), np.bool_)
-        labelled[_read(db, scope_id, label_of(key, value), layout.slots, layout.regions)[0]] = True
+        labelled[_read(db, scope_id, label, layout.slots, layout.regions)[0]] = True
         passing &= labelled
     return passing
+
+
+def _labels(sought: RegionsSought) -> list[int]:
+    """What the metadata that are sought are listed under; for what no document can have, something that none is."""
+    try:
+        return labels_of(sought.metadata or {})
+    except (UnicodeEncodeError, TypeError, OverflowError, RecursionError):
+        return [_NO_LABEL]
 
 
 def _pass(db: sqlite3.Connection, scope_id: int, sought: RegionsSought, layout: Layout) -> NDArray[np.bool_]:

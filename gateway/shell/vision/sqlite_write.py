@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -19,10 +20,10 @@ from gateway.shell.vision import sqlite_contents as contents
 from gateway.shell.vision import sqlite_rows as rows
 from gateway.shell.vision.region_lists import LAYOUT, ListedRegions, runs_by_block, without, words_bytes, words_from
 
-UNFINISHED, FINISHED, GONE = 0, 1, 2
 DOCUMENT_BYTES, PAGE_BYTES, REGION_BYTES = 400, 100, 90
 """What each takes beside its own bytes, as measured: its columns with their indexes."""
-PURGED_PAGES = 8
+PURGED_PAGES, PURGED_WORDS = 256, 1000
+_NOTHING_PURGED = -(1 << 63)
 _SELECT = f"SELECT {rows.DOCUMENT_COLUMNS} FROM documents d CROSS JOIN scopes s ON s.id = d.scope"
 _ADD_TO_LIST = (
     "INSERT INTO lists (scope, word, block, data) VALUES (?, ?, ?, ?)"
@@ -36,6 +37,16 @@ class _Kept(NamedTuple):
     seq: int
     scope_id: int
     document: Document
+
+
+class _Page(NamedTuple):
+    """A page that is kept: the numbers of its regions, what it takes, and what it is listed under."""
+
+    number: int
+    first: int
+    regions: int
+    size: int
+    words: list[int]
 
 
 def begin(db: sqlite3.Connection, document: Document, data: bytes, now_us: int, max_bytes: int) -> int:
@@ -91,7 +102,9 @@ def add_page(
         return
     if not 1 <= number <= kept.document.pages:
         raise ValueError(f"document {doc_id} has {kept.document.pages} pages, this is page {number}")
-    _remove_pages(db, kept.seq, kept.scope_id, [number])
+    for old in _pages(db, kept.seq, "number = ?", [number]):
+        _take_out(db, kept.scope_id, old.words, _runs([old]))
+        _remove_pages(db, kept.seq, kept.scope_id, [old])
     bodies = [(rows.known_id(region.id), kept.seq, rows.region_body(region, number)) for region in regions]
     seqs = [
         int(db.execute("INSERT INTO regions (id, document, body) VALUES (?, ?, ?)", body).lastrowid or 0)
@@ -206,38 +219,50 @@ def forget_unfinished(db: sqlite3.Connection, touched_before_us: int) -> int:
 
 
 def purge_some(db: sqlite3.Connection, condition: str = "1", values: Sequence[object] = ()) -> bool:
-    """Remove some of what a document took that was let go and meets a condition; returns whether there was any."""
-    oldest = f"SELECT seq, scope, content, size FROM documents WHERE state = 2 AND {condition} ORDER BY seq LIMIT 1"
-    gone = db.execute(oldest, values).fetchone()
+    """Remove some of what a document took that was let go and meets a condition; returns whether there was any.
+
+    Of `PURGED_PAGES` pages at a time first the words go, some in each step, each from the lists of all these pages at
+    once; then the pages themselves, and where they stand.
+    """
+    which = f"state = 2 AND {condition} ORDER BY seq LIMIT 1"
+    gone = db.execute(f"SELECT seq, scope, content, size, purged FROM documents WHERE {which}", values).fetchone()
     if gone is None:
         return False
-    seq, scope_id, content, size = gone
-    some = "SELECT number FROM pages WHERE document = ? ORDER BY number LIMIT ?"
-    numbers = [number for (number,) in db.execute(some, (seq, PURGED_PAGES))]
-    if numbers:
-        _remove_pages(db, seq, scope_id, numbers)
-    else:
+    seq, scope_id, content, size, purged = gone
+    pages = _pages(db, seq, "1 ORDER BY number LIMIT ?", [PURGED_PAGES])
+    if not pages:
         contents.let_go(db, content)
         contents.give_back(db, size)
         db.execute("DELETE FROM documents WHERE seq = ?", (seq,))
+        return True
+    words = sorted({word for page in pages for word in page.words})
+    some = words[bisect_right(words, purged) :][:PURGED_WORDS]
+    if some:
+        _take_out(db, scope_id, some, _runs(pages))
+    else:
+        _remove_pages(db, seq, scope_id, pages)
+    db.execute("UPDATE documents SET purged = ? WHERE seq = ?", (some[-1] if some else _NOTHING_PURGED, seq))
     return True
 
 
-def _remove_pages(db: sqlite3.Connection, seq: int, scope_id: int, numbers: Sequence[int]) -> None:
-    """Remove these pages of a document, and all that is kept of them."""
-    marks = ",".join("?" * len(numbers))
-    which = f"document = ? AND number IN ({marks})"
-    pages = db.execute(f"SELECT first, count, size, words FROM pages WHERE {which}", (seq, *numbers)).fetchall()
-    if not pages:
-        return
-    words: set[int] = {LAYOUT}
-    for first, count, _, named in pages:
-        words.update(words_from(named))
-        db.execute("DELETE FROM regions WHERE seq >= ? AND seq < ?", (first, first + count))
-    runs = [range(first, first + count) for first, count, *_ in pages if count]
-    _take_out(db, scope_id, words, runs_by_block(runs))
-    contents.give_back(db, sum(size for _, _, size, _ in pages))
-    db.execute(f"DELETE FROM pages WHERE {which}", (seq, *numbers))
+def _pages(db: sqlite3.Connection, seq: int, condition: str, values: list[int]) -> list[_Page]:
+    """Pages of a document."""
+    select = f"SELECT number, first, count, size, words FROM pages WHERE document = ? AND {condition}"
+    found = db.execute(select, (seq, *values))
+    return [_Page(number, first, regions, size, words_from(words)) for number, first, regions, size, words in found]
+
+
+def _runs(pages: Sequence[_Page]) -> dict[int, list[range]]:
+    return runs_by_block(range(page.first, page.first + page.regions) for page in pages if page.regions)
+
+
+def _remove_pages(db: sqlite3.Connection, seq: int, scope_id: int, pages: Sequence[_Page]) -> None:
+    """Remove these pages of a document, whose words have been taken out."""
+    _take_out(db, scope_id, [LAYOUT], _runs(pages))
+    for page in pages:
+        db.execute("DELETE FROM regions WHERE seq >= ? AND seq < ?", (page.first, page.first + page.regions))
+        db.execute("DELETE FROM pages WHERE document = ? AND number = ?", (seq, page.number))
+    contents.give_back(db, sum(page.size for page in pages))
 
 
 def _take_out(db: sqlite3.Connection, scope_id: int, words: Iterable[int], gone: dict[int, list[range]]) -> None:

@@ -147,6 +147,9 @@ async def test_metadata_are_equal_as_json(store: Store) -> None:
         {"object": {"a": 1}},
         {"text": "red", "number": 2},
         {"Text": "red"},
+        {"text": "\ud800"},
+        {"\ud800": 1},
+        {"text": object()},
     ]
 
     for each in same:
