@@ -47,6 +47,7 @@ _LARGE_BYTES = 1 << 18
 _LARGE_CHARACTERS = 1 << 14
 _MAX_REFUSALS = 3
 """A store that is there and says `down` so often means what was asked for: the document was deleted meanwhile."""
+_STARTS = 3
 _RELEASE_S = 1.0
 _CANCELLED = JobError("CONFLICT", "The job was cancelled.")
 _BROKEN = JobError("INTERNAL_ERROR", "Indexing failed by a fault of the gateway; its log says which.")
@@ -235,11 +236,16 @@ class JobRun:
         if self._job.doc_id not in ("", document.id):  # the URL leads to other bytes than before
             begun = self._job.doc_id
             await self._with_store(lambda: store.abandon(begun))
-        kept = await self._with_store(lambda: store.begin(document, data))
-        await self._save(doc_id=document.id, pages=document.pages, pages_done=kept)
-        if kept < document.pages:
-            await self._read(document, data, kept + 1)
-        return await self._with_store(lambda: store.finish(document.id))
+        for _ in range(_STARTS):
+            kept = await self._with_store(lambda: store.begin(document, data))
+            await self._save(doc_id=document.id, pages=document.pages, pages_done=kept)
+            if kept < document.pages:
+                await self._read(document, data, kept + 1)
+            try:
+                return await self._with_store(lambda: store.finish(document.id))
+            except ValueError:  # another process has begun it anew, with other metadata: pages are missing
+                continue
+        raise StoreRefusalError("The document is indexed by several at once, each with other metadata: try again.")
 
     async def _read(self, document: Document, data: bytes, first: int) -> None:
         number, began = first, time.perf_counter()

@@ -199,6 +199,31 @@ async def test_a_job_that_is_submitted_starts_at_once(store: SqliteDocumentStore
     assert [job.status for job in jobs] == [JobStatus.SUCCEEDED] * 2
 
 
+async def test_processes_that_index_the_same_bytes_otherwise_told_end_with_a_whole_document(
+    store: SqliteDocumentStore,
+) -> None:
+    """One begins what the other is in the middle of anew; both jobs succeed, and every page is found once."""
+    first, second = Works(store), Works(store)
+    await first.jobs.start()
+    jobs = [await in_the_middle(first)]
+    await second.jobs.start()
+    second.reader.gate.clear()
+    second.reader.gate_at = 2
+    jobs.append(await second.submit(DATA, metadata={"team": "red"}))
+    await second.reader.arrived.wait()
+    first.reader.gate.set()
+    ended = [await first.ended(jobs[0])]
+    second.reader.gate.set()
+    ended.append(await second.ended(jobs[1]))
+    await first.jobs.close()
+    await second.jobs.close()
+
+    assert [job.status for job in ended] == [JobStatus.SUCCEEDED] * 2
+    assert first.reader.read == [1, 2, 3, 4, 1, 2, 3, 4]
+    for word in ("alpha", "beta", "gamma", "delta"):
+        assert len(texts(await store.search(ALICE, sought(word), 5))) == 1
+
+
 async def test_a_reader_killed_in_the_middle_costs_no_page(store: SqliteDocumentStore) -> None:
     """Real processes: `kill -9` of one, and the document is whole."""
     readers = ChildReaders(ReaderOptions(ReadLimits(), module="tests.shell.vision.bad_reader"))
