@@ -6,7 +6,9 @@ import asyncio
 import dataclasses
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -245,6 +247,106 @@ async def test_a_reader_killed_in_the_middle_costs_no_page(store: SqliteDocument
 
     assert (job.status, job.pages_done) == (JobStatus.SUCCEEDED, 4)
     assert readers.started == 2
+
+
+async def test_a_gateway_killed_in_the_middle_of_a_document_costs_nothing(tmp_path: Path) -> None:
+    """Real processes: after `kill -9` of it and of its reader, another goes on at the page where it was."""
+    path = tmp_path / "vision.db"
+    arguments = (sys.executable, "-m", "tests.shell.vision.indexing_child", str(path))
+    killed = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    assert killed.stdout is not None
+    job_id = (await killed.stdout.readline()).decode().strip()
+    await killed.stdout.readline()
+    killed.kill()
+    await killed.wait()
+    (tmp_path / "vision.db.flag").touch()
+    store = SqliteDocumentStore(path)
+    readers = ChildReaders(ReaderOptions(ReadLimits(), module="tests.shell.vision.bad_reader"))
+    async with works(store, readers, clock=lambda: time.time() + 100) as work:
+        job = await store.job(ALICE.owner, job_id)
+        assert job is not None
+        ended = await work.ended(job)
+        found = [len(await store.search(ALICE, sought(f"page {page}"), 9)) for page in range(1, 5)]
+    await readers.close()
+    await store.close()
+
+    assert (ended.status, ended.pages_done) == (JobStatus.SUCCEEDED, 4)
+    assert work.jobs.figures.pages == {"text": 2}
+    assert found == [4] * 4
+
+
+async def test_a_job_that_is_claimed_while_the_gateway_closes_is_given_back(store: SqliteDocumentStore) -> None:
+    """Nobody waits for its lease."""
+    claimed, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        """Answers a claim late."""
+
+        async def claim_job(self, worker: str, now_us: int, lease_us: int) -> Job | None:
+            job = await store.claim_job(worker, now_us, lease_us)
+            claimed.set()
+            await go_on.wait()
+            return job
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(store, name)
+
+    work = Works(Slow())
+    job = await work.submit(DATA)
+    await work.jobs.start()
+    await claimed.wait()
+    closing = asyncio.create_task(work.jobs.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    left = await store.job(ALICE.owner, job.id)
+
+    assert left is not None
+    assert left.status is JobStatus.QUEUED
+
+
+async def test_bytes_that_are_not_kept_any_more_fail_their_job(store: SqliteDocumentStore) -> None:
+    """It says so, and is not tried for ever."""
+
+    class Forgetful:
+        """Has lost what came with jobs."""
+
+        async def job_data(self, job_id: str) -> bytes | None:
+            return None
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(store, name)
+
+    async with works(Forgetful()) as work:
+        job = await work.index(DATA)
+
+    assert job.error is not None
+    assert (job.error.code, job.error.message[-16:]) == ("INTERNAL_ERROR", "upload it again.")
+
+
+async def test_a_store_that_hangs_does_not_hold_up_the_close(store: SqliteDocumentStore) -> None:
+    """The job is left to its lease."""
+
+    class Hanging:
+        """Saves nothing, and does not say so."""
+
+        async def save_job(self, job: Job, worker: str, lease_until_us: int) -> bool:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(store, name)
+
+    work = Works(Hanging())
+    await work.jobs.start()
+    job = await work.submit(DATA)
+    while not work.jobs.running:
+        await asyncio.sleep(0.002)
+    async with asyncio.timeout(10):
+        await work.jobs.close()
+    left = await store.job(ALICE.owner, job.id)
+
+    assert left is not None
+    assert left.status is JobStatus.RUNNING
 
 
 @pytest.mark.parametrize("act", ["crash", "memory", "nonsense"])
