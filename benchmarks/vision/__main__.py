@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.vision.accuracy import Found, accuracy
-from benchmarks.vision.degrading import KINDS, render_pages, to_png
+from benchmarks.vision.degrading import KINDS, SLOPES, render_pages, to_png
 from benchmarks.vision.documents import Labelled, MadeDocument, long_document, made
-from gateway.core.vision.document import Fidelity, LaidPage, RegionType
+from gateway.core.vision.contents import Rect, box_of
+from gateway.core.vision.document import Fidelity, LaidPage, PageSize, RegionType
 from gateway.core.vision.fidelity import LOCAL_DPI
+from gateway.core.vision.turning import slope
 from gateway.shell.vision.source import ReadLimits, Source, open_source
 
 _TYPES = (RegionType.TABLE, RegionType.CODE, RegionType.FIGURE)
@@ -94,8 +96,19 @@ def _open_pages(kind: str, document: MadeDocument) -> list[Page]:
     by_page = {n: [one for one in document.labels if one.page == n] for n in range(1, document.pages + 1)}
     if kind == "text":
         return [Page(open_source(document.data, ReadLimits()), number, labels) for number, labels in by_page.items()]
-    images = enumerate(render_pages(document.data), 1)
-    return [Page(open_source(to_png(KINDS[kind](image)), ReadLimits()), 1, by_page[number]) for number, image in images]
+    opened = []
+    for number, image in enumerate(render_pages(document.data), 1):
+        size = PageSize(width=image.width, height=image.height)
+        labels = [sloped(label, size, SLOPES[kind]) for label in by_page[number]]
+        opened.append(Page(open_source(to_png(KINDS[kind](image)), ReadLimits()), 1, labels))
+    return opened
+
+
+def sloped(label: Labelled, size: PageSize, degrees: float) -> Labelled:
+    """A label on a page that was turned about its middle."""
+    box = label.box
+    place = slope(Rect(box.x, box.y, box.x + box.w, box.y + box.h), size, degrees)
+    return replace(label, box=box_of(place, size))
 
 
 def print_speed(pages: int) -> None:

@@ -30,19 +30,23 @@ def clean(image: Image.Image) -> Image.Image:
 
 def degraded(image: Image.Image) -> Image.Image:
     """A bad scan: a degree askew, blurred, grey, noisy, and saved as JPEG of quality 50."""
-    turned = image.rotate(-1.0, resample=Image.Resampling.BICUBIC, fillcolor="white")
+    turned = image.rotate(-SLOPES["degraded"], resample=Image.Resampling.BICUBIC, fillcolor="white")
     return _jpeg(_noisy(turned.filter(ImageFilter.GaussianBlur(0.7)), 10.0, 60, 225), 50)
 
 
 def photo(image: Image.Image) -> Image.Image:
     """A photo of a page: a shadow across, low contrast, two degrees askew, JPEG of quality 70."""
-    turned = image.rotate(2.0, resample=Image.Resampling.BICUBIC, fillcolor=(235, 235, 230))
+    turned = image.rotate(-SLOPES["photo"], resample=Image.Resampling.BICUBIC, fillcolor=(235, 235, 230))
     shade = np.linspace(1.0, 0.62, turned.width)[None, :, None]
     shaded = Image.fromarray((np.asarray(turned) * shade).astype(np.uint8))
     return _jpeg(_noisy(shaded.filter(ImageFilter.GaussianBlur(0.6)), 5.0, 30, 220), 70)
 
 
 KINDS: Mapping[str, Callable[[Image.Image], Image.Image]] = {"clean": clean, "degraded": degraded, "photo": photo}
+
+
+SLOPES: Mapping[str, float] = {"clean": 0.0, "degraded": 1.0, "photo": -2.0}
+"""By how many degrees, clockwise, pages of a kind are turned about their middle."""
 
 
 def to_png(image: Image.Image) -> bytes:

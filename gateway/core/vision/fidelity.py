@@ -3,9 +3,9 @@
 Two tables: for this machine's own reading, the size at which the region is rendered, chosen from measurement
 (docs/vision-reading.md, `python3 dev.py eval-vision`); for a vision model, the size of the picture that it is sent.
 
-A vision model of DeepSeek-OCR's kind makes one vision token of 64 x 64 pixels: its square modes are 512 pixels a side for
-64 tokens, 640 for 100, 1024 for 256 and 1280 for 400 (DeepSeek-OCR, arXiv:2510.18234, table 1). A fidelity of n is n text
-tokens for a vision token; the paper reads about 97 % of the letters rightly below 10, and about 60 % at 20.
+A vision model of DeepSeek-OCR's kind makes one vision token of 64 x 64 pixels: its square modes are 512 pixels a side
+for 64 tokens, 640 for 100, 1024 for 256 and 1280 for 400 (DeepSeek-OCR, arXiv:2510.18234, table 1). A fidelity of n is
+n text tokens for a vision token; the paper reads about 97 % of the letters rightly below 10, and about 60 % at 20.
 
 Invariants, each with a test of its own:
   1. A finer fidelity never renders coarser.

@@ -7,7 +7,6 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
-import itertools
 import math
 
 from gateway.core.vision.contents import PageContents, Rect, Word
@@ -67,17 +66,3 @@ def turn_rect(place: Rect, size: PageSize, turn: int) -> Rect:
     if turn == 270:
         return Rect(top, size.width - right, bottom, size.width - left)
     return place
-
-
-def turn_of(words: list[Word]) -> int:
-    """By how much a page must be turned, told by words that stand higher than wide, and by how they follow."""
-    longer = [word for word in words if len(word.text) >= 3]
-    sideways = [word for word in longer if word.bottom - word.top > 1.5 * (word.right - word.left)]
-    if len(sideways) * 2 <= len(longer) or not sideways:
-        return 0
-    down = 0
-    for before, word in itertools.pairwise(sideways):
-        is_same = min(before.right, word.right) - max(before.left, word.left) > 0
-        if is_same:
-            down += 1 if word.top > before.top else -1
-    return 270 if down >= 0 else 90

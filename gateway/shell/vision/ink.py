@@ -29,6 +29,7 @@ _DARKER = 0.82
 """Ink is darker than so much of the paper's light."""
 _GROUND_PARTS = 24
 _GROUND_OFF = 18.0
+_GROUND_ROUNDS = 5
 
 
 class Ink(NamedTuple):
@@ -45,7 +46,7 @@ def straighten(pixels: npt.NDArray[Any], skew: float) -> npt.NDArray[Any]:
         return pixels
     height, width = pixels.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), skew, 1.0)
-    return cv2.warpAffine(pixels, matrix, (width, height), borderValue=(255, 255, 255))
+    return cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
 
 
 def find_ink(pixels: npt.NDArray[Any], words: Sequence[Word]) -> Ink:
@@ -86,9 +87,9 @@ def _ground(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
     values = np.percentile(parts, 90, axis=1)
     y, x = (axis.ravel() / max(rows, columns) for axis in np.mgrid[0:rows, 0:columns])
     terms = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
-    kept = values >= np.percentile(values, 30)
+    kept = np.full(values.shape, True)
     surface = np.full(values.shape, values.max())
-    for _ in range(3):
+    for _ in range(_GROUND_ROUNDS):
         if kept.sum() < terms.shape[1]:
             break
         solved, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)

@@ -25,8 +25,7 @@ from gateway.shell.vision.unreadable import Unreadable
 if TYPE_CHECKING:
     from gateway.shell.vision.source import ReadLimits
 
-_POINTS_PER_INCH = 72
-_PX_PER_POINT = RENDER_DPI / _POINTS_PER_INCH
+_PX_PER_POINT = RENDER_DPI / 72
 _MAX_SIDE_POINTS = 14_400
 """What a side of a page may have (ISO 32000-1, Annex C)."""
 _MIN_SIDE_POINTS = 3
@@ -66,7 +65,7 @@ class PdfSource:
         opened, size = self._open(page)
         contents = self._contents_of(page, opened, size)
         if self._limits.ocr and not is_sensible(contents):
-            image = self._picture(page, Box(x=0, y=0, w=size.width, h=size.height), _SCAN_DPI, None)
+            image = self._picture(page, Box(x=0, y=0, w=size.width, h=size.height), _SCAN_DPI)
             return lay_out(read_picture(image, size), whole_is_picture=True)
         return lay_out(contents)
 
@@ -74,16 +73,20 @@ class PdfSource:
         """See `Source`."""
         _, size = self._open(page)
         box = clip_box(box, size) if box else Box(x=0, y=0, w=size.width, h=size.height)
-        return to_png(self._picture(page, box, RENDER_DPI * max_side_px / max(box.w, box.h, 1), max_side_px))
+        return to_png(self._picture(page, box, RENDER_DPI * max_side_px / max(box.w, box.h)))
 
     def decode(self, page: int, box: Box, dpi: int) -> Reading:
         """See `Source`."""
         opened, size = self._open(page)
         box = clip_box(box, size)
         contents = self._contents_of(page, opened, size)
-        if is_sensible(contents) or not self._limits.ocr:
-            return read_box(contents, box)
-        return read_scaled(self._picture(page, box, dpi, None), RENDER_DPI / dpi)
+        reading = read_box(contents, box) if is_sensible(contents) else None
+        if reading and (reading.text or not self._limits.ocr):
+            return reading
+        if not self._limits.ocr:
+            return Reading(text="", confidence=None)
+        image = self._picture(page, box, dpi)
+        return read_scaled(image, box.w / image.width)
 
     def close(self) -> None:
         """See `Source`."""
@@ -120,24 +123,27 @@ class PdfSource:
                 raise Unreadable(f"Page {page} of the PDF is broken: its text cannot be read.") from fault
         return self._contents[1]
 
-    def _picture(self, page: int, box: Box, dpi: float, max_side_px: int | None) -> Image.Image:
+    def _picture(self, page: int, box: Box, dpi: float) -> Image.Image:
         """A part of a page, rendered as finely as asked for, and as the limits let."""
         opened, size = self._open(page)
         box = clip_box(box, size)
-        left, top, right, bottom = box.x, box.y, box.x + box.w, box.y + box.h
-        area = box.w * box.h
-        dpi = min(dpi, _MAX_DPI, RENDER_DPI * math.sqrt(self._limits.max_pixels / area) * 0.98)
-        crop = (left, size.height - bottom, size.width - right, top)
+        finest = RENDER_DPI * math.sqrt(self._limits.max_pixels / (box.w * box.h))
+        scale = min(dpi, _MAX_DPI, finest) / RENDER_DPI
+        width, height = max(1, int(box.w * scale)), max(1, int(box.h * scale))
+        bitmap = pypdfium2.PdfBitmap.new_native(width, height, raw.FPDFBitmap_BGRx)
         try:
-            bitmap = opened.render(
-                scale=dpi / _POINTS_PER_INCH,
-                crop=tuple(side / _PX_PER_POINT for side in crop),
-                rev_byteorder=True,
-                prefer_bgrx=False,
+            bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
+            raw.FPDF_RenderPageBitmap(
+                bitmap.raw,
+                opened.raw,
+                -round(box.x * scale),
+                -round(box.y * scale),
+                max(1, round(size.width * scale)),
+                max(1, round(size.height * scale)),
+                0,
+                raw.FPDF_ANNOT,
             )
             image: Image.Image = bitmap.to_pil().convert("RGB")
-        except (pypdfium2.PdfiumError, ValueError) as fault:
-            raise Unreadable(f"Page {page} of the PDF cannot be rendered.") from fault
-        if max_side_px is not None and max(image.size) > max_side_px:
-            image.thumbnail((max(1, max_side_px), max(1, max_side_px)))
+        finally:
+            bitmap.close()
         return image

@@ -8,6 +8,7 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -51,6 +52,18 @@ class Frame:
         ax, ay = self._point(x0, y0)
         bx, by = self._point(x1, y1)
         return Rect(min(ax, bx), min(ay, by), max(ax, bx), max(ay, by))
+
+    def turn(self, angle: float) -> int:
+        """By how many degrees, clockwise, the page must be turned for text to stand upright that runs at this angle.
+
+        Args:
+            angle: radians, clockwise, in the page's own coordinates, where y grows upwards.
+        """
+        across = self._to_x[0] * math.cos(angle) - self._to_x[1] * math.sin(angle)
+        down = self._to_y[0] * math.cos(angle) - self._to_y[1] * math.sin(angle)
+        if abs(across) >= abs(down):
+            return 0 if across >= 0 else 180
+        return 270 if down > 0 else 90
 
     def _point(self, x: float, y: float) -> tuple[float, float]:
         x, y = x - self._x0, y - self._y0

@@ -11,7 +11,8 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pypdfium2
@@ -19,9 +20,10 @@ from pypdfium2 import raw
 
 from gateway.core.vision.contents import PageContents, Rect, Word
 from gateway.core.vision.document import PageSize
-from gateway.core.vision.turning import turn_of
 from gateway.shell.vision.pdf_drawings import Frame, find_drawn
 
+_TURN_EVERY = 8
+"""Of so many words one is asked how it is turned."""
 _REPLACEMENT = 0xFFFD
 _FAR_PX = 1e6
 """No page is as large; also keeps away what is no number."""
@@ -41,14 +43,15 @@ def read_contents(page: pypdfium2.PdfPage, size: PageSize) -> PageContents:
     frame = Frame(page, size)
     drawn = find_drawn(page, frame)
     shown = Rect(0.0, 0.0, float(size.width), float(size.height))
-    words = [word for word in _words(page, frame) if _is_on(word, shown)]
+    told, turn = _words(page, frame)
+    words = [word for word in told if _is_on(word, shown)]
     return PageContents(
         size,
         words,
         [rule for rule in drawn.rules if _is_on(rule, shown)],
         [picture for picture in drawn.pictures if _is_on(picture, shown)],
         [shape for shape in drawn.shapes if _is_on(shape, shown)],
-        turn=turn_of(words),
+        turn=turn,
     )
 
 
@@ -74,23 +77,26 @@ def _is_on(place: Rect | Word, shown: Rect) -> bool:
     )
 
 
-def _words(page: pypdfium2.PdfPage, frame: Frame) -> Iterator[Word]:
-    """The words of a page in the order in which the document writes them."""
+def _words(page: pypdfium2.PdfPage, frame: Frame) -> tuple[list[Word], int]:
+    """The words of a page in the order in which the document writes them, and how most of them are turned."""
     text_page = page.get_textpage()
     try:
         handle = text_page.raw
-        count = raw.FPDFText_CountChars(handle)
-        letters = _letters(handle, count)
+        letters = _letters(handle, raw.FPDFText_CountChars(handle))
         fonts = _Fonts()
+        words: list[Word] = []
+        turns: Counter[int] = Counter()
         start = 0
         for index, letter in enumerate([*letters, " "]):
             if not letter.isspace():
                 continue
-            if index > start:
-                text = "".join(letters[start:index]).translate(_TRANSLATED)
-                if text:
-                    yield _word(handle, start, index - 1, text, frame, fonts)
+            text = "".join(letters[start:index]).translate(_TRANSLATED)
+            if text and not text.isspace():
+                if len(words) % _TURN_EVERY == 0:
+                    turns[frame.turn(raw.FPDFText_GetCharAngle(handle, start))] += len(text)
+                words.append(_word(handle, start, index - 1, text, frame, fonts))
             start = index + 1
+        return words, turns.most_common(1)[0][0] if turns else 0
     finally:
         text_page.close()
 

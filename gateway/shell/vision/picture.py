@@ -40,7 +40,7 @@ class PictureSource:
         Image.MAX_IMAGE_PIXELS = limits.max_pixels
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                warnings.simplefilter("ignore")
                 self._image = Image.open(io.BytesIO(data), formats=[format_])
                 self.page_count = int(getattr(self._image, "n_frames", 1)) if format_ == "TIFF" else 1
         except Image.DecompressionBombError as fault:
