@@ -255,6 +255,11 @@ def task_bench_vision_search(arguments: list[str]) -> int:
     return run("-m", "benchmarks.vision_search", *arguments)
 
 
+def task_bench_vision_index(arguments: list[str]) -> int:
+    """documents: pages a second through the pool of readers, memory, event-loop lag (docs/vision-indexing.md)"""
+    return run("-m", "benchmarks.vision_index", *arguments)
+
+
 def task_docs(_: list[str]) -> int:
     """write config/gateway.yaml and config/gateway.schema.json from the options table"""
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")

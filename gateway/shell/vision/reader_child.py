@@ -1,145 +1,176 @@
-"""A process that reads documents: `python -m gateway.shell.vision.reader_child LIMITS`, frames in, frames out.
+"""The process that reads documents: `python -m gateway.shell.vision.reader_child START`.
 
-It is bounded in memory, knows no secret and no file of its own, and ends with whoever started it. Whatever a hostile
-document does to the libraries that read it, it does here.
+It trusts no document: whatever a library does with one happens here, where there is nothing to be had. It has none of
+the gateway's environment, opens no connection, writes no file, and takes no more memory than it is told. It ends when
+its orders do, and when its parent does, however that ended. What cannot be gone on from, such as a lack of memory,
+ends it: whoever gave the order starts another.
 
 Invariants, each with a test of its own:
-  1. Each frame is answered by one frame, in order, and nothing else reaches the pipe.
-  2. It ends when its input does, or its parent dies.
+  1. Nothing that a library prints reaches the pipe of answers.
+  2. It does not outlive its parent, even in the middle of a page.
+  3. It says nothing of a document in its traces but where in the code it failed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
 import sys
-from collections import OrderedDict
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO
 
 import msgspec
 
 from gateway.ports_vision import Inspected
-from gateway.shell.vision import reader_wire as wire
+from gateway.shell.vision import reader_frames as frames
+from gateway.shell.vision.reader_frames import Outcome
 from gateway.shell.vision.source import ReadLimits, Source, open_source
 from gateway.shell.vision.unreadable import Unreadable
 
-_MAX_HELD = 4
-_NICE = 5
+Opener = Callable[[bytes, ReadLimits], Source]
+_NICENESS = 5
 _MAX_FILES = 64
 _PR_SET_PDEATHSIG = 1
-Opener = Callable[[bytes, ReadLimits], Source]
 
 
-class Desk:
-    """The documents that are open.
+class Serving:
+    """Carries out orders about documents that it holds; the last one that was read stays open.
 
     Args:
-        limits: what may be read.
-        open_: opens a document.
+        open_: opens documents.
+        limits: what is read at most.
     """
 
-    def __init__(self, limits: wire.Limits, open_: Opener = open_source) -> None:
-        self._limits = ReadLimits(limits.max_pages, limits.max_pixels, limits.ocr)
-        self._held_bytes = limits.held_bytes
-        self._open_source = open_
-        self._held: OrderedDict[bytes, bytes] = OrderedDict()
-        self._opened: tuple[bytes, Source] | None = None
+    def __init__(self, open_: Opener, limits: ReadLimits) -> None:
+        self._open = open_
+        self._limits = limits
+        self._held: dict[str, bytes] = {}
+        self._opened: tuple[str, Source] | None = None
 
-    def answer(self, asked: wire.Asked) -> wire.Told | None:
-        """What is to be said; None of a document that was taken."""
+    def hold(self, hash_: str, data: bytes) -> None:
+        """Keep a document."""
+        self._held[hash_] = data
+
+    def drop(self, hash_: str) -> None:
+        """Let a document go."""
+        if self._opened is not None and self._opened[0] == hash_:
+            self._close()
+        self._held.pop(hash_, None)
+
+    def answer(self, order: frames.Work) -> tuple[Outcome, bytes]:
+        """Carry out an order."""
         try:
-            if isinstance(asked, wire.Take):
-                self._take(asked)
-                return None
-            source = self._source(asked.hash)
-            if source is None:
-                return wire.Refused("missing", "")
-            return _done(source, asked)
-        except Unreadable as refused:
-            return wire.Refused("unreadable", refused.message)
-        except MemoryError:
-            return wire.Refused("memory", "")
-        except Exception as error:  # noqa: BLE001 - whatever a library makes of a document is a reason to refuse it
-            return wire.Refused("unreadable", f"The document could not be read: {type(error).__name__}.")
+            body = self._work(self._source(order.hash), order)
+        except Unreadable as fault:
+            return Outcome.UNREADABLE, fault.message.encode("utf-8", "replace")[: frames.MAX_MESSAGE_BYTES]
+        except ImportError as fault:
+            missing = fault.name or "a library"
+            return Outcome.DISABLED, f"Documents are not read here: {missing} is missing (extra vision).".encode()
+        is_picture = isinstance(order, frames.Render)
+        if len(body) > (most := frames.MAX_PICTURE_BYTES if is_picture else frames.MAX_PAGE_BYTES):
+            return Outcome.UNREADABLE, f"A page holds {len(body)} bytes as read; the limit is {most}.".encode()
+        return Outcome.DONE, body
 
-    def _take(self, taken: wire.Take) -> None:
-        self._held[taken.hash] = taken.data
-        self._held.move_to_end(taken.hash)
-        while len(self._held) > 1 and (
-            len(self._held) > _MAX_HELD or sum(map(len, self._held.values())) > self._held_bytes
-        ):
-            self._held.popitem(last=False)
+    def _source(self, hash_: str) -> Source:
+        if self._opened is None or self._opened[0] != hash_:
+            self._close()
+            self._opened = (hash_, self._open(self._held[hash_], self._limits))
+        return self._opened[1]
 
-    def _source(self, hash_: bytes) -> Source | None:
-        """The document, open; None where it is not here."""
+    def _close(self) -> None:
         if self._opened is not None:
-            if self._opened[0] == hash_:
-                return self._opened[1]
-            self._opened[1].close()
-            self._opened = None
-        data = self._held.get(hash_)
-        if data is None:
-            return None
-        self._held.move_to_end(hash_)
-        source = self._open_source(data, self._limits)
-        self._opened = (hash_, source)
-        return source
+            opened, self._opened = self._opened[1], None
+            opened.close()
+
+    def _work(self, source: Source, order: frames.Work) -> bytes:
+        match order:
+            case frames.Inspect():
+                return msgspec.msgpack.encode(Inspected(source.media_type, source.page_count))
+            case frames.ReadPage(page=page):
+                return msgspec.msgpack.encode(source.read(page))
+            case frames.Render(page=page, box=box, max_side_px=max_side_px):
+                return source.render(page, box, max_side_px)
+            case frames.Decode(page=page, box=area, dpi=dpi):
+                return msgspec.msgpack.encode(source.decode(page, area, dpi))
 
 
-def _done(source: Source, asked: wire.Inspect | wire.ReadPage | wire.Render | wire.Decode) -> wire.Told:
-    if isinstance(asked, wire.Inspect):
-        return wire.IsInspected(Inspected(source.media_type, source.page_count))
-    if isinstance(asked, wire.ReadPage):
-        return wire.IsRead(source.read(asked.page))
-    if isinstance(asked, wire.Render):
-        return wire.IsRendered(source.render(asked.page, asked.box, asked.max_side_px))
-    return wire.IsDecoded(source.decode(asked.page, asked.box, asked.dpi))
+def serve(orders: BinaryIO, answers: BinaryIO, serving: Serving) -> None:
+    """Carry out orders until there are no more."""
+    decoder = msgspec.msgpack.Decoder(frames.Order)
+    while len(head := orders.read(frames.ORDER_HEAD.size)) == frames.ORDER_HEAD.size:
+        order = decoder.decode(orders.read(*frames.ORDER_HEAD.unpack(head)))
+        match order:
+            case frames.Hold(hash=hash_, size_bytes=size_bytes):
+                serving.hold(hash_, orders.read(size_bytes))
+            case frames.Drop(hash=hash_):
+                serving.drop(hash_)
+            case _:
+                answers.write(frames.render_answer(*serving.answer(order)))
+                answers.flush()
 
 
-def serve(frames: BinaryIO, answers: BinaryIO, desk: Desk) -> None:
-    """Answer frames until there are no more."""
-    while head := frames.read(wire.LENGTH_BYTES):
-        length = int.from_bytes(head)
-        body = frames.read(length)
-        if len(head) < wire.LENGTH_BYTES or len(body) < length:
-            return
-        told = desk.answer(wire.read_asked(body))
-        del body
-        if told is None:
-            continue
-        answers.write(wire.render_frame(told))
-        answers.flush()
-        if isinstance(told, wire.Refused) and told.kind == "memory":
-            return  # what is left of the heap is nothing to go on with
+def take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Orders and answers, out of reach of whatever prints or reads."""
+    orders, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return orders, answers
 
 
-def bind(limits: wire.Limits) -> None:
-    """Let the process take no more than it may, and live no longer than its parent."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.nice(_NICE)
-    for kind, most in (
-        (resource.RLIMIT_DATA, limits.memory_bytes),
+def confine(start: frames.Start) -> None:
+    """Give up what is not needed, and end with the parent."""
+    _end_with(start.parent_pid)
+    # Not the address space: libraries and models that are mapped would count, and they are not what grows.
+    for limit, value in (
+        (resource.RLIMIT_DATA, start.memory_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _MAX_FILES),
     ):
-        hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
+        with suppress(ValueError, OSError):  # a bound that is lower already stays
+            resource.setrlimit(limit, (value, value))
+    with suppress(OSError):
+        os.nice(_NICENESS)
 
 
-def main() -> None:
-    limits = msgspec.json.decode(sys.argv[1], type=wire.Limits)
-    # Libraries may print what they like: the pipe is ours alone.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    bind(limits)
-    serve(sys.stdin.buffer, answers, Desk(limits))
+def _end_with(parent_pid: int) -> None:
+    """Die when the parent dies: the end of orders is not seen in the middle of a page."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(0)
+
+
+def run(open_: Opener, start_json: str) -> None:
+    """Serve on this process's pipes; a fault of any kind ends the process, with an exit code that says which."""
+    start = msgspec.json.decode(start_json, type=frames.Start)
+    confine(start)
+    orders, answers = take_pipes()
+    try:
+        serve(orders, answers, Serving(open_, ReadLimits(start.max_pages, start.max_pixels, start.ocr)))
+    except BrokenPipeError:
+        os._exit(0)
+    except MemoryError:
+        os._exit(frames.OUT_OF_MEMORY)
+    except Exception as fault:  # noqa: BLE001 - libraries raise what they like; the process ends by it
+        if "bad_alloc" in str(fault):  # so onnxruntime says it
+            os._exit(frames.OUT_OF_MEMORY)
+        where = "".join(traceback.StackSummary.from_list(_frames_of(fault)).format())
+        sys.stderr.write(f"{where}{type(fault).__name__}\n")
+        sys.stderr.flush()
+        os._exit(frames.BROKEN)
+
+
+def _frames_of(fault: Exception) -> list[tuple[str, int, str, str | None]]:
+    return [(each.filename, each.lineno or 0, each.name, None) for each in traceback.extract_tb(fault.__traceback__)]
 
 
 if __name__ == "__main__":
-    main()
+    run(open_source, sys.argv[1])

@@ -1,331 +1,327 @@
-"""Processes that read documents: what they are asked, and whatever a document does to them."""
+"""Documents are read by processes, whatever they do to them."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gateway.core.vision.document import Box, LaidPage, LaidRegion, PageSize, Reading, RegionType
+from gateway.core.vision.document import Box
 from gateway.ports_vision import Inspected, VisionFault
-from gateway.shell.vision import reader_wire as wire
-from gateway.shell.vision.reader_process import ReaderDied, ReaderProcess
-from gateway.shell.vision.readers import ChildReaders, ReaderRules
+from gateway.shell.vision.reader_process import ReaderOptions
+from gateway.shell.vision.readers import ChildReaders
+from gateway.shell.vision.source import ReadLimits
+from tests.shell.vision.bad_reader import PNG, SECRET, document
 
-ODD = ("-m", "tests.shell.vision.odd_reader")
-MEMORY = 600 << 20
-LIMITS = wire.Limits(1000, 10**7, False, MEMORY)
-BOX = Box(1, 2, 3, 4)
-
-
-def readers_of(processes: int = 1, page_s: float = 60.0, idle_s: float = 60.0) -> ChildReaders:
-    return ChildReaders(ReaderRules(LIMITS, processes, page_s, idle_s, ODD))
+BOX = Box(0, 0, 7, 8)
+Make = Callable[..., ChildReaders]
 
 
 @pytest.fixture
-async def readers() -> AsyncIterator[ChildReaders]:
-    made = readers_of()
-    yield made
-    await made.close()
+async def make() -> AsyncIterator[Make]:
+    made: list[ChildReaders] = []
+
+    def make_readers(**options: Any) -> ChildReaders:
+        told: dict[str, Any] = {"limits": ReadLimits(), "module": "tests.shell.vision.bad_reader"}
+        made.append(ChildReaders(ReaderOptions(**(told | options))))
+        return made[-1]
+
+    yield make_readers
+    for readers in made:
+        await readers.close()
 
 
-async def texts(readers: ChildReaders, data: bytes, first: int = 1) -> list[str]:
-    """What stands on its pages."""
-    async with aclosing(readers.pages(data, first)) as pages:
-        return [page.regions[0].text async for page in pages]
+@pytest.fixture
+def readers(make: Make) -> ChildReaders:
+    return make()
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and no corpse."""
+    """Whether a process works still; one that waits to be reaped does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-async def gone(pid: int) -> bool:
-    """Whether a process goes within a moment."""
-    for _ in range(500):
-        if not is_running(pid):
-            return True
+async def ended(pid: int) -> None:
+    """Wait until a process has ended."""
+    while is_running(pid):
         await asyncio.sleep(0.01)
-    return False
 
 
-async def test_a_document_is_read(readers: ChildReaders) -> None:
-    """All calls; the bytes are sent once to a process, however often it is asked."""
-    data = b"one\ntwo\nthree"
+async def texts(readers: ChildReaders, data: bytes, first: int = 1) -> list[str]:
+    """The pages of a document: `page 1`, without who read it."""
+    return [page.regions[0].text.partition(" by ")[0] async for page in readers.pages(data, first)]
+
+
+async def test_a_document_is_inspected_read_rendered_and_decoded(readers: ChildReaders) -> None:
+    """Each call answers what the document says."""
+    data = document(3)
     inspected = await readers.inspect(data)
-    pages = await texts(readers, data)
-    later = await texts(readers, data, first=3)
-    png = await readers.render(data, 2, BOX, 640)
-    reading = await readers.decode(data, 2, BOX, 72)
+    read = await texts(readers, data, first=2)
+    picture = await readers.render(data, 2, None, 640)
+    reading = await readers.decode(data, 3, BOX, 144)
 
-    assert inspected == Inspected("text/plain", 3)
-    assert (pages, later) == (["one", "two", "three"], ["three"])
-    assert png == b"\x89PNG640"
-    assert reading == Reading("two at 72", 0.5)
-    assert readers.tally == {"started": 2}
-    assert len(readers.pids) == 2
+    assert inspected == Inspected("application/x-made", 3)
+    assert read == ["page 2", "page 3"]
+    assert picture.startswith(PNG + b"2 640 ")
+    assert reading.text.startswith("3 7 144 ")
+    assert reading.confidence == 0.5
 
 
-async def test_many_documents_take_turns(readers: ChildReaders) -> None:
-    """A process lets go of what it was sent; it is sent again."""
-    documents = [f"document {number}\nits end".encode() for number in range(9)]
-    told = await asyncio.gather(*(texts(readers, data) for data in documents * 2))
+async def test_one_process_reads_all_of_a_document_and_another_what_chats_ask(readers: ChildReaders) -> None:
+    """Processes are started once, and kept."""
+    data = document(4)
+    pages = [page.regions[0].text.split()[-1] async for page in readers.pages(data, 1)]
+    decoded = [(await readers.decode(data, 1, BOX, 72)).text.split()[-1] for _ in range(2)]
 
-    assert told == [[f"document {number}", "its end"] for number in range(9)] * 2
-    assert readers.tally == {"started": 1}
-
-
-async def test_a_large_document_is_sent(readers: ChildReaders) -> None:
-    """Of more bytes than a pipe holds."""
-    data = b"begin\n" + b"x" * (8 << 20)
-
-    assert (await readers.decode(data, 1, BOX, 100)).text == "begin at 100"
+    assert len(set(pages)) == 1
+    assert len(set(decoded)) == 1
+    assert readers.started == 2
 
 
-@pytest.mark.parametrize(
-    ("command", "how"),
-    [
-        ("crash", "ended by SIGSEGV"),
-        ("garbage", "it said what cannot be understood"),
-        ("half", "it exited with 0"),
-        ("exit", "it exited with 3"),
-    ],
-)
-async def test_a_page_that_ends_its_process_is_refused(readers: ChildReaders, command: str, how: str) -> None:
-    """After a second try; the next document is read as if nothing had been."""
-    with pytest.raises(VisionFault, match="Page 2 could not be read: the process that read it failed twice") as raised:
-        await texts(readers, f"fine\n{command}\nfine".encode())
-    after = await texts(readers, b"another")
-
-    assert raised.value.kind == "unreadable"
-    assert how in raised.value.message
-    assert after == ["another"]
-    assert readers.tally["died"] == 2
+DEATHS = {
+    "crash": ("crashed", "crashed (signal 11), twice"),
+    "killed": ("killed", "for want of memory, twice"),
+    "memory": ("memory", "needed more memory than it may take, twice"),
+    "nonsense": ("garbage", "gave an answer that makes no sense, twice"),
+    "shape": ("garbage", "gave an answer that makes no sense, twice"),
+    "half": ("broken", "met a fault (exit code 0), twice"),
+    "fail": ("broken", "met a fault (exit code 70), twice"),
+}
 
 
-async def test_a_process_that_dies_once_costs_a_second_try(readers: ChildReaders, tmp_path: Path) -> None:
-    """The page is read by the next."""
-    told = await texts(readers, f"fine\nonce {tmp_path}/was-here".encode())
+@pytest.mark.parametrize(("act", "kind", "said"), [(act, *expected) for act, expected in DEATHS.items()])
+async def test_what_kills_its_process_twice_is_unreadable(make: Make, act: str, kind: str, said: str) -> None:
+    """The page is tried once more, then refused with a plain reason; the next document is read."""
+    readers = make(memory_bytes=1 << 28)
+    with pytest.raises(VisionFault) as caught:
+        await texts(readers, document(3, p2=act))
+    others = await texts(readers, document(2))
 
-    assert told == ["fine", f"once {tmp_path}/was-here"]
-    assert readers.tally["died"] == 1
-
-
-async def test_a_page_that_needs_too_much_memory_is_refused(readers: ChildReaders) -> None:
-    """By the process itself, which then makes room for another."""
-    with pytest.raises(VisionFault, match=f"Page 1 needs more than {MEMORY} bytes") as raised:
-        await texts(readers, b"grow")
-
-    assert raised.value.kind == "unreadable"
-    assert await texts(readers, b"another") == ["another"]
+    assert caught.value.kind == "unreadable"
+    assert caught.value.message.startswith("Page 2 cannot be read: the process that reads it ")
+    assert caught.value.message.removesuffix(".").endswith(said)
+    assert readers.deaths == {kind: 2}
+    assert others == ["page 1", "page 2"]
 
 
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("broken", "This page is broken: 7 of 9 bytes."),
-        ("bug", "The document could not be read: ZeroDivisionError."),
-        ("write", "The document could not be read: OSError."),
-    ],
-)
-async def test_a_refusal_is_told(readers: ChildReaders, command: str, message: str) -> None:
-    """In the reader's own words; a library's error by its name only. The process goes on."""
-    with pytest.raises(VisionFault) as raised:
-        await readers.render(command.encode(), 1, None, 100)
+@pytest.mark.parametrize("act", DEATHS)
+async def test_what_kills_its_process_once_is_read_all_the_same(make: Make, tmp_path: Path, act: str) -> None:
+    """A new process goes on with the page that the old one died at."""
+    readers = make(memory_bytes=1 << 28)
+    read = await texts(readers, document(3, tmp_path / "flag", p2=act))
 
-    assert (raised.value.kind, raised.value.message) == ("unreadable", message)
-    assert readers.tally == {"started": 1}
+    assert read == ["page 1", "page 2", "page 3"]
+    assert readers.deaths.total() == 1
 
 
-async def test_what_libraries_print_spoils_nothing(readers: ChildReaders) -> None:
-    """The pipe is for answers alone."""
-    assert await texts(readers, b"print\nprint\nfine") == ["print", "print", "fine"]
+async def test_a_process_killed_from_outside_is_replaced(readers: ChildReaders) -> None:
+    """`kill -9` in the middle of a document costs no page."""
+    read = []
+    async for page in readers.pages(document(5), 1):
+        read.append(page.regions[0].text.partition(" by ")[0])
+        if len(read) == 2:
+            os.kill(readers.pids[0], signal.SIGKILL)
+
+    assert read == [f"page {number}" for number in range(1, 6)]
+    assert readers.started == 2
 
 
-async def test_no_secret_reaches_the_process(readers: ChildReaders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gets what Python needs to run."""
+async def test_a_page_that_takes_too_long_is_given_up(make: Make) -> None:
+    """Its process is killed, and the next document is read."""
+    readers = make(page_s=2.0)
+    with pytest.raises(VisionFault) as caught:
+        await texts(readers, document(2, p2="hang"))
+    others = await texts(readers, document(1))
+
+    assert (caught.value.kind, caught.value.message) == ("timeout", "Page 2 took longer than 2 s to read.")
+    assert readers.deaths == {"timeout": 1}
+    assert others == ["page 1"]
+
+
+@pytest.mark.parametrize("where", ["p1", "open"])
+async def test_what_the_document_is_refused_for_is_told(readers: ChildReaders, where: str) -> None:
+    """The process says why, and lives on."""
+    with pytest.raises(VisionFault) as caught:
+        await texts(readers, document(2, **{where: "refuse"}))
+    await texts(readers, document(1))
+
+    assert (caught.value.kind, caught.value.message) == ("unreadable", "The page is broken: it has 0 letters.")
+    assert readers.started == 1
+
+
+async def test_a_missing_library_is_told(readers: ChildReaders) -> None:
+    """Without the extra nothing is read, and that is said."""
+    with pytest.raises(VisionFault) as caught:
+        await readers.inspect(document(1, open="miss"))
+
+    assert caught.value.kind == "disabled"
+    assert "pypdfium2 is missing (extra vision)" in caught.value.message
+
+
+async def test_a_document_that_is_too_large_is_sent_to_nobody(make: Make) -> None:
+    """Its size is looked at before any process is."""
+    readers = make(max_document_bytes=10)
+    with pytest.raises(VisionFault, match="has 12 bytes; the limit is 10"):
+        await readers.inspect(document(1))
+
+    assert readers.started == 0
+
+
+async def test_what_libraries_print_does_no_harm(readers: ChildReaders) -> None:
+    """Neither pipe fills up, and no answer is mixed with it."""
+    assert await texts(readers, document(2, p1="print")) == ["page 1", "page 2"]
+
+
+async def test_no_text_of_a_document_is_logged(readers: ChildReaders, caplog: pytest.LogCaptureFixture) -> None:
+    """Only where in the code a process failed is."""
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(VisionFault):
+        await texts(readers, document(1, p1="fail"))
+    said = [str(vars(record)) for record in caplog.records]
+
+    assert any("bad_reader.py" in line and "_fail" in line for line in said)
+    assert not any(SECRET in line for line in said)
+
+
+async def test_a_process_has_no_secrets_and_a_session_of_its_own(
+    readers: ChildReaders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the environment it gets what its code is found by, and threads of libraries are one."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    with pytest.raises(VisionFault) as raised:
-        await texts(readers, b"environment")
+    with pytest.raises(VisionFault) as caught:
+        await readers.inspect(document(1, open="look"))
+    names, _, state = caught.value.message.partition(" | ")
 
-    assert "OPENAI_API_KEY" not in raised.value.message
-    assert "OMP_NUM_THREADS" in raised.value.message
-
-
-async def test_a_page_that_takes_too_long_is_given_up() -> None:
-    """Its process is gone, and the next document is read by another."""
-    readers = readers_of(page_s=4.0)
-    await readers.inspect(b"hang")
-    (pid,) = readers.pids
-    with pytest.raises(VisionFault, match=r"Page 1 took more than 4 seconds") as raised:
-        await texts(readers, b"hang")
-    is_gone = await gone(pid)
-    await readers.close()
-
-    assert raised.value.kind == "timeout"
-    assert is_gone
+    known = {"PATH", "PYTHONPATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONDONTWRITEBYTECODE", "LC_CTYPE"}
+    assert set(names.split()) <= known
+    assert state == f"{os.nice(0) + 5} True /"
 
 
-async def test_a_caller_that_leaves_leaves_nothing_behind(readers: ChildReaders) -> None:
-    """The process that it waited for is ended; others are served."""
-    hanging = asyncio.create_task(texts(readers, b"hang"))
+async def test_a_process_writes_no_files(readers: ChildReaders) -> None:
+    """A byte in a file is a fault."""
+    with pytest.raises(VisionFault, match="met a fault"):
+        await readers.inspect(document(1, open="write"))
+
+
+async def test_a_cancelled_call_leaves_no_process_behind(readers: ChildReaders) -> None:
+    """What it was doing is ended, and the next call is answered."""
+    data = document(2, p1="hang")
+    asked = asyncio.create_task(readers.decode(data, 1, BOX, 72))
     while not readers.pids:
         await asyncio.sleep(0.01)
     (pid,) = readers.pids
-    hanging.cancel()
-    await asyncio.wait([hanging])
+    asked.cancel()
+    await asyncio.wait({asked})
+    await ended(pid)
+    reading = await readers.decode(data, 2, BOX, 72)
 
-    assert await gone(pid)
-    assert await texts(readers, b"another") == ["another"]
-
-
-async def test_who_decodes_does_not_wait_for_who_indexes(readers: ChildReaders) -> None:
-    """There is a process for each."""
-    hanging = asyncio.create_task(texts(readers, b"hang"))
-    reading = await readers.decode(b"a region", 1, BOX, 100)
-    is_hanging = not hanging.done()
-    hanging.cancel()
-    await asyncio.wait([hanging])
-
-    assert reading.text == "a region at 100"
-    assert is_hanging
+    assert asked.cancelled()
+    assert reading.text.startswith("2 ")
 
 
-async def test_documents_are_read_side_by_side() -> None:
-    """By as many processes as there may be, and no more."""
-    readers = readers_of(processes=2)
-    hanging = [asyncio.create_task(texts(readers, b"hang\n%d" % number)) for number in range(2)]
-    while len(readers.pids) < 2:
+async def test_a_chat_does_not_wait_for_what_is_indexed(make: Make) -> None:
+    """A page that hangs takes the process of its own pool only."""
+    readers = make(page_s=60)
+    indexing = asyncio.create_task(texts(readers, document(1, p1="hang")))
+    while not readers.pids:
         await asyncio.sleep(0.01)
-    third = asyncio.create_task(texts(readers, b"another"))
-    await asyncio.sleep(0.1)
-    waits = not third.done()
-    pids = readers.pids
-    hanging[0].cancel()
-    told = await third
-    hanging[1].cancel()
-    await asyncio.wait(hanging)
-    await readers.close()
+    reading = await readers.decode(document(1), 1, BOX, 72)
+    indexing.cancel()
+    await asyncio.wait({indexing})
 
-    assert waits
-    assert told == ["another"]
-    assert len(pids) == 2
-    assert readers.tally["started"] == 3
+    assert reading.text.startswith("1 ")
 
 
-async def test_an_idle_process_ends() -> None:
-    """After a while; the next call starts another."""
-    readers = readers_of(idle_s=0.05)
-    await readers.inspect(b"one")
+async def test_documents_are_read_side_by_side(make: Make) -> None:
+    """By as many processes as there are workers, and no more."""
+    readers = make(workers=2)
+    read = await asyncio.gather(*(texts(readers, document(count)) for count in (3, 4, 5, 6)))
+
+    assert [len(pages) for pages in read] == [3, 4, 5, 6]
+    assert readers.started == 2
+
+
+async def test_a_reader_that_is_left_in_the_middle_holds_nothing_up(readers: ChildReaders) -> None:
+    """Between two pages a document takes no process."""
+    async with aclosing(readers.pages(document(5), 1)) as pages:
+        await anext(pages)
+        others = await texts(readers, document(2))
+
+    assert others == ["page 1", "page 2"]
+
+
+async def test_a_process_without_work_ends(make: Make) -> None:
+    """After its time, and another is started when there is work again."""
+    readers = make(idle_s=0.05)
+    await texts(readers, document(1))
     (pid,) = readers.pids
-    is_gone = await gone(pid)
-    again = await readers.inspect(b"two")
-    await readers.close()
+    await ended(pid)
+    await texts(readers, document(1))
 
-    assert is_gone
-    assert again.pages == 1
-    assert readers.tally == {"started": 2}
+    assert readers.started == 2
 
 
-async def test_closing_ends_all() -> None:
-    """Those that work, too."""
-    readers = readers_of(processes=2)
-    hanging = asyncio.create_task(texts(readers, b"hang"))
-    await readers.decode(b"idle", 1, BOX, 9)
+async def test_closing_ends_every_process_whatever_it_does(make: Make) -> None:
+    """Callers are told; nothing is started after."""
+    readers = make()
+    await texts(readers, document(1))
+    hanging = asyncio.create_task(readers.decode(document(1, p1="hang"), 1, BOX, 72))
     while len(readers.pids) < 2:
         await asyncio.sleep(0.01)
     pids = readers.pids
-    hanging.cancel()
     await readers.close()
-    await asyncio.wait([hanging])
+    with pytest.raises(VisionFault) as caught:
+        await hanging
+    with pytest.raises(VisionFault) as after:
+        await readers.inspect(document(1))
 
-    assert all([await gone(pid) for pid in pids])
+    assert not any(is_running(pid) for pid in pids)
+    assert caught.value.kind == after.value.kind == "disabled"
 
 
-async def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
-    """However that ended."""
-    script = (
-        "import asyncio, sys\n"
-        "from tests.shell.vision.test_readers import readers_of\n"
-        "async def main():\n"
-        "    readers = readers_of()\n"
-        "    await readers.inspect(b'one')\n"
-        "    print(*readers.pids, flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    pipe = asyncio.subprocess.PIPE
-    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=pipe)
+async def test_a_large_document_is_sent_while_others_go_on(make: Make) -> None:
+    """Thirty megabytes are sent in pieces; others are answered in between."""
+    readers = make()
+    data = document(1)
+    data += b" " * (30_000_000)
+    other = asyncio.create_task(readers.decode(document(1), 1, BOX, 72))
+    read = await texts(readers, data)
+
+    assert read == ["page 1"]
+    assert (await other).text.startswith("1 ")
+
+
+async def test_only_the_last_few_documents_are_held(make: Make) -> None:
+    """What was let go is sent again, and read as before."""
+    readers = make()
+    many = [document(count) + b" " * 25_000_000 for count in (1, 2, 3, 4)]
+    read = [len(await texts(readers, data)) for data in [*many, *many]]
+
+    assert read == [1, 2, 3, 4] * 2
+    assert readers.started == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+async def test_no_process_outlives_its_gateway() -> None:
+    """After `kill -9` of the parent a child in the middle of a page ends."""
+    arguments = (sys.executable, "-m", "tests.shell.vision.reader_parent")
+    parent = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
     was_running = is_running(pid)
-    parent.send_signal(signal.SIGKILL)
+    parent.kill()
     await parent.wait()
+    await ended(pid)
 
     assert was_running
-    assert await gone(pid)
-
-
-async def test_what_cannot_be_started_is_told() -> None:
-    """As any other that does not live."""
-    reader = await ReaderProcess.start(LIMITS, ("-c", "raise SystemExit(4)"))
-    with pytest.raises(ReaderDied, match="it exited with 4"):
-        await reader.ask(wire.Inspect(b"0" * 32), b"one")
-
-    assert not reader.is_alive
-
-
-boxes = st.builds(Box, *[st.integers(0, 10**6)] * 4)
-asked_of = st.one_of(
-    st.builds(wire.Take, st.binary(), st.binary()),
-    st.builds(wire.Inspect, st.binary()),
-    st.builds(wire.ReadPage, st.binary(), st.integers(1, 10**5)),
-    st.builds(wire.Render, st.binary(), st.integers(1, 10**5), st.none() | boxes, st.integers(1, 10**4)),
-    st.builds(wire.Decode, st.binary(), st.integers(1, 10**5), boxes, st.integers(1, 600)),
-)
-texts_of = st.text(st.characters(codec="utf-8"))
-regions = st.builds(LaidRegion, boxes, st.sampled_from(RegionType), texts_of, texts_of, st.booleans(), st.floats(0, 1))
-told_of = st.one_of(
-    st.builds(wire.IsInspected, st.builds(Inspected, texts_of, st.integers(0, 10**5))),
-    st.builds(wire.IsRead, st.builds(LaidPage, st.builds(PageSize, *[st.integers(1, 10**6)] * 2), st.lists(regions))),
-    st.builds(wire.IsRendered, st.binary()),
-    st.builds(wire.IsDecoded, st.builds(Reading, texts_of, st.none() | st.floats(0, 1))),
-    st.builds(wire.Refused, texts_of, texts_of),
-)
-
-
-@given(asked_of)
-def test_what_is_asked_is_understood(asked: wire.Asked) -> None:
-    """Whatever it is."""
-    frame = wire.render_frame(asked)
-
-    assert int.from_bytes(frame[: wire.LENGTH_BYTES]) == len(frame) - wire.LENGTH_BYTES
-    assert wire.read_asked(frame[wire.LENGTH_BYTES :]) == asked
-
-
-@given(told_of)
-def test_what_is_told_is_understood(told: wire.Told) -> None:
-    """Whatever it is."""
-    assert wire.read_told(wire.render_frame(told)[wire.LENGTH_BYTES :]) == told
-
-
-@given(st.binary(max_size=60))
-def test_garbage_is_not(data: bytes) -> None:
-    """It is refused as such, or was none."""
-    try:
-        told = wire.read_told(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return
-
-    assert isinstance(told, wire.Told)
