@@ -35,16 +35,18 @@ from gateway.shell.vision.decode_guard import GuardedDecoder, GuardRules
 from gateway.shell.vision.decode_log import LoggedDecoder
 from gateway.shell.vision.document_keeper import DocumentKeeper
 from gateway.shell.vision.fetcher import DocumentFetcher
-from gateway.shell.vision.indexing import IndexJobs, IndexRules
+from gateway.shell.vision.index_run import IndexOptions
+from gateway.shell.vision.indexing import IndexJobs
 from gateway.shell.vision.local_decoder import LocalDecoder
 from gateway.shell.vision.measured_reader import MeasuredReader
 from gateway.shell.vision.missing import NEEDED, MissingJobs, MissingReader
 from gateway.shell.vision.model_decoder import ModelDecoder, ModelOptions
 from gateway.shell.vision.pictures import PictureTexts
-from gateway.shell.vision.reader_wire import Limits
-from gateway.shell.vision.readers import ChildReaders, ReaderRules
+from gateway.shell.vision.reader_process import ReaderOptions
+from gateway.shell.vision.readers import ChildReaders
 from gateway.shell.vision.reminding import DocumentReminding
 from gateway.shell.vision.remote_service import RemoteDecoder, RemoteFetcher, RemoteReader, RemoteService
+from gateway.shell.vision.source import ReadLimits
 from gateway.shell.vision.sqlite import SqliteDocumentStore
 from gateway.stages.answer_document import AnswerDocumentStage
 from gateway.stages.answer_job import AnswerJobStage
@@ -190,6 +192,7 @@ class GatewayVision:
                 faults,
                 self._reminding.tally if self._reminding is not None else {},
                 self.pictures.tally if self.pictures is not None else {},
+                self._jobs.figures.jobs if isinstance(self._jobs, IndexJobs) else {},
             )
         )
 
@@ -304,8 +307,16 @@ def make_reader(options: Vision) -> Reader:
     """Who reads documents on this machine."""
     if find_spec(NEEDED) is None:
         return MissingReader()
-    limits = Limits(options.max_pages, options.max_pixels, options.ocr, options.reader_memory_bytes)
-    return ChildReaders(ReaderRules(limits, options.index_workers, options.page_seconds, options.reader_idle_seconds))
+    return ChildReaders(
+        ReaderOptions(
+            ReadLimits(options.max_pages, options.max_pixels, options.ocr),
+            options.index_workers,
+            options.page_seconds,
+            options.reader_idle_seconds,
+            options.reader_memory_bytes,
+            options.max_document_bytes,
+        )
+    )
 
 
 def make_jobs(
@@ -313,4 +324,4 @@ def make_jobs(
 ) -> ManagedJobs:
     """Who carries out orders to index."""
     count = partial(counter.count_here, Profile(O200K))
-    return IndexJobs(store, reader, fetcher, count, IndexRules(options.index_workers, options.index_queue_max))
+    return IndexJobs(store, reader, fetcher, count, IndexOptions(options.index_workers, options.index_queue_max))

@@ -6,11 +6,8 @@ from gateway.shell.telemetry.figures_vision import VisionFigures, vision_metrics
 
 
 def test_figures_become_metrics() -> None:
-    metrics = vision_metrics(
-        VisionFigures(
-            3, 40, 5000, 2, 1, {"hit": 7}, {"tries": 9, "retries": 1}, {"timeout": 4}, {"found": 2}, {"read": 5}
-        )
-    )
+    told = [{"hit": 7}, {"tries": 9, "retries": 1}, {"timeout": 4}, {"found": 2}, {"read": 5}, {"failed": 6}]
+    metrics = vision_metrics(VisionFigures(3, 40, 5000, 2, 1, *told))
     samples = {(each.name, *each.labels.values()): each.value for metric in metrics for each in metric.samples}
 
     assert samples == {
@@ -30,6 +27,10 @@ def test_figures_become_metrics() -> None:
         ("vision_faults_total", "forbidden"): 0,
         ("vision_faults_total", "full"): 0,
         ("vision_faults_total", "down"): 0,
+        ("vision_index_jobs_total", "succeeded"): 0,
+        ("vision_index_jobs_total", "failed"): 6,
+        ("vision_index_jobs_total", "cancelled"): 0,
+        ("vision_index_jobs_total", "released"): 0,
         ("vision_chat_searches_total", "found"): 2,
         ("vision_chat_searches_total", "nothing"): 0,
         ("vision_chat_searches_total", "timeout"): 0,

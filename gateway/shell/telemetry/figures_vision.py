@@ -24,6 +24,7 @@ class VisionFigures(NamedTuple):
         faults: by kind.
         searches: of chats, by what they came to.
         pictures: of chats, by what became of them.
+        jobs: of indexing, by how they ended.
     """
 
     documents: int
@@ -36,6 +37,7 @@ class VisionFigures(NamedTuple):
     faults: Mapping[str, int]
     searches: Mapping[str, int]
     pictures: Mapping[str, int]
+    jobs: Mapping[str, int]
 
 
 def vision_metrics(figures: VisionFigures) -> list[Metric]:
@@ -57,6 +59,12 @@ def vision_metrics(figures: VisionFigures) -> list[Metric]:
         ),
         counter_metric(
             "vision_faults", "What clients were told could not be had.", "kind", {**kinds, **figures.faults}
+        ),
+        counter_metric(
+            "vision_index_jobs",
+            "Orders to index that ended here, or were given back for another process to go on with.",
+            "result",
+            {**dict.fromkeys(("succeeded", "failed", "cancelled", "released"), 0), **figures.jobs},
         ),
         counter_metric(
             "vision_chat_searches",

@@ -64,8 +64,6 @@ class IndexOptions:
         poll_s: how often it is looked for jobs that others lost.
         first_wait_s: until a store that was not there is asked again; doubled each time, up to
         longest_wait_s: this.
-        job_ttl_s: how long a job that has ended is told of.
-        sweep_s: how often jobs are let go that ended before.
     """
 
     workers: int = 1
@@ -74,8 +72,6 @@ class IndexOptions:
     poll_s: float = 5.0
     first_wait_s: float = 0.25
     longest_wait_s: float = 10.0
-    job_ttl_s: float = 86_400.0
-    sweep_s: float = 600.0
 
 
 class IndexParts(NamedTuple):

@@ -25,7 +25,7 @@ from gateway.core.facts.memory import Scope
 from gateway.core.vision.document import Job, JobStatus
 from gateway.ports_vision import DocumentStore, Fetcher, Reader, VisionFault
 from gateway.shell.vision.index_figures import IndexFigures
-from gateway.shell.vision.index_run import PASSING, IndexOptions, IndexParts, JobRun, Turns, cancelled
+from gateway.shell.vision.index_run import IndexOptions, IndexParts, JobRun, Turns, cancelled
 
 _log = logging.getLogger("gateway.vision.indexing")
 _CLOSE_S = 5.0
@@ -68,7 +68,7 @@ class IndexJobs:
     async def start(self) -> None:
         """Start to work on jobs."""
         works = [self._work(f"{self._name}-{number}", news) for number, news in enumerate(self._news)]
-        self._tasks = [asyncio.create_task(work, name="index worker") for work in [*works, self._sweep()]]
+        self._tasks = [asyncio.create_task(work, name="index worker") for work in works]
 
     async def close(self) -> None:
         """Stop; what runs is given back."""
@@ -186,17 +186,6 @@ class IndexJobs:
                 if (job := await claim) is not None:
                     await JobRun(self._parts, self._turns, worker, job).release()
             raise
-
-    async def _sweep(self) -> None:
-        """Let go of what ended long ago, now and then."""
-        while True:
-            before_us = self._parts.now_us() - int(self._options.job_ttl_s * 1e6)
-            try:
-                await self._store.sweep(before_us)
-            except VisionFault as fault:
-                if fault.kind not in PASSING:
-                    _log.warning("old jobs could not be let go", extra={"kind": fault.kind})
-            await asyncio.sleep(self._options.sweep_s)
 
 
 async def _heard(news: asyncio.Event, poll_s: float) -> None:
