@@ -9,6 +9,7 @@ Invariants, each with a test of its own:
   1. Nothing that a library prints reaches the pipe of answers.
   2. It does not outlive its parent, even in the middle of a page.
   3. It says nothing of a document in its traces but where in the code it failed.
+  4. Text that UTF-8 has no place for is no fault.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from gateway.core.vision.document import LaidPage, Reading
 from gateway.ports_vision import Inspected
 from gateway.shell.vision import reader_frames as frames
 from gateway.shell.vision.reader_frames import Outcome
@@ -90,11 +92,33 @@ class Serving:
             case frames.Inspect():
                 return msgspec.msgpack.encode(Inspected(source.media_type, source.page_count))
             case frames.ReadPage(page=page):
-                return msgspec.msgpack.encode(source.read(page))
+                return _encoded(source.read(page))
             case frames.Render(page=page, box=box, max_side_px=max_side_px):
                 return source.render(page, box, max_side_px)
             case frames.Decode(page=page, box=area, dpi=dpi):
-                return msgspec.msgpack.encode(source.decode(page, area, dpi))
+                return _encoded(source.decode(page, area, dpi))
+
+
+def _encoded(read: LaidPage | Reading) -> bytes:
+    """As msgpack; halves of characters, which some PDFs hold and UTF-8 has no place for, become question marks."""
+    try:
+        return msgspec.msgpack.encode(read)
+    except UnicodeEncodeError:
+        return msgspec.msgpack.encode(_mended(read))
+
+
+def _mended(read: LaidPage | Reading) -> LaidPage | Reading:
+    if isinstance(read, Reading):
+        return msgspec.structs.replace(read, text=_whole(read.text))
+    regions = [
+        msgspec.structs.replace(region, text=_whole(region.text), caption=_whole(region.caption))
+        for region in read.regions
+    ]
+    return msgspec.structs.replace(read, regions=regions)
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def serve(orders: BinaryIO, answers: BinaryIO, serving: Serving) -> None:

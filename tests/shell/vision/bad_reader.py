@@ -53,7 +53,7 @@ class MadeSource:
 
     def read(self, page: int) -> LaidPage:
         self._act(str(page))
-        text = f"page {page} by {os.getpid()}"
+        text = self._told.get("text") or f"page {page} by {os.getpid()}"
         has_text = self._told.get("scan") is None
         return LaidPage(
             PageSize(100, 200), [LaidRegion(Box(1, 2, 3, 4), RegionType.TEXT, text, has_text_layer=has_text)]
@@ -65,7 +65,7 @@ class MadeSource:
 
     def decode(self, page: int, box: Box, dpi: int) -> Reading:
         self._act(str(page))
-        return Reading(f"{page} {box.w} {dpi} {os.getpid()}", 0.5)
+        return Reading(self._told.get("text") or f"{page} {box.w} {dpi} {os.getpid()}", 0.5)
 
     def close(self) -> None:
         """Nothing to let go of."""

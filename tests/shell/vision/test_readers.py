@@ -178,6 +178,17 @@ async def test_a_document_that_is_too_large_is_sent_to_nobody(make: Make) -> Non
     assert readers.started == 0
 
 
+async def test_halves_of_characters_are_no_fault(readers: ChildReaders) -> None:
+    """Some PDFs hold them; the rest of the text is told."""
+    data = document(1, text="half \ud800 a letter")
+    read = await texts(readers, data)
+    reading = await readers.decode(data, 1, BOX, 72)
+
+    assert read == ["half ? a letter"]
+    assert reading.text == "half ? a letter"
+    assert not readers.deaths
+
+
 async def test_what_libraries_print_does_no_harm(readers: ChildReaders) -> None:
     """Neither pipe fills up, and no answer is mixed with it."""
     assert await texts(readers, document(2, p1="print")) == ["page 1", "page 2"]
