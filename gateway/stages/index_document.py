@@ -76,7 +76,7 @@ class IndexDocumentStage:
             self._seeing.check_source(url)
         except VisionFault as fault:
             expected = "a URL whose document may be fetched"
-            raise invalid(f"`doc_url`: {fault.message}.", "doc_url", expected, "another one") from None
+            raise invalid(f"`doc_url`: {fault.message}.", "doc_url", expected) from None
 
     async def _refuse_full_queue(self) -> None:
         """Where it is not the store that is full.

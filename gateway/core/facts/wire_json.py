@@ -90,7 +90,7 @@ def read_fields(value: Any, kind: type[S]) -> S:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise _wrong(str(error), value) from None
+        raise _wrong(str(error), value, kind) from None
     except RecursionError:
         raise _no_json("it is nested too deeply") from None
 
@@ -125,7 +125,7 @@ def _check_texts(value: Any, path: str) -> None:
             _check_texts(item, f"{path}[{place}]")
 
 
-def _wrong(text: str, value: Any) -> Refusal:
+def _wrong(text: str, value: Any, kind: type[Any]) -> Refusal:
     """From what msgspec says of a value to what the gateway says."""
     place = _place(text)
     path = place[1].lstrip(".") if place else ""
@@ -140,8 +140,10 @@ def _wrong(text: str, value: Any) -> Refusal:
         expected = expected.replace(f"`{name}`", plain)
     if problem.startswith("Invalid RFC3339"):
         expected = "a time as in RFC 3339, such as 2025-01-31T12:00:00Z"
-    elif problem.startswith(("Invalid enum", "Number out of range")):
-        expected = "a value in its bounds" if problem.startswith("Number") else "one of the words that it takes"
+    elif problem.startswith("Number out of range"):
+        expected = "a value in its bounds"
+    elif problem.startswith("Invalid enum"):
+        expected = _words_at(kind, path)
     found = _shown(_at(value, path))
     if not path:
         return invalid(f"JSON that is {expected} was expected, found {found}.", "", expected, found)
@@ -163,6 +165,28 @@ _PLAIN = {
     "array": "a list",
     "datetime": "a time as in RFC 3339",
 }
+
+
+def _words_at(kind: type[Any], path: str) -> str:
+    """The words that may stand at a path of a struct."""
+    found: Any = msgspec.inspect.type_info(kind)
+    for key, _ in _steps(path):
+        found = next((each for each in _parts_of(found) if not isinstance(each, msgspec.inspect.NoneType)), found)
+        if isinstance(found, msgspec.inspect.StructType):
+            found = next((field.type for field in found.fields if field.encode_name == key), found)
+        elif isinstance(found, msgspec.inspect.ListType):
+            found = found.item_type
+    words = [
+        str(member.value)
+        for each in _parts_of(found)
+        if isinstance(each, msgspec.inspect.EnumType)
+        for member in each.cls
+    ]
+    return f"one of {', '.join(words)}" if words else "one of the words that it takes"
+
+
+def _parts_of(kind: Any) -> tuple[Any, ...]:
+    return tuple(kind.types) if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
 
 
 def _at(value: Any, path: str) -> Any:
