@@ -24,6 +24,7 @@ _WIDE_GAP_MONO = 6.0
 _BACK = 0.6
 """A word may start so many heights before the one before it ends: slanted letters and kerning overlap."""
 _OVERLAP = 0.5
+_MONO_SHARE = 0.85
 _EVEN_FROM, _EVEN_TO = 0.72, 1.22
 _FIRST_CJK = "\u2e80"
 
@@ -34,7 +35,7 @@ class Line:
     Attributes:
         words: never empty.
         left, top, right, bottom: its place.
-        is_mono: most of its letters are of fonts whose letters are equally wide.
+        is_mono: nearly all of its letters are of fonts whose letters are equally wide.
         is_bold: all of its words are bold.
     """
 
@@ -47,7 +48,7 @@ class Line:
         self.right = max(word.right for word in words)
         self.bottom = max(word.bottom for word in words)
         mono = sum(len(word.text) for word in words if word.is_mono)
-        self.is_mono = 2 * mono > sum(len(word.text) for word in words)
+        self.is_mono = mono > _MONO_SHARE * sum(len(word.text) for word in words)
         self.is_bold = all(word.is_bold for word in words)
 
     @property
