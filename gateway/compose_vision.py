@@ -60,7 +60,13 @@ _TURN_S = 60.0
 
 
 class ManagedJobs(Jobs, Protocol):
-    """Orders whose workers are started and ended."""
+    """Orders whose workers are started and ended.
+
+    Attributes:
+        tally: by how they ended.
+    """
+
+    tally: Counter[str]
 
     async def start(self) -> None: ...
 
@@ -161,6 +167,8 @@ class GatewayVision:
                 self._cache,
                 self._tries,
                 faults,
+                self._jobs.tally if self._jobs is not None else {},
+                self._reader.tally if isinstance(self._reader, ChildReaders) else {},
             )
         )
 

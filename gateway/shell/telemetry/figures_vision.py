@@ -22,6 +22,8 @@ class VisionFigures(NamedTuple):
         cache: decodings that were remembered (hit) or not (miss).
         tries: calls of the backend, and those that were made again.
         faults: by kind.
+        jobs: by how they ended.
+        readers: processes that read, by what became of them.
     """
 
     documents: int
@@ -32,11 +34,15 @@ class VisionFigures(NamedTuple):
     cache: Mapping[str, int]
     tries: Mapping[str, int]
     faults: Mapping[str, int]
+    jobs: Mapping[str, int]
+    readers: Mapping[str, int]
 
 
 def vision_metrics(figures: VisionFigures) -> list[Metric]:
     """All of them."""
     cache = {"hit": 0, "miss": 0} | dict(figures.cache)
+    jobs = dict.fromkeys(("succeeded", "duplicate", "failed", "cancelled", "given_back"), 0) | dict(figures.jobs)
+    readers = dict.fromkeys(("started", "died", "late"), 0) | dict(figures.readers)
     kinds = dict.fromkeys(("disabled", "timeout", "upstream", "unreadable", "forbidden", "full", "down"), 0)
     return [
         gauge_metric("vision_documents", "Documents that can be searched.", figures.documents),
@@ -51,6 +57,8 @@ def vision_metrics(figures: VisionFigures) -> list[Metric]:
             "what",
             {"tries": 0, "retries": 0, **figures.tries},
         ),
+        counter_metric("vision_index_jobs", "Orders, by how they ended.", "result", {**jobs}),
+        counter_metric("vision_readers", "Processes that read, by what became of them.", "what", {**readers}),
         counter_metric(
             "vision_faults", "What clients were told could not be had.", "kind", {**kinds, **figures.faults}
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -42,6 +43,7 @@ class MissingJobs:
 
     def __init__(self, store: DocumentStore) -> None:
         self._store = store
+        self.tally: Counter[str] = Counter()
 
     async def submit(
         self, scope: Scope, source: str, data: bytes | None, metadata: Mapping[str, Any], *, is_forced: bool
