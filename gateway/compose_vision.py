@@ -193,6 +193,7 @@ class GatewayVision:
                 self._reminding.tally if self._reminding is not None else {},
                 self.pictures.tally if self.pictures is not None else {},
                 self._jobs.figures.jobs if isinstance(self._jobs, IndexJobs) else {},
+                _readers_of(self._reader),
             )
         )
 
@@ -325,3 +326,8 @@ def make_jobs(
     """Who carries out orders to index."""
     count = partial(counter.count_here, Profile(O200K))
     return IndexJobs(store, reader, fetcher, count, IndexOptions(options.index_workers, options.index_queue_max))
+
+
+def _readers_of(reader: Reader | None) -> dict[str, int]:
+    """Processes that read, by what became of them."""
+    return {"started": reader.started, **reader.deaths} if isinstance(reader, ChildReaders) else {}

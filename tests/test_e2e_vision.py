@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -304,6 +305,23 @@ async def test_where_vision_is_off(
     assert {(each.status, each.json["code"]) for each in told} == {(503, "UPSTREAM_DISABLED")}
 
 
+async def test_without_the_extra_it_says_which_one(
+    shared_fake: FakeOpenAI, web: aiohttp.ClientSession, tmp_path: Any
+) -> None:
+    """Where it is needed: lists and jobs are told all the same."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pypdfium2'] = None\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    async with GatewayProcess(config_for(shared_fake), {"PYTHONPATH": path}) as gateway:
+        vision = VisionClient(web, gateway, KEY)
+        told = await vision.upload(INVOICE)
+        listed = await vision.call("GET", "/documents")
+        absent = await vision.call("GET", f"/index/jobs/{UNKNOWN}")
+
+    assert (told.status, told.json["code"]) == (503, "UPSTREAM_DISABLED")
+    assert "pip install 'llm-gateway[vision]'" in told.json["message"]
+    assert (listed.status, absent.status) == (200, 404)
+
+
 async def test_documents_outlive_a_restart(shared_fake: FakeOpenAI, web: aiohttp.ClientSession, tmp_path: Any) -> None:
     config = vision_config(shared_fake, url=f"sqlite://{tmp_path}/documents.db")
     async with GatewayProcess(config) as gateway:
@@ -554,4 +572,6 @@ async def test_metrics_of_what_is_kept(shared_fake: FakeOpenAI, web: aiohttp.Cli
     assert samples.total("vision_search_errors_total", code="VALIDATION_ERROR") == 1
     assert samples.total("vision_index_requests_total", status="202") == 1
     assert samples.total("vision_index_pages_total", source="document") == 2
+    assert samples.total("vision_index_jobs_total", result="succeeded") == 1
+    assert samples.total("vision_readers_total", what="started") >= 1
     assert samples.total("vision_index_page_seconds_count") == 2

@@ -7,7 +7,7 @@ from gateway.shell.telemetry.figures_vision import VisionFigures, vision_metrics
 
 def test_figures_become_metrics() -> None:
     told = [{"hit": 7}, {"tries": 9, "retries": 1}, {"timeout": 4}, {"found": 2}, {"read": 5}, {"failed": 6}]
-    metrics = vision_metrics(VisionFigures(3, 40, 5000, 2, 1, *told))
+    metrics = vision_metrics(VisionFigures(3, 40, 5000, 2, 1, *told, readers={"started": 9, "memory": 8}))
     samples = {(each.name, *each.labels.values()): each.value for metric in metrics for each in metric.samples}
 
     assert samples == {
@@ -20,6 +20,11 @@ def test_figures_become_metrics() -> None:
         ("vision_decode_cache_total", "miss"): 0,
         ("vision_decode_tries_total", "tries"): 9,
         ("vision_decode_tries_total", "retries"): 1,
+        ("vision_readers_total", "started"): 9,
+        ("vision_readers_total", "memory"): 8,
+        **{
+            ("vision_readers_total", what): 0 for what in ("crashed", "killed", "broken", "garbage", "ended", "timeout")
+        },
         ("vision_faults_total", "disabled"): 0,
         ("vision_faults_total", "timeout"): 4,
         ("vision_faults_total", "upstream"): 0,

@@ -33,7 +33,7 @@ _TABLE_END = "</table>"
 _MAX_PERIOD_CHARS = 256
 _MIN_LOOP_TIMES = 8
 SURE_LOOP_CHARS, LIKELY_LOOP_CHARS = 4_000, 400
-"""What repeats itself for so long is a loop; for so long, where the model did not end by itself: tables of zeros do."""
+"""What repeats itself for so long is a loop; and for so long, where the model did not end by itself."""
 
 
 class Plain(NamedTuple):

@@ -25,6 +25,7 @@ class VisionFigures(NamedTuple):
         searches: of chats, by what they came to.
         pictures: of chats, by what became of them.
         jobs: of indexing, by how they ended.
+        readers: processes that read, by what became of them.
     """
 
     documents: int
@@ -38,11 +39,14 @@ class VisionFigures(NamedTuple):
     searches: Mapping[str, int]
     pictures: Mapping[str, int]
     jobs: Mapping[str, int]
+    readers: Mapping[str, int]
 
 
 def vision_metrics(figures: VisionFigures) -> list[Metric]:
     """All of them."""
     cache = {"hit": 0, "miss": 0} | dict(figures.cache)
+    ends = ("crashed", "killed", "memory", "broken", "garbage", "ended", "timeout")
+    readers = dict.fromkeys(("started", *ends), 0) | dict(figures.readers)
     kinds = dict.fromkeys(("disabled", "timeout", "upstream", "unreadable", "forbidden", "full", "down"), 0)
     return [
         gauge_metric("vision_documents", "Documents that can be searched.", figures.documents),
@@ -57,6 +61,7 @@ def vision_metrics(figures: VisionFigures) -> list[Metric]:
             "what",
             {"tries": 0, "retries": 0, **figures.tries},
         ),
+        counter_metric("vision_readers", "Processes that read, by what became of them.", "what", {**readers}),
         counter_metric(
             "vision_faults", "What clients were told could not be had.", "kind", {**kinds, **figures.faults}
         ),
