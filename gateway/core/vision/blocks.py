@@ -29,6 +29,8 @@ _HEADING_GROWTH = 1.15
 _HEADING_LETTERS = 120
 _PROSE_WORDS = 4
 _GUTTER = 0.9
+_LABEL_SHARE = 0.2
+"""A column of labels has no more of the letters."""
 _BULLET = re.compile(r"^(?:[•◦▪‣·●○■–—*-]|\(?[0-9]{1,3}[.)]|\(?[a-zA-Z][.)])$")
 _CODE_END = re.compile(r"[;{}\\]$|[(\[{,]$|\):?$|^\s*(?:#|//|/\*|\*/)")
 _CODE_WORD = re.compile(
@@ -116,6 +118,10 @@ class _Cutter:
             if sum(map(len, line_rows)) == len(inside) and is_table(line_rows, columns):
                 self._take_table(line_rows, columns)
                 continue
+            joined = join_labels(line_rows, columns) if sum(map(len, line_rows)) == len(inside) else None
+            if joined is not None:
+                self.cut(joined, depth + 1)
+                continue
             for part in assign(inside, columns):
                 self.cut(part, depth + 1)
 
@@ -176,6 +182,21 @@ class _Cutter:
             return False
         is_large = min(line.height for line in part) > _HEADING_GROWTH * self.body_px
         return is_large or all(line.is_bold for line in part)
+
+
+def join_labels(rows: Sequence[Sequence[Line]], columns: Sequence[Span]) -> list[Line] | None:
+    """Rows as lines, where a column only labels the lines beside it, such as numbers of chapters; None if none does."""
+    homes = assign([line for row in rows for line in row], columns)
+    letters = [sum(len(word.text) for line in home for word in line.words) for home in homes]
+    level = {id(line) for row in rows if len(row) > 1 for line in row}
+    labels = [
+        index
+        for index, home in enumerate(homes)
+        if letters[index] <= _LABEL_SHARE * sum(letters) and sum(id(line) in level for line in home) >= 0.7 * len(home)
+    ]
+    if not labels or len(labels) == len(homes):
+        return None
+    return [Line([word for line in row for word in line.words]) for row in rows]
 
 
 def _usual_gap(part: Sequence[Line]) -> float:

@@ -26,7 +26,7 @@ from gateway.core.vision.sizing import Sized, size_regions
 from gateway.core.vision.tables import find_drawn, take_cells
 from gateway.core.vision.turning import turn_back, turn_contents
 
-_MARGIN = 0.075
+_MARGIN = 0.085
 """Running titles and page numbers stand in so much of the page's height."""
 _MARGIN_GAP = 0.9
 """In heights of a line: so far from the text at least."""

@@ -24,6 +24,9 @@ _WIDE_GAP_MONO = 6.0
 _BACK = 0.6
 """A word may start so many heights before the one before it ends: slanted letters and kerning overlap."""
 _OVERLAP = 0.5
+_LATEST = 24
+"""Of the lines on a row so many may be gone on with, those that grew last: pages that are made to harm have thousands."""
+_MONO_SHARE = 0.85
 _EVEN_FROM, _EVEN_TO = 0.72, 1.22
 _FIRST_CJK = "\u2e80"
 
@@ -34,7 +37,7 @@ class Line:
     Attributes:
         words: never empty.
         left, top, right, bottom: its place.
-        is_mono: most of its letters are of fonts whose letters are equally wide.
+        is_mono: nearly all of its letters are of fonts whose letters are equally wide.
         is_bold: all of its words are bold.
     """
 
@@ -47,7 +50,7 @@ class Line:
         self.right = max(word.right for word in words)
         self.bottom = max(word.bottom for word in words)
         mono = sum(len(word.text) for word in words if word.is_mono)
-        self.is_mono = 2 * mono > sum(len(word.text) for word in words)
+        self.is_mono = mono > _MONO_SHARE * sum(len(word.text) for word in words)
         self.is_bold = all(word.is_bold for word in words)
 
     @property
@@ -132,12 +135,13 @@ def _joined(chains: list[list[Word]], wide: float) -> list[list[Word]]:
     for index in order:
         first = chains[index][0]
         row = int((first.top + first.bottom) / 2 / pitch)
-        candidates = [other for near in (row - 1, row, row + 1) for other in ends[near]]
+        candidates = [other for near in (row - 1, row, row + 1) for other in ends[near][-_LATEST:]]
         fitting = [other for other in candidates if _follows(chains[other][-1], first, wide)]
         if fitting:
             target = max(fitting, key=lambda other: chains[other][-1].right)
             chains[target].extend(chains[index])
             home[index] = target
+            ends[row].append(target)
         else:
             home[index] = index
             ends[row].append(index)

@@ -22,6 +22,8 @@ from gateway.core.vision.wording import code_text, estimate_tokens, paragraph_te
 _SHORT_TOKENS = 60
 _FULL_TOKENS = 250
 _MAX_TOKENS = 400
+_SNIPPET_LINES = 2
+_BELOW = 4.0
 _TYPES = {Kind.TABLE: RegionType.TABLE, Kind.FIGURE: RegionType.FIGURE, Kind.CODE: RegionType.CODE}
 
 
@@ -56,18 +58,33 @@ def size_regions(blocks: Sequence[Block], captions: dict[int, int]) -> list[Size
     for index, block in enumerate(blocks):
         if index in used:
             continue
-        if block.kind in _TYPES:
+        if block.kind in _TYPES and not (is_snippet(block) and index not in captions):
             sized.extend(_flow(pending))
             pending = []
             caption = blocks[captions[index]] if index in captions else None
             sized.extend(_captioned(block, caption))
-        elif pending and pending[-1].column != block.column:
+        elif pending and not _goes_on(pending[-1], block):
             sized.extend(_flow(pending))
             pending = [block]
         else:
             pending.append(block)
     sized.extend(_flow(pending))
     return sized
+
+
+def is_snippet(block: Block) -> bool:
+    """Whether a block is a line or two of code, which say nothing without the text around them."""
+    return block.kind is Kind.CODE and len(block.lines) <= _SNIPPET_LINES
+
+
+def _goes_on(before: Block, block: Block) -> bool:
+    """Whether a block is read on from the one before: in its column, or right below it."""
+    if before.column == block.column:
+        return True
+    shared = min(before.right, block.right) - max(before.left, block.left)
+    narrow = min(before.right - before.left, block.right - block.left)
+    height = max(line.height for line in block.lines)
+    return shared > 0.5 * narrow and -0.5 * height <= block.top - before.bottom < _BELOW * height
 
 
 def _captioned(block: Block, caption: Block | None) -> Iterator[Sized]:
@@ -154,6 +171,9 @@ def _flow(blocks: Sequence[Block]) -> Iterator[Sized]:
 
 def _paragraphs(block: Block) -> Iterator[tuple[Sequence[Line], str]]:
     """A paragraph; a long one in parts of whole lines."""
+    if block.kind is Kind.CODE:
+        yield block.lines, code_text(block.lines)
+        return
     part: list[Line] = []
     tokens = 0
     for line in block.lines:

@@ -85,7 +85,7 @@ def _pitch(lines: Sequence[Line]) -> float:
     """How far down the next line stands."""
     steps = sorted(after.middle - line.middle for line, after in itertools.pairwise(lines))
     steps = [step for step in steps if step > 1]
-    return steps[len(steps) // 2] if steps else 0.0
+    return steps[(len(steps) - 1) // 2] if steps else 0.0
 
 
 def _placed(text: str, line: Line, left: float, advance: float) -> str:

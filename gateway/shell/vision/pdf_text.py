@@ -22,6 +22,8 @@ from gateway.core.vision.contents import PageContents, Rect, Word
 from gateway.core.vision.document import PageSize
 from gateway.shell.vision.pdf_drawings import Frame, find_drawn
 
+_LINE_HYPHENS = ("\x02", "\ufffe")
+"""What pdfium tells for a hyphen at a line's end; no line end follows it."""
 _TURN_EVERY = 8
 """Of so many words one is asked how it is turned."""
 _REPLACEMENT = 0xFFFD
@@ -88,13 +90,15 @@ def _words(page: pypdfium2.PdfPage, frame: Frame) -> tuple[list[Word], int]:
         turns: Counter[int] = Counter()
         start = 0
         for index, letter in enumerate([*letters, " "]):
-            if not letter.isspace():
+            is_hyphen = letter in _LINE_HYPHENS
+            if not is_hyphen and not letter.isspace():
                 continue
-            text = "".join(letters[start:index]).translate(_TRANSLATED)
+            end = index + 1 if is_hyphen else index
+            text = "".join(letters[start:end]).translate(_TRANSLATED)
             if text and not text.isspace():
                 if len(words) % _TURN_EVERY == 0:
                     turns[frame.turn(raw.FPDFText_GetCharAngle(handle, start))] += len(text)
-                words.append(_word(handle, start, index - 1, text, frame, fonts))
+                words.append(_word(handle, start, end - 1, text, frame, fonts))
             start = index + 1
         return words, turns.most_common(1)[0][0] if turns else 0
     finally:

@@ -35,7 +35,7 @@ _DETECT_SIDE_PX = 1152
 """Lines are looked for in a picture no larger."""
 _MIN_SIDE_PX = 8
 _MIN_SCORE = 0.5
-_NARROWED = 0.75
+_NARROWED = 0.85
 _UNSURE = 0.8
 """Below so much confidence a page may lie upside down."""
 _SAMPLES = 5
