@@ -25,7 +25,7 @@ _BACK = 0.6
 """A word may start so many heights before the one before it ends: slanted letters and kerning overlap."""
 _OVERLAP = 0.5
 _LATEST = 24
-"""Of the lines on a row so many may be gone on with, those that grew last: pages that are made to harm have thousands."""
+"""So many lines of a row may be gone on with, those that grew last: a page that is made to harm has thousands."""
 _MONO_SHARE = 0.85
 _EVEN_FROM, _EVEN_TO = 0.72, 1.22
 _FIRST_CJK = "\u2e80"
