@@ -21,6 +21,8 @@ _BACKGROUND = 0.9
 _PICTURE_GAP_PX = 6.0
 _SHAPE_GAP_PX = 24.0
 _MAX_PLACES = 600
+_MAX_COMPARED = 2_000_000
+"""Words times places: a page with more is made to harm, or is no picture."""
 _LABEL_REACH = 1.6
 _LABEL_LETTERS = 12
 _MIN_LABELS = 3
@@ -32,10 +34,11 @@ _TEXT_SHARE = 0.25
 def find_figures(contents: PageContents) -> list[Rect]:
     """Places of figures, from the left."""
     page_area = contents.size.width * contents.size.height
+    max_places = min(_MAX_PLACES, _MAX_COMPARED // (len(contents.words) + 1))
     pictures = [place for place in contents.pictures if place.width * place.height < _BACKGROUND * page_area]
     shapes = [
         shape
-        for shape in sorted(contents.shapes)[:_MAX_PLACES]
+        for shape in sorted(contents.shapes)[:max_places]
         if shape.width * shape.height < 0.6 * page_area and not is_text(shape, contents.words)
     ]
     drawings = [
@@ -43,7 +46,7 @@ def find_figures(contents: PageContents) -> list[Rect]:
         for place, count in _clusters(shapes, _SHAPE_GAP_PX)
         if min(place.width, place.height) >= (_MIN_DRAWING_PX if count > 1 else _ALONE_PX)
     ]
-    joined = _clusters([*sorted(pictures)[:_MAX_PLACES], *drawings], _PICTURE_GAP_PX)
+    joined = _clusters([*sorted(pictures)[:max_places], *drawings], _PICTURE_GAP_PX)
     return [
         place
         for place, _ in joined

@@ -24,6 +24,8 @@ _WIDE_GAP_MONO = 6.0
 _BACK = 0.6
 """A word may start so many heights before the one before it ends: slanted letters and kerning overlap."""
 _OVERLAP = 0.5
+_LATEST = 24
+"""So many lines of a row may be gone on with, those that grew last: a page that is made to harm has thousands."""
 _MONO_SHARE = 0.85
 _EVEN_FROM, _EVEN_TO = 0.72, 1.22
 _FIRST_CJK = "\u2e80"
@@ -133,12 +135,13 @@ def _joined(chains: list[list[Word]], wide: float) -> list[list[Word]]:
     for index in order:
         first = chains[index][0]
         row = int((first.top + first.bottom) / 2 / pitch)
-        candidates = [other for near in (row - 1, row, row + 1) for other in ends[near]]
+        candidates = [other for near in (row - 1, row, row + 1) for other in ends[near][-_LATEST:]]
         fitting = [other for other in candidates if _follows(chains[other][-1], first, wide)]
         if fitting:
             target = max(fitting, key=lambda other: chains[other][-1].right)
             chains[target].extend(chains[index])
             home[index] = target
+            ends[row].append(target)
         else:
             home[index] = index
             ends[row].append(index)

@@ -39,7 +39,9 @@ _NARROWED = 0.85
 _UNSURE = 0.8
 """Below so much confidence a page may lie upside down."""
 _SAMPLES = 5
-_TALL = 1.6
+_WIDE = 1.6
+_TALL = 2.5
+"""A line that lies is so many times higher than wide; a figure one stands, and is nearly as narrow."""
 _MARGIN_ACROSS, _MARGIN_DOWN = 0.15, 0.06
 """What stands around a line where it is found, in its heights."""
 _MAX_SKEW = 8.0
@@ -96,7 +98,7 @@ def recognise(pixels: Pixels) -> Recognised:
         return Recognised([])
     turn, upright, quads = 0, pixels, _detect(pixels)
     if _are_sideways(quads):
-        turn, upright, quads = _best_turn(pixels, (90, 270))
+        turn, upright, quads = _best_turn(pixels, (0, 90, 270))
     texts = _read_lines(upright, quads)
     if quads and _mean(texts) < _UNSURE:
         turn, upright, better = _best_turn(pixels, ((turn + 180) % 360, turn))
@@ -124,13 +126,22 @@ def _read_lines(pixels: Pixels, quads: Sequence[Pixels]) -> list[tuple[str, floa
     """What stands in each line, and how sure that is."""
     if not quads:
         return []
-    engine = _engine()
-    lines = [
-        cv2.resize(line, (max(8, int(line.shape[1] * _NARROWED)), line.shape[0]), interpolation=cv2.INTER_AREA)
-        for line in engine.crop_text_regions(pixels, np.asarray(quads, dtype=np.float32))
-    ]
-    found = engine.recognize_txt(lines)
+    lines = [_cut_out(pixels, quad) for quad in quads]
+    found = _engine().recognize_txt(lines)
     return [(text, float(score)) for text, score in zip(found.txts, found.scores, strict=True)]
+
+
+def _cut_out(pixels: Pixels, quad: Pixels) -> Pixels:
+    """A line as a picture of its own, narrowed.
+
+    The engine's own cutting turns what is half again as high as wide, and so every lone digit 1.
+    """
+    wide, high = (max(1, round(side)) for side in _sides(quad))
+    narrow = max(8, round(wide * _NARROWED))
+    corners = np.array([(0, 0), (wide, 0), (wide, high), (0, high)], dtype=np.float32)
+    matrix = cv2.getPerspectiveTransform(np.asarray(quad, dtype=np.float32), corners)
+    line = cv2.warpPerspective(pixels, matrix, (wide, high), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.resize(line, (narrow, high), interpolation=cv2.INTER_AREA)
 
 
 def _mean(texts: Sequence[tuple[str, float]]) -> float:
@@ -149,10 +160,10 @@ def _are_sideways(quads: Sequence[Pixels]) -> bool:
     """Whether most lines, by their length, are higher than wide."""
     sides = [_sides(quad) for quad in quads]
     tall = sum(high for wide, high in sides if high > _TALL * wide)
-    return tall > sum(wide for wide, high in sides if wide > _TALL * high)
+    return tall > sum(wide for wide, high in sides if wide > _WIDE * high)
 
 
-def _best_turn(pixels: Pixels, turns: tuple[int, int]) -> tuple[int, Pixels, list[Pixels]]:
+def _best_turn(pixels: Pixels, turns: Sequence[int]) -> tuple[int, Pixels, list[Pixels]]:
     """The turn by which some long lines are read with more confidence, the picture turned, and its lines."""
     tried = []
     for turn in turns:

@@ -192,3 +192,16 @@ def test_without_ocr_a_picture_says_nothing() -> None:
     source.close()
 
     assert (reading.text, reading.confidence) == ("", None)
+
+
+def test_a_narrow_sign_is_not_taken_for_a_line_that_lies() -> None:
+    """A page number of one digit is read as it stands."""
+    sheet = Sheet()
+    sheet.canvas.setFont("Helvetica", 12)
+    sheet.canvas.drawString(100, 700, "1")
+    page = render_pages(sheet.done("one").data)[0].crop((170, 250, 240, 310))
+    source = open_source(to_png(page), ReadLimits())
+    reading = source.decode(1, Box(x=0, y=0, w=70, h=60), 176)
+    source.close()
+
+    assert reading.text == "1"
