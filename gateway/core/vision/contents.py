@@ -11,6 +11,9 @@ from typing import NamedTuple, Protocol
 
 from gateway.core.vision.document import Box, PageSize
 
+_CUT = 0.7
+"""Of the height of most lines: what is lower at an edge was cut."""
+
 
 class Placed(Protocol):
     """What has a place, by its edges in pixels."""
@@ -140,6 +143,17 @@ def confidence_of(words: Sequence[Word]) -> float:
     """The mean of words, by their letters; 0 of none."""
     letters = sum(len(word.text) for word in words)
     return sum(len(word.text) * word.confidence for word in words) / letters if letters else 0.0
+
+
+def drop_cut(contents: PageContents) -> PageContents:
+    """A part of a page without the pieces of lines that its edges cut through: what is low and at an edge."""
+    heights = sorted(word.bottom - word.top for word in contents.words)
+    if not heights:
+        return contents
+    low = _CUT * heights[len(heights) // 2]
+    last = contents.size.height - 1
+    kept = [word for word in contents.words if word.bottom - word.top >= low or (word.top > 1 and word.bottom < last)]
+    return contents._replace(words=kept)
 
 
 def clip(contents: PageContents, box: Box) -> PageContents:

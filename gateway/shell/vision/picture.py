@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from gateway.core.vision.contents import PageContents, Rect
+from gateway.core.vision.contents import PageContents, Rect, drop_cut
 from gateway.core.vision.document import RENDER_DPI, Box, LaidPage, PageSize, Reading
 from gateway.core.vision.layout import lay_out, read_box
 from gateway.shell.vision.unreadable import Unreadable
@@ -145,7 +145,7 @@ def scale_places(places: Sequence[Rect], factor: float) -> list[Rect]:
 def read_scaled(image: Image.Image, factor: float) -> Reading:
     """What a picture says that is a page's part which is so much larger."""
     size = PageSize(width=math.ceil(image.width * factor), height=math.ceil(image.height * factor))
-    return read_box(read_picture(image, size))
+    return read_box(drop_cut(read_picture(image, size)))
 
 
 def to_png(image: Image.Image) -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.core.vision.blocks import Kind, cut_blocks
 from gateway.core.vision.captions import label_of
-from gateway.core.vision.contents import PageContents, Rect, Word, bound, box_of, clip, confidence_of
+from gateway.core.vision.contents import PageContents, Rect, Word, bound, box_of, clip, confidence_of, drop_cut
 from gateway.core.vision.document import Box, Fidelity, PageSize
 from gateway.core.vision.fidelity import LOCAL_DPI, TOKEN_SIDE_PX, vision_side
 from gateway.core.vision.figures import find_figures
@@ -233,6 +233,15 @@ def test_clipping_takes_words_by_their_middle() -> None:
     assert [word.text for word in clip(contents, Box(x=0, y=0, w=20, h=20)).words] == ["in"]
     assert confidence_of([]) == 0.0
     assert bound(contents.words) == Rect(0, 0, 40, 10)
+
+
+def test_pieces_of_lines_at_an_edge_are_dropped() -> None:
+    """What the edge of a part cuts through is not told; whole lines at the edge are."""
+    whole = [Word(0, 10 * row, 50, 10 * row + 10, "whole") for row in range(5)]
+    contents = PageContents(PageSize(width=60, height=50), [*whole, Word(0, 0, 50, 4, "cut")])
+
+    assert drop_cut(contents).words == whole
+    assert drop_cut(contents._replace(words=[])).words == []
 
 
 def test_finer_fidelities_are_never_coarser() -> None:
