@@ -4,11 +4,12 @@ Kept as kubelet keeps it: init containers start in their order; one with restart
 startup probe passes, over real HTTP on the pod's address, any other until it ends with 0; then the containers start.
 Volumes are folders, ConfigMaps and Secrets laid out behind the link `..data`, which `change_config_map` swaps. On the
 pod's end all containers get SIGTERM at once, native sidecars after them in the reverse of their order, all within one
-terminationGracePeriodSeconds, at whose end SIGKILL comes (a sidecar has at least two seconds).
+terminationGracePeriodSeconds, at whose end SIGKILL comes (a sidecar has at least two seconds). Where Linux lets us
+(`may_unshare`), a root that should be read-only is: all but the pod's folders.
 
 Not played: images (a container is a program here, named by its image), mount namespaces (mount paths are replaced by
-the folders' in commands, environment and ConfigMaps), read-only roots, users, memory limits, restarts, readiness and
-liveness, preStop hooks (refused). What it was told is in `events`, what containers wrote in `lines`.
+the folders' in commands, environment and ConfigMaps; one at /tmp is TMPDIR), users, memory limits, restarts, readiness
+and liveness, preStop hooks (refused). What it was told is in `events`, what containers wrote in `lines`.
 
 Invariants, each with a test of its own:
   1. No container starts before all init containers have started up or ended well.
@@ -19,8 +20,12 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import re
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +42,11 @@ ROOT = Path(__file__).resolve().parent.parent
 POD_ADDRESS = "127.0.0.2"
 """Another than 127.0.0.1, so that what listens on that one alone is not reached by probes (Linux has all of 127/8)."""
 MIN_SIDECAR_SECONDS = 2.0
+READ_ONLY = (
+    'mount --make-rprivate / && mount --bind "$0" "$0" && mount -o remount,bind,ro / &&'
+    ' { ! mountpoint -q /tmp || mount -o remount,bind,ro /tmp; } && exec "$@"'
+)
+"""In a mount namespace of its own: everything is read-only but the folder $0. The process keeps its id."""
 
 
 class PodFailedError(Exception):
@@ -115,8 +125,11 @@ class PodRunner:
             raise NotImplementedError("hooks are not played")
         words = [*(container.get("command") or self._programs[container["image"]]), *container.get("args", [])]
         words = [sys.executable if words[0] == "python3" else words[0], *words[1:]]
+        words = [self._on_host(word, container) for word in words]
+        if container.get("securityContext", {}).get("readOnlyRootFilesystem") and may_unshare():
+            words = [*unshared(self._folder), *words]
         process = await asyncio.create_subprocess_exec(
-            *(self._on_host(word, container) for word in words),
+            *words,
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], **self._environment(container)},
             stdin=asyncio.subprocess.DEVNULL,
@@ -131,7 +144,9 @@ class PodRunner:
         return running
 
     def _environment(self, container: Json) -> dict[str, str]:
-        found = {}
+        mounts = container.get("volumeMounts", [])
+        temporary = next((mount["name"] for mount in mounts if mount["mountPath"] == "/tmp"), None)
+        found = {"TMPDIR": str(self._folder / temporary)} if temporary else {}
         for entry in container.get("env", []):
             if "valueFrom" in entry:
                 wanted = entry["valueFrom"]["secretKeyRef"]
@@ -143,9 +158,10 @@ class PodRunner:
     def _on_host(self, text: str, container: Json) -> str:
         """A text in which the paths of mounts are those of their folders."""
         mounts = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
-        for path in sorted(mounts, key=len, reverse=True):
-            text = text.replace(path + "/", f"{self._folder / mounts[path]}/")
-        return text
+        if not mounts:
+            return text
+        longest_first = "|".join(re.escape(path) for path in sorted(mounts, key=len, reverse=True))
+        return re.sub(f"({longest_first})/", lambda found: f"{self._folder / mounts[found[1]]}/", text)
 
     async def _wait_started(self, container: Json, running: Running) -> None:
         """Ask the startup probe until it passes.
@@ -285,3 +301,18 @@ class PodRunner:
 def is_sidecar(container: Json) -> bool:
     """Whether an init container stays."""
     return container.get("restartPolicy") == "Always"
+
+
+def unshared(folder: Path) -> list[str]:
+    """What a command is prefixed with, to find all but this folder read-only."""
+    return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", READ_ONLY, str(folder)]
+
+
+@functools.cache
+def may_unshare() -> bool:
+    """Whether this machine lets us make mount namespaces."""
+    if shutil.which("unshare") is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        tried = subprocess.run([*unshared(Path(folder)), "true"], capture_output=True, check=False)
+    return tried.returncode == 0

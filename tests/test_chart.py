@@ -295,6 +295,36 @@ def test_without_a_secret_no_key_is_injected() -> None:
     assert [environment[name] for name in named] == [{"name": name, "value": ""} for name in named]
 
 
+def test_image_is_the_charts_version_or_a_digest() -> None:
+    """A tag of one's own wins over the chart's version, and a digest over any tag."""
+    digest = "sha256:" + "0" * 64
+    images = [
+        container_in(render({"image": image}))["image"]
+        for image in ({}, {"tag": "1.2"}, {"tag": "1.2", "digest": digest, "repository": "registry.example/g"})
+    ]
+
+    assert images == [f"llm-gateway:{gateway.__version__}", "llm-gateway:1.2", f"registry.example/g@{digest}"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "unsaid"),
+    [
+        ({}, "no key is injected", "spends them"),
+        ({"existingSecret": "openai"}, "Keys come from the Secret openai", "no key is injected"),
+        ({"existingSecret": "openai"}, "whoever reaches this Service spends them", "no key is injected"),
+        ({}, "One replica, whose briefs, limits and facts are lost", "narrow it"),
+        (merge(REDIS, {"replicas": 2}), "http://gateway-llm-gateway.llm.svc:8080/v1", "One replica"),
+    ],
+)
+def test_notes_say_what_the_release_means(values: Json, said: str, unsaid: str) -> None:
+    """The address to use, whose key is spent, and what is lost."""
+    with helm.Chart.load(CHART) as chart:
+        notes = chart.render(values, name="gateway", namespace="llm")["llm-gateway/templates/NOTES.txt"]
+
+    assert said in notes
+    assert unsaid not in notes
+
+
 def test_replicas_are_scaled_by_one_hand() -> None:
     """With autoscaling the Deployment names no number, or each upgrade would take it back."""
     documents = render(ci_values(CHART / "ci" / "shared-values.yaml"))

@@ -16,9 +16,9 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.charts import container_of, gateway_config, render
+from tests.charts import container_of, gateway_config, pod_of, render
 from tests.fakes.openai_server import Behaviour, FakeOpenAI
-from tests.pod_runner import POD_ADDRESS, PodFailedError, PodRunner
+from tests.pod_runner import POD_ADDRESS, PodFailedError, PodRunner, may_unshare
 from tests.test_pod_runner import free_port
 
 pytest.importorskip("helm_python", reason="helm-python-sdk (the Helm engine) is not installed")
@@ -42,7 +42,13 @@ async def fake() -> AsyncIterator[FakeOpenAI]:
 
 
 def example(
-    fake: FakeOpenAI, mode: str, linger_seconds: float = 1, grace_seconds: int = 10, **server: Any
+    fake: FakeOpenAI,
+    mode: str,
+    linger_seconds: float = 1,
+    grace_seconds: int = 10,
+    data: Json | None = None,
+    config: Json | None = None,
+    **server: Any,
 ) -> list[Json]:
     """The manifest of the example, on free ports and in front of the fake."""
     upstream = {"name": "fake", "base_url": fake.base_url, "api_key": "${OPENAI_API_KEY}"}
@@ -51,7 +57,8 @@ def example(
         "mode": mode,
         "appGraceSeconds": grace_seconds,
         "existingSecret": "openai",
-        "config": {"server": {**ports, **server}, "upstreams": [upstream]},
+        "config": {"server": {**ports, **server}, "upstreams": [upstream], **(config or {})},
+        "data": data or {},
     }
     return render("example-app", {"lingerSeconds": linger_seconds, "llm-gateway-sidecar": beside}, "example")
 
@@ -166,6 +173,27 @@ async def test_a_gateway_that_cannot_start_keeps_the_application_from_starting(f
         await pod.__aenter__()
 
     assert pod.events == ["llm-gateway started"]
+
+
+@pytest.mark.skipif(not may_unshare(), reason="this machine lets us make no mount namespaces")
+@pytest.mark.parametrize("lacking", ["", "/tmp"])
+async def test_what_needs_files_has_them_on_a_read_only_root(fake: FakeOpenAI, lacking: str) -> None:
+    """Workers share files, and state is kept in one: rendered volumes are their place; without, there is none."""
+    url = "sqlite:///var/lib/llm-gateway/state.db"
+    documents = example(fake, "native", data={"enabled": True}, config={"state": {"url": url}}, workers=2)
+    gateway = container_of(pod_of(documents), "llm-gateway")
+    gateway["volumeMounts"] = [mount for mount in gateway["volumeMounts"] if mount["mountPath"] != lacking]
+    pod = PodRunner(documents, PROGRAMS, SECRETS)
+    if lacking:
+        with pytest.raises(PodFailedError, match="No usable temporary directory"):
+            await pod.__aenter__()
+        return
+    async with pod:
+        await pod.wait_line("app", is_answer)
+        codes = await pod.stop()
+
+    assert codes == {"llm-gateway": 0, "app": 0}
+    assert {line["error"] for line in answers(pod)} == {""}
 
 
 async def test_only_the_pod_itself_reaches_the_data_port(fake: FakeOpenAI) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.pod_runner import PodFailedError, PodRunner
+from tests.pod_runner import PodFailedError, PodRunner, may_unshare
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="a pod's own address is one of 127/8, as Linux has them"
@@ -165,6 +165,35 @@ async def test_environment_is_the_manifests() -> None:
         "A": "1",
         "B": "hidden",
     }
+
+
+@pytest.mark.skipif(not may_unshare(), reason="this machine lets us make no mount namespaces")
+async def test_a_read_only_root_is() -> None:
+    """Nothing can be written but in a volume; one at /tmp is where temporary files go."""
+    says = """
+import sys, tempfile
+for place in (*sys.argv[1:], "/var/tmp"):
+    try:
+        print(tempfile.mkdtemp(dir=place) and "written")
+    except OSError as error:
+        print(error.strerror)
+print(tempfile.gettempdir())
+"""
+    mounts = [{"name": "data", "mountPath": "/data"}, {"name": "scratch", "mountPath": "/tmp"}]
+    documents = pod(
+        container(
+            *("app", says + POLITE, "/data/", "/tmp/"),
+            volumeMounts=mounts,
+            securityContext={"readOnlyRootFilesystem": True},
+        ),
+        volumes=[{"name": "data", "emptyDir": {}}, {"name": "scratch", "emptyDir": {}}],
+    )
+    async with runner(documents) as running:
+        await wait_up(running, "app")
+        lines = running.containers["app"].lines
+        scratch = running._folder / "scratch"
+
+    assert lines == ["written", "written", "Read-only file system", str(scratch), "up"]
 
 
 async def test_hooks_are_refused() -> None:
