@@ -305,3 +305,43 @@ def test_what_is_mounted_where() -> None:
     assert set(mounts.values()) == volumes
     assert all(re.match("llm-gateway-", name) for name in volumes)
     assert "subPath" not in json.dumps(gateway_container)
+
+
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+spec:
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+"""
+
+
+@MODES
+def test_the_five_lines_of_the_documentation_work(mode: str, tmp_path: Path) -> None:
+    """Copied out of docs/sidecar.md into a chart that has nothing else."""
+    text = (charts.ROOT / "docs" / "sidecar.md").read_text()
+    dependency, lines, values = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (manifests,) = re.findall(r"holds the ConfigMap: `(.*?)`", text)
+    chart = tmp_path / "app"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text(f"apiVersion: v2\nname: app\nversion: 1.0.0\n{dependency}")
+    (chart / "values.yaml").write_text(values)
+    lines = lines.replace("- name: app\n", "- name: app\n          image: app\n")
+    (chart / "templates" / "app.yaml").write_text(DEPLOYMENT + lines)
+    (chart / "templates" / "llm-gateway.yaml").write_text(manifests)
+    shutil.copytree(HELM / LIBRARY, tmp_path / LIBRARY)
+    helm.dependency_update(chart, skip_refresh=True)
+    with helm.Chart.load(chart) as loaded:
+        files = loaded.render(beside(mode=mode), name="app", namespace="llm")
+    documents = [
+        d for path, found in sorted(files.items()) if path.endswith(".yaml") for d in yaml.safe_load_all(found)
+    ]
+    documents = [document for document in documents if document]
+    charts.validate(documents, OLDEST_NATIVE)
+
+    gateway_container, app = both_of(documents)
+    assert gateway_container == both_of(render(beside(mode=mode, existingSecret="openai")))[0]
+    assert [entry["name"] for entry in app["env"]] == ["OPENAI_BASE_URL", "OPENAI_API_KEY"]
+    assert pod_of(documents)["terminationGracePeriodSeconds"] == 40
