@@ -23,7 +23,7 @@ LOCAL_DPI: Mapping[Fidelity, int] = {
     Fidelity.SKIM: 64,
     Fidelity.DEFAULT: 96,
     Fidelity.FINE: 128,
-    Fidelity.EXACT: 176,
+    Fidelity.EXACT: 144,
 }
 """Dots to the inch at which a region is rendered before it is read here."""
 
