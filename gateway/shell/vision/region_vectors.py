@@ -130,7 +130,8 @@ class _Vectors:
     def _closeness(self, block: NDArray[Any], asked: NDArray[Any]) -> NDArray[Any]:
         """Cosines, or how many signs differ, below zero."""
         if self.is_exact:
-            cosines: NDArray[Any] = block @ asked
+            # One row after the other: a product of a matrix would be shared out among threads, and wait for all of them.
+            cosines: NDArray[Any] = np.vecdot(block, asked)
             return cosines
         differing = np.bitwise_count(block ^ _signs(asked[None], self._words))
         agreeing: NDArray[Any] = -differing.sum(axis=1, dtype=np.int32).astype(np.float32)
@@ -147,7 +148,7 @@ class _Vectors:
         here = [place for place, number in zip(places.tolist(), numbers, strict=True) if number in found]
         if here:
             data = [found[number] for number in self._of.numbers[here].tolist()]
-            scored[here] = _as_vectors(data, self._dimensions) @ asked
+            scored[here] = np.vecdot(_as_vectors(data, self._dimensions), asked)
         return scored
 
 
