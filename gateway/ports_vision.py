@@ -100,6 +100,9 @@ class DocumentStore(Protocol):
     async def lacking_vectors(self, model: str, limit: int) -> Sequence[Region]:
         """Regions of finished documents that this model was not given yet, newest first."""
 
+    async def claim_filling(self, worker: str, lease_us: int) -> bool:
+        """Whether this worker is, for so long, the one that has vectors made: no two pay for the same one."""
+
     async def put_job(self, job: Job, data: bytes | None, queue_max: int) -> None:
         """Keep a new job, with the bytes that came with it; `full` where so many wait already."""
 

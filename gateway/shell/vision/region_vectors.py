@@ -130,7 +130,7 @@ class _Vectors:
     def _closeness(self, block: NDArray[Any], asked: NDArray[Any]) -> NDArray[Any]:
         """Cosines, or how many signs differ, below zero."""
         if self.is_exact:
-            # One row after the other: a product of a matrix would be shared out among threads, and wait for all of them.
+            # Row by row: a product of a matrix is shared out among threads, and waits for all of them.
             cosines: NDArray[Any] = np.vecdot(block, asked)
             return cosines
         differing = np.bitwise_count(block ^ _signs(asked[None], self._words))

@@ -152,6 +152,10 @@ class SqliteDocumentStore:
     async def lacking_vectors(self, model: str, limit: int) -> Sequence[Region]:
         return await self._read(lambda db: sqlite_vectors.lacking(db, model, limit))
 
+    async def claim_filling(self, worker: str, lease_us: int) -> bool:
+        now_us = self._now_us()
+        return await self._write(lambda db: sqlite_vectors.claim(db, worker, now_us, lease_us))
+
     def _needs(self) -> Searched:
         """What searching needs: the modules that need numpy, which nobody loads who keeps no documents.
 

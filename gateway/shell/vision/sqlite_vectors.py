@@ -6,6 +6,7 @@ was put last; `regions.model` says whose, also where the model was given nothing
 Invariants, each with a test of its own:
   1. What vectors take is counted with all else, and given back when they go.
   2. Only regions of finished documents get vectors, or lack any.
+  3. While one worker's lease runs, no other has vectors made.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway.shell.vision import sqlite_rows as rows
 
 VECTOR_BYTES = 60
 """What one takes beside its own bytes: its columns with their indexes."""
+MAX_LEASE_US = 600_000_000
 _FINISHED = (
     "SELECT r.seq, d.scope, r.model FROM regions r CROSS JOIN documents d ON d.seq = r.document"
     " WHERE r.id = ? AND d.state = 1"
@@ -67,6 +69,14 @@ def lacking(db: sqlite3.Connection, model: str, limit: int) -> list[Region]:
         found += [(seq, rows.region_from(columns)) for seq, *columns in db.execute(_LACKING, (number, limit))]
     found.sort(key=lambda pair: -pair[0])
     return [region for _, region in found[:limit]]
+
+
+def claim(db: sqlite3.Connection, worker: str, now_us: int, lease_us: int) -> bool:
+    """Let a worker be the one that has vectors made; returns whether it is, and no other."""
+    # A lease beyond what anybody takes was taken by a clock that was ahead.
+    is_free = "worker = ? OR until_us <= ? OR until_us > ?"
+    values = (worker, now_us + lease_us, worker, now_us, now_us + MAX_LEASE_US)
+    return db.execute(f"UPDATE filling SET worker = ?, until_us = ? WHERE {is_free}", values).rowcount == 1
 
 
 def remove(db: sqlite3.Connection, numbers: range) -> None:

@@ -199,7 +199,7 @@ async def old_file(path: Path) -> None:
     await index(store, ALICE, b"1", [[laid("pump")]])
     await store.close()
     with sqlite3.connect(path) as db:
-        for undone in ("TABLE vectors", "INDEX regions_model", "TABLE models"):
+        for undone in ("TABLE filling", "TABLE vectors", "INDEX regions_model", "TABLE models"):
             db.execute(f"DROP {undone}")
         db.execute("ALTER TABLE regions DROP COLUMN model")
         db.execute("PRAGMA user_version = 1")

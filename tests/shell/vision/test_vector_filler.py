@@ -13,7 +13,7 @@ from gateway.ports_vision import VisionFault
 from gateway.shell.vision.sqlite import SqliteDocumentStore
 from gateway.shell.vision.vector_filler import RegionVectorFiller
 from tests.shell.facts.vectors import MODEL, packed
-from tests.shell.vision.documents import ALICE, BOB, index, laid, sought
+from tests.shell.vision.documents import ALICE, BOB, Clock, index, laid, sought
 
 IDLE_S, REST_S = 2.0, 30.0
 
@@ -35,8 +35,8 @@ class Endpoint:
 class Troubled(SqliteDocumentStore):
     """Fails as often as it is told to, and says when."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__(clock=clock or Clock())
         self.failures = 0
         self.has_failed = asyncio.Event()
         self.was_filled = asyncio.Event()
@@ -96,6 +96,7 @@ async def test_1_what_comes_later_is_filled_alone(troubled: Troubled) -> None:
     await filler.fill_some()
     await index(troubled, ALICE, b"2", [[laid("second")]])
     await filler.fill_some()
+    await filler.fill_some()  # there is nothing left: another may
     await RegionVectorFiller(troubled, other, IDLE_S, REST_S).fill_some()
 
     assert endpoint.asked == ["first", "second"]
@@ -149,3 +150,36 @@ async def test_3_texts_that_never_get_a_vector_keep_none_from_the_rest(troubled:
 
     assert filler.filled == 20
     assert max(endpoint.asked.count(text) for text in bad) <= 4
+
+
+async def test_4_one_worker_fills_at_a_time() -> None:
+    """What one asks for no other does; another goes on when it is done, or when its lease has run out."""
+    clock = Clock()
+    store = Troubled(clock)
+    await index(store, ALICE, b"1", [[laid(f"Bay {number}.") for number in range(300)]])
+    first, second = Endpoint(), Endpoint()
+    one, other = (RegionVectorFiller(store, endpoint, IDLE_S, REST_S) for endpoint in (first, second))
+    waits = [await one.fill_some(), await other.fill_some()]
+    asked_meanwhile = len(second.asked)
+    clock.now_us += 100_000_000
+    waits += [await other.fill_some(), await one.fill_some(), await other.fill_some()]
+    await index(store, ALICE, b"2", [[laid("later")]])
+    waits += [await one.fill_some()]
+    await store.close()
+
+    assert waits == [0.0, IDLE_S, 0.0, IDLE_S, IDLE_S, 0.0]
+    assert asked_meanwhile == 0
+    assert (len(first.asked), len(second.asked)) == (257, 44)
+
+
+async def test_4_a_lease_of_a_clock_that_was_ahead_is_none() -> None:
+    """Else nobody would fill for years."""
+    clock = Clock()
+    store = Troubled(clock)
+    clock.now_us += 10**15
+    assert await store.claim_filling("ahead", 90_000_000)
+    clock.now_us -= 10**15
+
+    assert await store.claim_filling("other", 90_000_000)
+    assert not await store.claim_filling("ahead", 90_000_000)
+    await store.close()
