@@ -155,15 +155,16 @@ class GatewayVision:
         Args:
             memories: what it holds otherwise.
             deadline_s: how long a chat waits.
-            embedder: makes vectors, with which documents are searched from now on; None where nobody does.
+            embedder: makes vectors, with which documents are searched from now on, if it can be asked on nobody's
+                account: else regions never get any. None where nobody does.
         """
         if self._store is None:
             return memories
-        self._reminding = DocumentReminding(memories, self._store, deadline_s, embedder)
-        if embedder is not None and self._seeing is not None:
-            self._seeing = replace(self._seeing, embedder=embedder)
-            if embedder.is_own:
-                self._filling = asyncio.create_task(RegionVectorFiller(self._store, embedder).run())
+        own = embedder if embedder is not None and embedder.is_own else None
+        self._reminding = DocumentReminding(memories, self._store, deadline_s, own)
+        if own is not None and self._seeing is not None:
+            self._seeing = replace(self._seeing, embedder=own)
+            self._filling = asyncio.create_task(RegionVectorFiller(self._store, own).run())
         return self._reminding
 
     async def close(self) -> None:
