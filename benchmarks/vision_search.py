@@ -1,12 +1,13 @@
 """What searching regions of documents takes, at a hundred thousand regions in one scope and at other sizes.
 
-    python3 dev.py bench-vision-search [--sizes 10000,100000] [--pages 50] [--memory]
+    python3 dev.py bench-vision-search [--sizes 10000,100000] [--pages 50] [--memory] [--vectors 384]
 
 Documents of so many pages with ten regions each are kept in a file, one call a page as indexing does; a region has 20
 to 100 words by Zipf's law from 30,000, one in eight a caption, and a document a title, a team of ten and a year of
 five. Then 200 questions of each kind are asked for ten regions each; most kinds ask for one that is there, by words of
 it and some that are not in it, and "found" is how often it is among the ten. Documents are made
-beforehand; times are of the calls alone, as their caller sees them.
+beforehand; times are of the calls alone, as their caller sees them. With `--vectors` every region gets one of so many
+numbers at the end, drawn at random, and questions come with that of their region, blurred.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.facts import resident_mib
 from benchmarks.facts_texts import Texts
 from benchmarks.measurement import percentile
 from gateway.core.context.terms import name_terms
-from gateway.core.facts.memory import Scope
+from gateway.core.facts.memory import Scope, Vector
 from gateway.core.vision.document import (
     Box,
     Document,
@@ -44,6 +47,7 @@ from gateway.shell.vision.sqlite import SqliteDocumentStore
 SCOPE = Scope(b"o" * 32, "bench")
 SIZE = PageSize(1224, 1584)
 REGIONS_A_PAGE, QUESTIONS, LIMIT = 10, 200, 10
+MODEL, VECTORS_AT_ONCE = "bench", 256
 TYPES = [RegionType.TEXT] * 7 + [RegionType.TABLE, RegionType.FIGURE, RegionType.CODE]
 
 
@@ -187,6 +191,33 @@ class Bench:
         )
         await keeping
 
+    async def ask_near(self, dimensions: int) -> None:
+        """By vectors, alone, beside words, and within a filter."""
+        began_s = time.perf_counter()
+        for first in range(0, len(self._known), VECTORS_AT_ONCE):
+            places = range(first, min(len(self._known), first + VECTORS_AT_ONCE))
+            vectors = [Vector(self._known[at].region.id, MODEL, vector_of(at, dimensions)) for at in places]
+            await self._store.put_vectors(vectors)
+        taken_s = time.perf_counter() - began_s
+        print(f"  {len(self._known) / taken_s:,.0f} vectors of {dimensions} numbers kept a second", flush=True)
+        places_of = {known.region.id: place for place, known in enumerate(self._known)}
+
+        def near(known: Known) -> dict[str, Any]:
+            place = places_of[known.region.id]
+            return {"vector": vector_of(place, dimensions, self._chance.getrandbits(32)), "model": MODEL}
+
+        before_mib, began_s = resident_mib(), time.perf_counter()
+        await self._store.search(SCOPE, RegionsSought([], **near(self._known[0])), LIMIT)
+        first_ms = (time.perf_counter() - began_s) * 1e3
+        await self._ask("by a vector", lambda known: ("", near(known)))
+        await self._ask("by a vector and words", lambda known: (self._some_of(known, 6), near(known)))
+
+        def by_type(known: Known) -> dict[str, Any]:
+            return {"types": frozenset([known.region.laid.type])} | near(known)
+
+        await self._ask("by vector, words, type", lambda known: (self._some_of(known, 6), by_type(known)))
+        print(f"  the first search took {first_ms:,.0f} ms; memory {resident_mib() - before_mib:+.0f} MiB")
+
     def _some_of(self, known: Known, count: int) -> str:
         words = _words(known)
         return " ".join([*self._chance.sample(words, min(count, len(words))), *self._made.words(3)])
@@ -213,6 +244,14 @@ class Bench:
         print(f"  {name:24} p50 {middle:5.1f} ms, p99 {high:5.1f} ms, found {found / QUESTIONS:6.1%}", flush=True)
 
 
+def vector_of(place: int, dimensions: int, blur: int | None = None) -> bytes:
+    """Of a region, by its place; or one that a question about it might have, at a cosine of about .7."""
+    vector = np.random.default_rng(place).normal(size=dimensions)
+    if blur is not None:
+        vector = vector + np.random.default_rng(blur).normal(size=dimensions)
+    return bytes((vector / np.linalg.norm(vector)).astype("<f2").tobytes())
+
+
 def _words(known: Known) -> list[str]:
     return known.region.laid.text.split()
 
@@ -229,6 +268,8 @@ async def measure(arguments: argparse.Namespace, path: Path | None) -> None:
         await bench.grow(size, lambda: sum(each.stat().st_size for each in path.parent.iterdir()) if path else 0)
         print(f"  load {os.getloadavg()[0]:.1f}; memory {resident_mib() - before_mib:+.0f} MiB, the making included")
         await bench.ask_all()
+    if arguments.vectors:
+        await bench.ask_near(arguments.vectors)
     await bench.delete_large()
     await store.close()
 
@@ -238,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000", help="in regions, rising")
     parser.add_argument("--pages", type=int, default=50, help="of a document")
+    parser.add_argument("--vectors", type=int, default=0, help="numbers of each region's vector; 0: there are none")
     parser.add_argument("--memory", action="store_true", help="without a file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -48,6 +48,8 @@ from gateway.tasks import TaskGroup
 _VECTOR_BYTES, _MATRIX_BYTES = 64 << 20, 64 << 20
 _DRAIN_S = 2.0
 _EMBEDDING_S = 30.0
+Beside = Callable[[Reminding, float, Embedder | None], Reminding]
+"""Adds what else is looked up, within so many seconds, by the vectors of whoever makes them."""
 _GRACE_S = 0.05
 """By which the store's own deadline comes first: after a fault that it has seen itself it is left alone for a while."""
 
@@ -90,7 +92,7 @@ class GatewayMemory:
         settings: Settings,
         upstream: Upstream,
         observe_s: Callable[[float], None],
-        beside: Callable[[Reminding, float], Reminding],
+        beside: Beside,
     ) -> None:
         """Let chats use it, now that there is a way to upstreams, and what is looked up beside it."""
         if self.store is not None:
@@ -130,7 +132,7 @@ class MemoryOfChats:
         settings: with which the process was started.
         upstream: the way to whoever makes vectors.
         observe_s: told how long each look-up took.
-        beside: adds what else is looked up, within so many seconds.
+        beside: adds what else is looked up.
 
     Attributes:
         near: how near passages are to a question; None where nobody makes vectors.
@@ -144,7 +146,7 @@ class MemoryOfChats:
         settings: Settings,
         upstream: Upstream,
         observe_s: Callable[[float], None],
-        beside: Callable[[Reminding, float], Reminding],
+        beside: Beside,
     ) -> None:
         options = settings.facts
         self._tasks = TaskGroup()
@@ -156,7 +158,7 @@ class MemoryOfChats:
         self._miner: FoldMiner | None = None
         if options.mine != "none":
             self._miner = FoldMiner(self._store, self._tasks, options.ttl_seconds, options.confidence_threshold)
-        reminding = beside(self._reminding, deadline_s)
+        reminding = beside(self._reminding, deadline_s, self.embedder)
         self.memory = ChatMemory(reminding, self._miner, mines_all=options.mine == "all")
         self._filling: asyncio.Task[None] | None = None
         if self.embedder is not None and self.embedder.is_own:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +28,7 @@ from gateway.settings import Settings
 from gateway.settings_check import sqlite_path
 from gateway.settings_check_vision import has_vision
 from gateway.settings_vision import Vision
+from gateway.shell.facts.embedder import Embedder
 from gateway.shell.telemetry.figures_vision import VisionFigures, vision_metrics
 from gateway.shell.telemetry.metrics import Metrics
 from gateway.shell.tokens.counter import TiktokenCounter
@@ -48,6 +51,7 @@ from gateway.shell.vision.reminding import DocumentReminding
 from gateway.shell.vision.remote_service import RemoteDecoder, RemoteFetcher, RemoteReader, RemoteService
 from gateway.shell.vision.source import ReadLimits
 from gateway.shell.vision.sqlite import SqliteDocumentStore
+from gateway.shell.vision.vector_filler import RegionVectorFiller
 from gateway.stages.answer_document import AnswerDocumentStage
 from gateway.stages.answer_job import AnswerJobStage
 from gateway.stages.decode_regions import DecodeRegionsStage
@@ -105,6 +109,7 @@ class GatewayVision:
         self._guard: GuardedDecoder | None = None
         self._tasks = TaskGroup()
         self._reminding: DocumentReminding | None = None
+        self._filling: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the store, as far as that is possible now."""
@@ -144,15 +149,29 @@ class GatewayVision:
         if options.decode_old_images and options.ocr and isinstance(reader, ChildReaders):
             self.pictures = PictureTexts(reader, state, self._tasks, ttl_s)
 
-    def beside(self, memories: Reminding, deadline_s: float) -> Reminding:
-        """What a memory holds, with what stands in its documents."""
+    def beside(self, memories: Reminding, deadline_s: float, embedder: Embedder | None) -> Reminding:
+        """What a memory holds, with what stands in its documents.
+
+        Args:
+            memories: what it holds otherwise.
+            deadline_s: how long a chat waits.
+            embedder: makes vectors, with which documents are searched from now on, if it can be asked on nobody's
+                account: else regions never get any. None where nobody does.
+        """
         if self._store is None:
             return memories
-        self._reminding = DocumentReminding(memories, self._store, deadline_s)
+        own = embedder if embedder is not None and embedder.is_own else None
+        self._reminding = DocumentReminding(memories, self._store, deadline_s, own)
+        if own is not None and self._seeing is not None:
+            self._seeing = replace(self._seeing, embedder=own)
+            self._filling = asyncio.create_task(RegionVectorFiller(self._store, own).run())
         return self._reminding
 
     async def close(self) -> None:
         """End what runs."""
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
         if self._jobs is not None:
             await self._jobs.close()
         await self._tasks.drain(_DRAIN_S)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.core.facts.memory import Position, Scope
+from gateway.core.facts.memory import Position, Scope, Vector
 from gateway.core.vision.document import (
     Box,
     Document,
@@ -90,7 +90,18 @@ class DocumentStore(Protocol):
         """Regions of finished documents by id, as far as they are this owner's."""
 
     async def search(self, scope: Scope, sought: RegionsSought, limit: int) -> Sequence[FoundRegion]:
-        """Regions that answer a question, best first."""
+        """Regions that answer a question, best first: by its words, and by its vector where it has one."""
+
+    async def put_vectors(self, vectors: Sequence[Vector]) -> None:
+        """Keep what a model made of these regions' texts, in place of what another made; b"" where there was nothing to
+        make it of. Those of regions that are gone, or not of a finished document, are passed over.
+        """
+
+    async def lacking_vectors(self, model: str, limit: int) -> Sequence[Region]:
+        """Regions of finished documents that this model was not given yet, newest first."""
+
+    async def claim_filling(self, worker: str, lease_us: int) -> bool:
+        """Whether this worker is, for so long, the one that has vectors made: no two pay for the same one."""
 
     async def put_job(self, job: Job, data: bytes | None, queue_max: int) -> None:
         """Keep a new job, with the bytes that came with it; `full` where so many wait already."""

@@ -12,13 +12,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from gateway.core.coded_errors import DISABLED
 from gateway.core.errors import Refusal
 from gateway.core.facts.memory import Scope
 from gateway.core.facts.wire_json import invalid
-from gateway.core.vision.document import Fidelity, Job
+from gateway.core.vision.document import Fidelity, Job, RegionsSought
 from gateway.core.wire.paths import memory_name_of
 from gateway.exchange import Exchange
+from gateway.ports_memory import Embedding
 from gateway.ports_vision import Decoder, DocumentStore, Reader, VisionFault
 
 T = TypeVar("T")
@@ -86,6 +89,7 @@ class Seeing:
         rules: that hold.
         tally: what failed, by what and kind.
         check_source: raises a `VisionFault` for a URL that may not be fetched, as far as it says so itself.
+        embedder: makes the vectors of questions; None where nobody does.
     """
 
     store: DocumentStore
@@ -95,6 +99,14 @@ class Seeing:
     rules: VisionRules
     tally: Counter[tuple[str, str]]
     check_source: Callable[[str], None]
+    embedder: Embedding | None = None
+
+    async def with_vector(self, exchange: Exchange, query: str, sought: RegionsSought) -> RegionsSought:
+        """What is looked for, by its meaning too where that is known in time."""
+        if self.embedder is None or not query.strip():
+            return sought
+        (vector,) = await self.embedder.embed(exchange, [query])
+        return sought if vector is None else replace(sought, vector=vector, model=self.embedder.model)
 
     async def ask(self, call: Awaitable[T]) -> T:
         """What the store, or who reads, answers.

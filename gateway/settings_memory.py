@@ -91,7 +91,7 @@ class Facts(Section, frozen=True):
     embeddings: Annotated[
         Embeddings | None,
         Meta(
-            description="Find memories and folded messages by meaning, too (extra embeddings), such as"
+            description="Find memories, documents and folded messages by meaning, too (extra embeddings), such as"
             " {base_url: upstream, model: text-embedding-3-small, batch_size: 64, deadline_seconds: 0.3}, with api_key"
             " or api_key_file for another base_url; null: by their words only."
         ),

@@ -26,7 +26,8 @@ class SearchRegionsStage:
         seeing = self._seeing
         asked = parse_search(await read_body(exchange))
         found: Sequence[FoundRegion] = ()
-        if asked.sought.terms:
-            found = await seeing.ask(seeing.store.search(scope_of(exchange), asked.sought, asked.limit))
+        sought = await seeing.with_vector(exchange, asked.query, asked.sought)
+        if sought.terms or sought.vector:
+            found = await seeing.ask(seeing.store.search(scope_of(exchange), sought, asked.limit))
         regions = [told_found(each, asked.words) for each in found]
         await answer_json(exchange, {"regions": regions, "total": len(regions)})

@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest_asyncio
 from PIL import Image
 
 from gateway.core.errors import Refusal
+from gateway.core.facts.memory import Vector
 from gateway.core.vision.document import Fidelity
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.overrides import read_overrides
@@ -476,3 +478,39 @@ def test_the_usual_rules_are_those_of_the_options() -> None:
 
     assert (options.max_regions_per_request, Fidelity(options.default_fidelity)) == (rules.max_regions, rules.fidelity)
     assert (options.max_document_bytes, options.index_queue_max) == (rules.max_document_bytes, rules.queue_max)
+
+
+class Embeds:
+    """Makes one vector of everything."""
+
+    model = "embedder"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.vector: bytes | None = b"\x00<\x00\x00"
+
+    async def embed(
+        self, exchange: Exchange | None, texts: Sequence[str], patience_s: float | None = None
+    ) -> list[bytes | None]:
+        assert exchange is not None
+        self.asked += texts
+        return [self.vector] * len(texts)
+
+
+async def test_a_search_goes_by_meaning_where_there_are_vectors(api: Api, store: SqliteDocumentStore) -> None:
+    """What shares no word is told with how near it is; without a vector in time it goes by words."""
+    await api.index()
+    lacking = await store.lacking_vectors("embedder", 9)
+    await store.put_vectors([Vector(region.id, "embedder", b"\x00<\x00\x00") for region in lacking])
+    endpoint = Embeds()
+    api.stages[Endpoint.VISION_SEARCH] = SearchRegionsStage(replace(api.seeing, embedder=endpoint))
+    near, nothing_but = await api.found("beverage"), await api.found("!?")
+    endpoint.vector = None
+    late, words = await api.found("beverage"), await api.found("tea")
+
+    assert len(near) == len(nothing_but) == len(lacking)
+    assert {region["why_relevant"] for region in near} == {"near in meaning (similarity 1.00)"}
+    assert {region["score"] for region in near} == {1.0}
+    assert late == []
+    assert [region["text"] for region in words] == ["Tea | 4.50"]
+    assert endpoint.asked == ["beverage", "!?", "beverage", "tea"]

@@ -217,7 +217,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Vector(msgspec.Struct, frozen=True):
-    """What a model made of a memory's text: float16, little-endian, of length 1."""
+    """What a model made of the text of a memory, or of a region: float16, little-endian, of length 1."""
 
     id: str
     model: str

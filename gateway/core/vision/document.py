@@ -223,7 +223,8 @@ class FoundRegion(msgspec.Struct, frozen=True):
 
     Attributes:
         region: it.
-        score: 0 to 1: the share of the question that it answers, by weight; comparable between searches.
+        score: 0 to 1: the share of the question that it answers, by weight, or the similarity, whichever is greater;
+            never less than that of what comes after it, and comparable between searches.
         matched: terms of the question that it holds, what weighs most first.
         similarity: cosine to the question, where both have a vector.
     """

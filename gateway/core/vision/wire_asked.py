@@ -65,11 +65,12 @@ class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RegionQuestion(NamedTuple):
-    """What a search looks for, and the word of the question that each of its terms comes from."""
+    """What a search looks for, the word of the question that each of its terms comes from, and the question."""
 
     sought: RegionsSought
     words: Mapping[int, str]
     limit: int
+    query: str
 
 
 class Decoding(NamedTuple):
@@ -121,7 +122,7 @@ def parse_search(value: Any) -> RegionQuestion:
         pages.to,
         clean_metadata(filters.metadata) or None,
     )
-    return RegionQuestion(sought, named.words, asked.top_k)
+    return RegionQuestion(sought, named.words, asked.top_k, asked.query)
 
 
 def parse_decoding(value: Any, max_regions: int, usual: Fidelity) -> Decoding:

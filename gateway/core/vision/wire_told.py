@@ -70,8 +70,8 @@ def why_relevant(found: FoundRegion, words: Mapping[int, str]) -> str:
         place = "holds" if term in in_text else "caption holds" if term in in_caption else "its document says"
         places[place].append(f"`{word}`")
     parts = [f"{place} {', '.join(found_words[:_MAX_WORDS])}" for place, found_words in places.items() if found_words]
-    if found.similarity is not None:
-        parts.append(f"means something near (similarity {found.similarity:.2f})")
+    if not parts and found.similarity is not None:
+        parts.append(f"near in meaning (similarity {found.similarity:.2f})")
     if laid.caption and not places["caption holds"]:
         parts.append(f"caption: {_shortened(laid.caption)}")
     return "; ".join(parts)

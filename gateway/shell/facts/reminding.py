@@ -21,7 +21,8 @@ from gateway.ports_memory import Embedding, MemoryFault
 
 CANDIDATES = 512
 """By words, and as many by vector; recall chooses among them."""
-_MAX_VECTOR_CHARS = 2_000
+MAX_VECTOR_CHARS = 2_000
+"""Of a message, its end: so much of it makes the vector of a question."""
 
 
 class Search(Protocol):
@@ -65,7 +66,7 @@ class StoredReminding:
     async def _search(self, exchange: Exchange, scope: Scope, asked: str) -> Sequence[Found]:
         vector = None
         if self._embedder is not None and asked.strip():
-            (vector,) = await self._embedder.embed(exchange, [asked[-_MAX_VECTOR_CHARS:]])
+            (vector,) = await self._embedder.embed(exchange, [asked[-MAX_VECTOR_CHARS:]])
         terms, exact = terms_asked(asked)
         if not terms and not vector:
             return ()

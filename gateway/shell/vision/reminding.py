@@ -4,6 +4,8 @@ Invariants, each with a test of its own:
   1. A store of documents that is down, slow or refuses costs the request what it would have found, and no more than the
      deadline; what memory finds is not touched.
   2. Only the scope that was asked for is looked at, and only for a client that may use vision.
+  3. Where an endpoint makes vectors, what shares no word with the question is found, too; where it is late or down,
+     what shares one is.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from gateway.core.tokens.cache import TwoGenerationCache
 from gateway.core.vision.document import FoundRegion, RegionsSought
 from gateway.core.vision.shown import reminders_of_regions
 from gateway.exchange import Exchange
-from gateway.ports_memory import Reminding
+from gateway.ports_memory import Embedding, Reminding
 from gateway.ports_vision import DocumentStore, VisionFault
+from gateway.shell.facts.reminding import MAX_VECTOR_CHARS
 
 CANDIDATES = 64
 """Regions; recall chooses among them."""
@@ -38,6 +41,7 @@ class DocumentReminding:
         memories: what a memory holds beside documents.
         store: of documents.
         deadline_s: how long a chat waits for it.
+        embedder: makes the vector of a question; None where there are none.
         observe_s: told how long each search took.
 
     Attributes:
@@ -49,12 +53,14 @@ class DocumentReminding:
         memories: Reminding,
         store: DocumentStore,
         deadline_s: float,
+        embedder: Embedding | None = None,
         observe_s: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.tally: Counter[str] = Counter()
         self._memories = memories
         self._store = store
         self._deadline_s = deadline_s
+        self._embedder = embedder
         self._observe_s = observe_s
         self._names = TwoGenerationCache[str](_NAME_BYTES, _NAME_ENTRY_BYTES)
 
@@ -63,18 +69,18 @@ class DocumentReminding:
         if Permission.VISION not in exchange.client.grants.may:
             return await self._memories.find(exchange, scope, asked, contained)
         reminders, (found, names) = await asyncio.gather(
-            self._memories.find(exchange, scope, asked, contained), self._look(scope, asked)
+            self._memories.find(exchange, scope, asked, contained), self._look(exchange, scope, asked)
         )
         return [*reminders_of_regions(found, names, after=len(reminders)), *reminders] if found else reminders
 
-    async def _look(self, scope: Scope, asked: str) -> _Found:
-        terms, exact = terms_asked(asked)
-        if not terms:
+    async def _look(self, exchange: Exchange, scope: Scope, asked: str) -> _Found:
+        sought = await self._sought(exchange, asked)
+        if not sought.terms and not sought.vector:
             return _NOTHING
         started_s = time.perf_counter()
         try:
             async with asyncio.timeout(self._deadline_s):
-                found = await self._store.search(scope, RegionsSought(terms, exact), CANDIDATES)
+                found = await self._store.search(scope, sought, CANDIDATES)
                 names = {
                     doc_id: await self._name_of(scope, doc_id) for doc_id in {each.region.doc_id for each in found}
                 }
@@ -85,6 +91,16 @@ class DocumentReminding:
             self._observe_s(time.perf_counter() - started_s)
         self.tally["found" if found else "nothing"] += 1
         return found, names
+
+    async def _sought(self, exchange: Exchange, asked: str) -> RegionsSought:
+        """What a message asks for; the vector is that which memories are asked with, and comes once for both."""
+        vector = None
+        if self._embedder is not None and asked.strip():
+            (vector,) = await self._embedder.embed(exchange, [asked[-MAX_VECTOR_CHARS:]])
+        terms, exact = terms_asked(asked)
+        if self._embedder is None or vector is None:
+            return RegionsSought(terms, exact)
+        return RegionsSought(terms, exact, vector=vector, model=self._embedder.model)
 
     async def _name_of(self, scope: Scope, doc_id: str) -> str:
         key = scope.owner + doc_id.encode()

@@ -21,17 +21,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.core.facts.memory import Position, Scope
+from gateway.core.facts.memory import Position, Scope, Vector
 from gateway.core.vision.document import Document, FoundRegion, Job, LaidPage, Region, RegionsSought
 from gateway.ports_memory import MemoryFault
 from gateway.ports_vision import DocumentPage, VisionFault
 from gateway.shell.facts.lane import Lane
 from gateway.shell.facts.sqlite_file import Connector, give_back_disk
-from gateway.shell.vision import sqlite_contents, sqlite_jobs, sqlite_read, sqlite_write
+from gateway.shell.vision import sqlite_contents, sqlite_jobs, sqlite_read, sqlite_vectors, sqlite_write
 from gateway.shell.vision.sqlite_schema import FORMAT
 
 if TYPE_CHECKING:
-    from gateway.shell.vision.region_layouts import Layouts
+    from gateway.shell.vision.sqlite_search import Searched
 
 T = TypeVar("T")
 DEFAULT_MAX_BYTES = 1 << 28
@@ -55,7 +55,7 @@ class SqliteDocumentStore:
         self._max_bytes = max_bytes
         self._clock = clock
         self.faults: Counter[str] = Counter()
-        self._layouts: Layouts | None = None
+        self._searched: Searched | None = None
         self._writer = Lane(Connector(FORMAT, path, self.faults, _CACHE_KIB), "vision", FORMAT.what)
         self._reader = self._writer
         if path is not None:
@@ -141,25 +141,34 @@ class SqliteDocumentStore:
         scope_id = sqlite_contents.scope_id_of(db, scope)
         if scope_id is None:
             return []
-        layouts = self._needs()
+        searched = self._needs()
         from gateway.shell.vision.sqlite_search import search  # loaded by now
 
-        return search(db, layouts, scope_id, sought, limit)
+        return search(db, searched, scope_id, sought, limit)
 
-    def _needs(self) -> Layouts:
+    async def put_vectors(self, vectors: Sequence[Vector]) -> None:
+        await self._write(lambda db: sqlite_vectors.put(db, vectors, self._max_bytes))
+
+    async def lacking_vectors(self, model: str, limit: int) -> Sequence[Region]:
+        return await self._read(lambda db: sqlite_vectors.lacking(db, model, limit))
+
+    async def claim_filling(self, worker: str, lease_us: int) -> bool:
+        now_us = self._now_us()
+        return await self._write(lambda db: sqlite_vectors.claim(db, worker, now_us, lease_us))
+
+    def _needs(self) -> Searched:
         """What searching needs: the modules that need numpy, which nobody loads who keeps no documents.
 
         Raises:
             VisionFault: `disabled`.
         """
-        if self._layouts is None:
+        if self._searched is None:
             try:
-                import gateway.shell.vision.sqlite_search  # noqa: F401
-                from gateway.shell.vision.region_layouts import Layouts
+                from gateway.shell.vision.sqlite_search import Searched
             except ImportError:
                 raise VisionFault("disabled", "documents are searched with numpy: install the extra vision") from None
-            self._layouts = Layouts()
-        return self._layouts
+            self._searched = Searched()
+        return self._searched
 
     async def put_job(self, job: Job, data: bytes | None, queue_max: int) -> None:
         await self._write(lambda db: sqlite_jobs.put(db, job, data, queue_max, self._max_bytes))

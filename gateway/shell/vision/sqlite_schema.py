@@ -8,7 +8,9 @@ that was taken out of the lists since. A job's `status` is 0 while it is queued,
 `lists` is the index of what regions are found by (see `region_lists`): for each word of a scope, the regions that hold
 it, packed, in a row for each `BLOCK` of region numbers. A list of a hundred thousand regions is read in 25 rows, so a
 search can weigh all that hold any of its words, whatever it filters by. `contents` are bytes, kept once for the jobs
-and documents that use them, in parts so that none is larger than SQLite moves with ease.
+and documents that use them, in parts so that none is larger than SQLite moves with ease. A region's `model` is the one
+that made its vector, or found nothing in it to make one of; 0 for none. `filling` says whose turn it is to have vectors
+made.
 """
 
 from __future__ import annotations
@@ -51,6 +53,16 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX jobs_scope ON jobs (scope)",
         "CREATE TABLE figures (id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL)",
         "INSERT INTO figures VALUES (0, 0)",
+    ),
+    (
+        "CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        "ALTER TABLE regions ADD COLUMN model INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX regions_model ON regions (model, seq)",
+        "CREATE TABLE vectors (seq INTEGER PRIMARY KEY AUTOINCREMENT, region INTEGER NOT NULL UNIQUE,"
+        " scope INTEGER NOT NULL, model INTEGER NOT NULL, data BLOB NOT NULL)",
+        "CREATE INDEX vectors_scope ON vectors (scope, model, seq)",
+        "CREATE TABLE filling (id INTEGER PRIMARY KEY, worker TEXT NOT NULL, until_us INTEGER NOT NULL)",
+        "INSERT INTO filling VALUES (0, '', 0)",
     ),
 )
 FORMAT = Format(0x4C4D4756, _MIGRATIONS, "documents", "vision.url", "gateway.vision")

@@ -9,7 +9,11 @@ kept first.
 
 Filters are looked at before the best are chosen, so they lose nothing. What a search reads is bounded by
 `MAX_ENTRIES`, which a hundred thousand regions do not come to; beyond, of the most frequent words only the newest
-entries are read. Needs numpy; whoever imports this module finds out whether it is there.
+entries are read.
+
+A question with a vector is answered by meaning, too (`region_vectors`), and the best `FUSED` of both become one list
+(`core.vision.fused`); one without is answered as if there were no vectors. Needs numpy; whoever imports this module
+finds out whether it is there.
 
 Invariants, each with a test of its own:
   1. The answer is that of scoring every region that passes the filters, one by one.
@@ -29,16 +33,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.vision.document import FoundRegion, RegionsSought
+from gateway.core.vision.fused import fuse_places, scores_in_order
 from gateway.core.vision.region_words import FULL, labels_of
 from gateway.shell.facts.rows import ids_bytes
 from gateway.shell.vision.region_layouts import Layout, Layouts
 from gateway.shell.vision.region_lists import ENTRY_BYTES, MAX_PAGE, TYPES
+from gateway.shell.vision.region_vectors import NOTHING, Nearest, RegionVectors
 from gateway.shell.vision.sqlite_read import regions_numbered
 
 MAX_TERMS = 48
 """A question is asked by so many terms: the exact ones, then the most important."""
 MAX_ENTRIES = 2_000_000
 LEAST_REGIONS = 1_000
+FUSED = 64
+"""By words and by meaning so many at least are looked at, to make one list of them."""
 _EXACT_WEIGHT = 2.0
 _NO_LABEL = -(1 << 63)
 _ENTRY = np.dtype([("at", "<u2"), ("impact", "u1")])
@@ -49,15 +57,28 @@ _LENGTHS = (
 _NEWEST = "SELECT block, data FROM lists WHERE scope = ? AND word = ? ORDER BY block DESC"
 
 
+class Searched:
+    """What is kept of a database between searches.
+
+    Attributes:
+        layouts: where regions stand.
+        vectors: what they mean.
+    """
+
+    def __init__(self) -> None:
+        self.layouts = Layouts()
+        self.vectors = RegionVectors()
+
+
 def search(
-    db: sqlite3.Connection, layouts: Layouts, scope_id: int, sought: RegionsSought, limit: int
+    db: sqlite3.Connection, searched: Searched, scope_id: int, sought: RegionsSought, limit: int
 ) -> list[FoundRegion]:
     """The regions that answer best, best first."""
     terms = _terms_to_ask(sought)
     held = _entries_of(db, scope_id, terms)
-    if not held or limit <= 0:
+    if not (held or sought.vector) or limit <= 0:
         return []
-    layout = layouts.layout(db, scope_id)
+    layout = searched.layouts.layout(db, scope_id)
     if layout is None:
         return []
     weights = _weigh(terms, held, sought.exact, layout.regions)
@@ -69,8 +90,14 @@ def search(
         scores[place] += entries["impact"] * np.float32(weights[term] / FULL)
         places[term] = place
         left = max(0, left - len(place))
-    best = _best(scores, _may_be_found(db, scope_id, sought, layout), limit)
-    return _found(db, [int(number) for number in layout.numbers[best]], best, scores, places, weights)
+    passing = _may_be_found(db, scope_id, sought, layout)
+    best, nearest = _best(scores, passing, max(limit, FUSED) if sought.vector else limit), NOTHING
+    if sought.vector:
+        asked = (sought.model, sought.vector)
+        by_words: list[int] = best.tolist()
+        nearest = searched.vectors.nearest(db, layout, scope_id, asked, passing, by_words, max(limit, FUSED))
+        best = np.array(fuse_places(by_words, nearest.places)[:limit], np.int64)
+    return _found(db, [int(number) for number in layout.numbers[best]], best, scores, places, weights, nearest)
 
 
 def _terms_to_ask(sought: RegionsSought) -> list[int]:
@@ -173,6 +200,7 @@ def _found(
     scores: NDArray[np.float32],
     places: Mapping[int, NDArray[np.int64]],
     weights: Mapping[int, float],
+    nearest: Nearest,
 ) -> list[FoundRegion]:
     """What was found, with the words that each holds, what weighs most first."""
     ranks = np.full(len(scores), -1, np.int32)
@@ -182,9 +210,11 @@ def _found(
         holders = ranks[places[term]]
         for rank in holders[holders >= 0]:
             matched[rank].append(term)
-    most = sum(weights.values())
+    most = sum(weights.values()) or 1.0
     regions = regions_numbered(db, numbers)
+    cosines = [nearest.cosines.get(place) for place in best.tolist()]
+    reached = scores_in_order([float(scores[place]) / most for place in best], cosines)
     return [
-        FoundRegion(regions[number], min(1.0, float(scores[place]) / most), tuple(terms))
-        for number, place, terms in zip(numbers, best, matched, strict=True)
+        FoundRegion(regions[number], score, tuple(terms), cosine)
+        for number, score, terms, cosine in zip(numbers, reached, matched, cosines, strict=True)
     ]

@@ -72,10 +72,15 @@ def test_why_says_where_each_word_stands() -> None:
     of = region("Tea and milk", "Table of prices", has_text_layer=False)
     told = told_found(*found("milk prices 2024", of, 0.812))
 
-    assert told["why_relevant"] == (
-        "holds `milk`; caption holds `prices`; its document says `2024`; means something near (similarity 0.81)"
-    )
+    assert told["why_relevant"] == "holds `milk`; caption holds `prices`; its document says `2024`"
     assert told["has_vt"]
+
+
+def test_why_of_what_shares_no_word_is_its_meaning() -> None:
+    """With how near it is; its caption is told all the same."""
+    told = why_relevant(FoundRegion(region("Tea", "Table 1"), 0.81, (), 0.812), {})
+
+    assert told == "near in meaning (similarity 0.81); caption: Table 1"
 
 
 def test_a_picture_without_text_has_no_text() -> None:

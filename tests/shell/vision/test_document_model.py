@@ -10,15 +10,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from gateway.core.facts.memory import Scope
+from gateway.core.facts.memory import Scope, Vector
 from gateway.core.vision.document import Document, Job, JobStatus, Region
 from gateway.ports_vision import VisionFault
 from gateway.shell.vision.sqlite import SqliteDocumentStore
+from gateway.shell.vision.sqlite_vectors import VECTOR_BYTES
+from tests.shell.facts.vectors import packed
 from tests.shell.vision.documents import Clock, add_page, document, job, laid, sought
 
 SCOPES = (Scope(b"a" * 32, "notes"), Scope(b"a" * 32, "other"), Scope(b"b" * 32, "notes"))
 BYTES, WORDS = (b"one", b"two"), ("pump", "valve")
 WORKERS = ("w1", "w2")
+MODELS, VECTOR = ("m1", "m2"), packed([1.0, 2.0])
 LEASE_US = 5
 scopes, contents, words, workers = map(st.sampled_from, (SCOPES, BYTES, WORDS, WORKERS))
 
@@ -56,6 +59,8 @@ class Machine(RuleBasedStateMachine):
         self.drafts: dict[str, Draft] = {}
         self.finished: dict[str, tuple[Document, list[Region]]] = {}
         self.jobs: dict[str, Lease] = {}
+        self.models: dict[str, str] = {}
+        """By region that was given a vector."""
 
     @rule(scope=scopes, data=contents, team=st.sampled_from("xy"), pages=st.integers(0, 2))
     def begin(self, scope: Scope, data: bytes, team: str, pages: int) -> None:
@@ -130,6 +135,17 @@ class Machine(RuleBasedStateMachine):
         self.finished = {id_: each for id_, each in self.finished.items() if not goes(each[0].scope)}
         self.drafts = {id_: each for id_, each in self.drafts.items() if not goes(each.document.scope)}
         self.jobs = {id_: each for id_, each in self.jobs.items() if not goes(each.job.scope)}
+
+    @rule(model=st.sampled_from(MODELS), count=st.integers(1, 5))
+    def embed(self, model: str, count: int) -> None:
+        lacking = self.runner.run(self.store.lacking_vectors(model, count))
+        regions = [region for _, each in self.finished.values() for region in each]
+        without = [region.id for region in regions if self.models.get(region.id) != model]
+        self.runner.run(self.store.put_vectors([Vector(region.id, model, VECTOR) for region in lacking]))
+        self.models |= {region.id: model for region in lacking}
+
+        assert {region.id for region in lacking} <= set(without)
+        assert len(lacking) == min(count, len(without))
 
     @rule(by_us=st.integers(1, 9))
     def wait(self, by_us: int) -> None:
@@ -213,6 +229,10 @@ class Machine(RuleBasedStateMachine):
                 found = self.runner.run(self.store.search(scope, sought(word), 99))
                 said = {each.id for _, regions in mine for each in regions if each.laid.text == word}
                 assert {each.region.id for each in found} == said
+            for model in MODELS:
+                near = self.runner.run(self.store.search(scope, sought("", vector=VECTOR, model=model), 99))
+                made_by = {each.id for _, regions in mine for each in regions if self.models.get(each.id) == model}
+                assert {each.region.id for each in near} == made_by
             for made, regions in mine:
                 ids = [each.id for each in regions]
                 assert self.runner.run(self.store.regions(scope.owner, ids)) == {each.id: each for each in regions}
@@ -228,6 +248,7 @@ class Machine(RuleBasedStateMachine):
     def what_is_counted_is_what_there_is(self) -> None:
         held = self.runner.run(self.store.held_bytes())
         tables = " UNION ALL ".join(f"SELECT size FROM {each}" for each in ("documents", "pages", "jobs", "contents"))
+        tables += f" UNION ALL SELECT {VECTOR_BYTES} + length(data) FROM vectors"
         total = f"SELECT coalesce(sum(size), 0) FROM ({tables})"
 
         assert held == self.runner.run(self.store._read(lambda db: db.execute(total).fetchone()[0]))

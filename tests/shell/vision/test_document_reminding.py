@@ -115,3 +115,50 @@ async def test_a_message_without_words_asks_for_nothing() -> None:
 
     assert await reminding(documents).find(exchange_for(), SCOPE, "?!", frozenset()) == [REMINDER]
     assert documents.asked == []
+
+
+class Endpoint:
+    """Makes one vector of everything, or none in time."""
+
+    model = "embedder"
+
+    def __init__(self, vector: bytes | None) -> None:
+        self.vector = vector
+        self.asked: list[str] = []
+
+    async def embed(
+        self, exchange: Exchange | None, texts: Sequence[str], patience_s: float | None = None
+    ) -> list[bytes | None]:
+        self.asked += texts
+        return [self.vector] * len(texts)
+
+
+@pytest.mark.parametrize("vector", [b"\x00<", None])
+async def test_a_question_is_asked_by_its_meaning_where_that_is_known(vector: bytes | None) -> None:
+    """Beside its words; where the endpoint is late, by these alone; of a long message its end makes the vector."""
+    documents, endpoint = Documents(), Endpoint(vector)
+    both = DocumentReminding(Memories(), documents, 60.0, endpoint)  # type: ignore[arg-type]
+    await both.find(exchange_for(), SCOPE, "x" * 5000 + " What is due?", frozenset())
+    ((_, sought, _),) = documents.asked
+
+    assert sought.terms
+    assert (sought.vector, sought.model) == ((vector, "embedder") if vector else (b"", ""))
+    assert [len(asked) for asked in endpoint.asked] == [2000]
+
+
+async def test_a_message_without_words_may_have_a_meaning() -> None:
+    """It is asked by that alone."""
+    documents = Documents()
+    both = DocumentReminding(Memories(), documents, 60.0, Endpoint(b"\x00<"))  # type: ignore[arg-type]
+
+    assert len(await both.find(exchange_for(), SCOPE, "?!", frozenset())) == 3
+    assert not documents.asked[0][1].terms
+
+
+async def test_who_may_not_see_documents_is_not_embedded_for_them() -> None:
+    """Nobody pays for what is not looked at."""
+    endpoint = Endpoint(b"\x00<")
+    both = DocumentReminding(Memories(), Documents(), 60.0, endpoint)  # type: ignore[arg-type]
+
+    assert await both.find(exchange_for(Permission.VISION), SCOPE, "What is due?", frozenset()) == [REMINDER]
+    assert endpoint.asked == []

@@ -206,12 +206,13 @@ async def test_where_regions_stand_is_kept_until_somebody_writes(tmp_path: Path)
     await index(store, ALICE, b"1", [[laid("pump one")]])
     await index(store, BOB, b"2", [[laid("pump two"), laid("pump three")]])
     both = [texts(await store.search(scope, sought("pump"), 9)) for scope in (ALICE, BOB)]
-    assert store._layouts is not None
-    kept = [store._layouts.regions]
-    store._layouts._max_regions = 2
+    assert store._searched is not None
+    layouts = store._searched.layouts
+    kept = [layouts.regions]
+    layouts._max_regions = 2
     for scope in (ALICE, BOB):
         await store.search(scope, sought("pump"), 9)
-        kept.append(store._layouts.regions)
+        kept.append(layouts.regions)
     await index(other, ALICE, b"3", [[laid("pump four")]])
     more = texts(await store.search(ALICE, sought("pump"), 9))
     await other.delete_all(ALICE.owner)
