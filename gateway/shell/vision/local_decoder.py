@@ -1,8 +1,8 @@
 """`ports.Decoder` on this machine: a document's own text, or what is read of its page at the size of the fidelity.
 
 A reading that is given up goes on until its own time is over: to end it would be to end its process, which has loaded
-its models by then, and the next reading would have to wait for them anew. The next begins, and its document is fetched, once that one has
-ended: however many are given up, one document is held.
+its models by then, and the next reading would have to wait for them anew. The next one begins, and its document is
+fetched, once that has ended: however many are given up, one document is held.
 """
 
 from __future__ import annotations
