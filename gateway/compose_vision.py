@@ -103,7 +103,6 @@ class GatewayVision:
         self._reader: Reader | None = None
         self._jobs: ManagedJobs | None = None
         self._guard: GuardedDecoder | None = None
-        self._tasks = TaskGroup()
         self._reminding: DocumentReminding | None = None
 
     async def open(self) -> None:
@@ -129,12 +128,10 @@ class GatewayVision:
         self._reader = reader = RemoteReader() if service is not None else make_reader(options)
         fetcher = RemoteFetcher(service, check, _SERVICE_S) if service is not None else make_fetcher(options, rules)
         measured = MeasuredReader(reader, metrics.observe_page)
-        is_missing = isinstance(reader, MissingReader)
-        self._jobs = (
-            MissingJobs(self._store)
-            if is_missing
-            else make_jobs(options, self._store, measured, fetcher, self._counter)
-        )
+        if isinstance(reader, MissingReader):
+            self._jobs = MissingJobs(self._store)
+        else:
+            self._jobs = make_jobs(options, self._store, measured, fetcher, self._counter)
         await self._jobs.start()
         backend = make_backend(options, upstream, reader, service, self._tasks)
         self._guard = GuardedDecoder(backend, make_guard_rules(options), self._tries)
