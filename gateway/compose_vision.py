@@ -148,13 +148,16 @@ class GatewayVision:
         self._reminding = DocumentReminding(memories, self._store, deadline_s)
         return self._reminding
 
-    async def close(self) -> None:
-        """End what runs."""
+    async def disconnect(self) -> None:
+        """End what runs, before the way to others is closed: what breaks off by that would have failed."""
         if self._jobs is not None:
             await self._jobs.close()
         await self._tasks.drain(_DRAIN_S)
         if self._reader is not None:
             await self._reader.close()
+
+    async def close(self) -> None:
+        """Close the store; nothing runs any more."""
         if self._keeper is not None:
             await self._keeper.close()
 
