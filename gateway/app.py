@@ -165,6 +165,7 @@ class Gateway:
             self._stack.push_async_callback(self._shared_limiter.close)
         await self._start_demo_upstream()
         await self._stack.enter_async_context(self._upstream)
+        self._stack.push_async_callback(self.vision.disconnect)
         await self.vision.connect(self._upstream, self.metrics, self.state, self.settings.state.brief_ttl_seconds)
         observe_s = self.metrics.memory_retrieval.observe
         self.memory.connect(self.settings, self._upstream, observe_s, self.vision.beside)

@@ -107,7 +107,6 @@ class GatewayVision:
         self._reader: Reader | None = None
         self._jobs: ManagedJobs | None = None
         self._guard: GuardedDecoder | None = None
-        self._tasks = TaskGroup()
         self._reminding: DocumentReminding | None = None
         self._filling: asyncio.Task[None] | None = None
 
@@ -134,12 +133,10 @@ class GatewayVision:
         self._reader = reader = RemoteReader() if service is not None else make_reader(options)
         fetcher = RemoteFetcher(service, check, _SERVICE_S) if service is not None else make_fetcher(options, rules)
         measured = MeasuredReader(reader, metrics.observe_page)
-        is_missing = isinstance(reader, MissingReader)
-        self._jobs = (
-            MissingJobs(self._store)
-            if is_missing
-            else make_jobs(options, self._store, measured, fetcher, self._counter)
-        )
+        if isinstance(reader, MissingReader):
+            self._jobs = MissingJobs(self._store)
+        else:
+            self._jobs = make_jobs(options, self._store, measured, fetcher, self._counter)
         await self._jobs.start()
         backend = make_backend(options, upstream, reader, service, self._tasks)
         self._guard = GuardedDecoder(backend, make_guard_rules(options), self._tries)
@@ -167,8 +164,8 @@ class GatewayVision:
             self._filling = asyncio.create_task(RegionVectorFiller(self._store, own).run())
         return self._reminding
 
-    async def close(self) -> None:
-        """End what runs."""
+    async def disconnect(self) -> None:
+        """End what runs, before the way to others is closed: what breaks off by that would have failed."""
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait([self._filling])
@@ -177,6 +174,9 @@ class GatewayVision:
         await self._tasks.drain(_DRAIN_S)
         if self._reader is not None:
             await self._reader.close()
+
+    async def close(self) -> None:
+        """Close the store; nothing runs any more."""
         if self._keeper is not None:
             await self._keeper.close()
 

@@ -202,7 +202,8 @@ class ReadPictures:
     """What is known of a chat's pictures.
 
     Attributes:
-        texts: what was read in them, by `elide_parts.picture_key`.
+        texts: what was read in them, by `elide_parts.picture_key`: "" where nothing stands in one, and nothing of one
+            that is not read yet.
         told: messages with that in place of their pictures (`elide_parts.tell_pictures`), by their place.
     """
 

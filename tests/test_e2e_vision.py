@@ -8,6 +8,7 @@ import io
 import json
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from gateway.core.access import key_digest
 from tests.conftest import KEY
 from tests.fakes.deepseek_ocr import Failing, FakeDeepSeekOCR, Trouble
 from tests.fakes.ocr_service import FakeOcrService
+from tests.fakes.ocr_service import Trouble as Stall
 from tests.fakes.openai_server import FakeOpenAI
 from tests.gateway_process import GatewayProcess, config_for
 from tests.made_documents import pdf_of, picture_of
@@ -553,6 +555,26 @@ async def test_a_service_indexes_and_reads(shared_fake: FakeOpenAI, web: aiohttp
     assert (file.status, file.json["details"]["field"]) == (400, "file")
     assert (private.status, private.json["details"]["field"]) == (400, "doc_url")
     assert (absent["status"], "could not be fetched" in absent["error"]["message"]) == ("failed", True)
+
+
+async def test_an_order_that_a_gateway_was_at_when_it_stopped_is_the_next_ones(
+    shared_fake: FakeOpenAI, web: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """It is given back before the ways to others are closed, and so has not failed by that."""
+    url = "http://93.184.216.34/a.pdf"
+    async with FakeOcrService(documents={url: [{"region_id": "s1", "text": "Tea"}]}) as service:
+        service.script.append(Stall.HANGS)
+        kept = f"sqlite://{tmp_path / 'documents.db'}"
+        config = vision_config(
+            shared_fake, backend="remote", service_url=service.base_url, url=kept, timeout_ms=600_000
+        )
+        async with GatewayProcess(config) as first:
+            told = await VisionClient(web, first, KEY).call("POST", "/index", {"doc_url": url})
+            await asyncio.wait_for(service.asked.wait(), 10)
+        async with GatewayProcess(config) as second:
+            job = await VisionClient(web, second, KEY).ended(told)
+
+    assert job["status"] == "succeeded"
 
 
 async def test_metrics_of_what_is_kept(shared_fake: FakeOpenAI, web: aiohttp.ClientSession) -> None:

@@ -8,21 +8,25 @@ from typing import Any
 
 import pytest
 
-from gateway.compose_vision import make_backend, make_decoder, make_fetcher, make_guard_rules, make_service
+from gateway.compose_vision import make_backend, make_decoder, make_fetcher, make_guard_rules, make_reader, make_service
 from gateway.core.routing.breaker import BreakerRules
 from gateway.core.vision.sources import SourceRules
 from gateway.settings import Facts, Server, Settings, State
 from gateway.settings_check import Fault
 from gateway.settings_check_vision import check_vision, has_vision
 from gateway.settings_load import InvalidSettings, load_settings
-from gateway.settings_vision import Fetching, Vision
+from gateway.settings_vision import Fetching, Vision, VisionModel
 from gateway.shell.upstream.client import HttpUpstream
 from gateway.shell.vision.decode_cache import CachedDecoder
 from gateway.shell.vision.decode_flights import SharedDecoder
 from gateway.shell.vision.decode_guard import GuardRules
+from gateway.shell.vision.decode_log import LoggedDecoder
 from gateway.shell.vision.local_decoder import LocalDecoder
 from gateway.shell.vision.model_decoder import ModelDecoder
+from gateway.shell.vision.reader_process import ReaderOptions
+from gateway.shell.vision.readers import ChildReaders
 from gateway.shell.vision.remote_service import RemoteDecoder
+from gateway.shell.vision.source import ReadLimits
 from gateway.tasks import TaskGroup
 from tests.fakes.documents import LinesReader, ToldDecoder
 
@@ -140,6 +144,50 @@ def test_options_become_rules() -> None:
     assert (local.max_concurrent, local.timeout_s, local.retries) == (1, 0.25, 0)
     assert rules == GuardRules(16, 120.5, 60.0, 2, 0.1, BreakerRules(3, 30.0))
     assert make_fetcher(Vision(), SourceRules(["*"], [])) is not None
+
+
+def test_options_become_readers() -> None:
+    options = Vision(
+        ocr=False,
+        max_pages=7,
+        max_pixels=70_000,
+        index_workers=3,
+        page_seconds=4.5,
+        reader_idle_seconds=5.5,
+        reader_memory_bytes=300_000_000,
+        max_document_bytes=5000,
+    )
+    readers = make_reader(options)
+
+    assert isinstance(readers, ChildReaders)
+    assert readers.options == ReaderOptions(ReadLimits(7, 70_000, ocr=False), 3, 4.5, 5.5, 300_000_000, 5000)
+
+
+def test_texts_reach_the_log_where_that_is_asked_for_alone() -> None:
+    never, always = (
+        make_decoder(Vision(log_redact_text=redacts, decode_cache_ttl_secs=0), ToldDecoder(), Counter())
+        for redacts in (True, False)
+    )
+
+    assert isinstance(never, SharedDecoder)
+    assert isinstance(always, SharedDecoder)
+    assert (type(never._decoder), type(always._decoder)) == (ToldDecoder, LoggedDecoder)
+
+
+def test_what_is_asked_of_a_model() -> None:
+    options = Vision(
+        backend="openai",
+        service_url="http://h/v1",
+        model=VisionModel("m", "p", "t", 9, read_twice=True, options={"a": 1}),
+    )
+    backend = make_backend(options, HttpUpstream(), LinesReader(), None, TaskGroup())
+    rules = make_guard_rules(Vision(backend="openai", max_concurrent_decodes=5, retry_attempts=1))
+
+    assert isinstance(backend, ModelDecoder)
+    asked = backend._options
+    assert (asked.model, asked.prompt, asked.table_prompt, asked.max_tokens) == ("m", "p", "t", 9)
+    assert (asked.options, asked.reads_twice, asked.timeout_s) == ({"a": 1}, True, 5.0)
+    assert (rules.max_concurrent, rules.retries) == (5, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.core.errors import Refusal
+from gateway.core.facts.memory import Scope
 from gateway.core.facts.wire_json import invalid
+from gateway.core.vision.document import Job
 from gateway.core.vision.multipart import FormReader, Head, boundary_of
 from gateway.core.vision.wire_asked import Order, parse_form, parse_order
 from gateway.core.vision.wire_told import told_job
@@ -20,6 +22,9 @@ from gateway.seeing import Seeing
 
 _FORM = "multipart/form-data"
 _MAX_FIELD_BYTES = 65_536
+_MAX_BESIDE_BYTES = 1 << 20
+"""Of a form, beside its file: without a bound, one that never ends would take the room of all bodies."""
+_ORDERS = 3
 _MAX_NAME_CHARS = 512
 _QUEUE_RETRY_S = 5
 
@@ -44,16 +49,25 @@ class IndexDocumentStage:
 
     async def __call__(self, exchange: Exchange) -> None:
         order, data = await self._read(exchange)
-        seeing = self._seeing
-        try:
-            job = await seeing.jobs.submit(
-                scope_of(exchange), order.source, data, order.metadata, is_forced=order.is_forced
-            )
-        except VisionFault as fault:
-            if fault.kind == "full":
-                await self._refuse_full_queue()
-            raise seeing.refusal_of(fault) from None
-        await answer_json(exchange, told_job(job), 202)
+        await answer_json(exchange, told_job(await self._submitted(scope_of(exchange), order, data)), 202)
+
+    async def _submitted(self, scope: Scope, order: Order, data: bytes | None) -> Job:
+        """The job, once it is taken.
+
+        Raises:
+            Refusal: the queue or the store is full, or the store does not answer.
+        """
+        seeing, left = self._seeing, _ORDERS
+        while True:
+            left -= 1
+            try:
+                return await seeing.jobs.submit(scope, order.source, data, order.metadata, is_forced=order.is_forced)
+            except VisionFault as fault:
+                if fault.kind == "full":
+                    await self._refuse_full_queue()
+                # The queue may have had no room, and have some now: what is full for good is so once more.
+                if fault.kind != "full" or not left:
+                    raise seeing.refusal_of(fault) from None
 
     async def _read(self, exchange: Exchange) -> tuple[Order, bytes | None]:
         """What is ordered, and the bytes that came with it.
@@ -95,8 +109,11 @@ class IndexDocumentStage:
         most = self._seeing.rules.max_document_bytes
         parts: dict[str, bytearray] = {}
         file_name: str | None = None
-        part, bound = bytearray(), 0
+        part, bound, size = bytearray(), 0, 0
         async for data in exchange.inbound.decoded(holds=True):
+            size += len(data)
+            if size > most + _MAX_BESIDE_BYTES:
+                raise _too_large(most, is_file=True)
             for event in reader.feed(data):
                 if isinstance(event, Head):
                     if event.name in parts:

@@ -41,6 +41,8 @@ def test_headers_become_overrides(headers: list[tuple[str, str]], overrides: Ove
         ("x-gateway-budget", "1e3"),
         ("x-gateway-budget", "³"),
         ("x-gateway-budget", "9" * 5000),
+        ("x-gateway-budget", "000000000001" + "9" * 5000),
+        ("x-gateway-budget", "00000000000199999999999"),
         ("x-gateway-budget", ""),
         ("x-gateway-compaction", "maybe"),
         ("x-gateway-explain", "please"),

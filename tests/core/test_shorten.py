@@ -159,6 +159,20 @@ def with_picture(*parts: Message) -> list[Message]:
     ]
 
 
+def test_a_message_whose_pictures_are_not_all_read_tells_none() -> None:
+    """Else it would be forwarded otherwise once the rest is read, and cost more than was planned."""
+    other = {"type": "image_url", "image_url": {"url": IMAGE["image_url"]["url"] + "AA"}}
+    messages = with_picture(IMAGE, other)
+    half, empty = read_in(IMAGE), read_in(IMAGE) | read_in(other, "")
+    _, raws, unread = shortened(messages, 100, half)
+    _, _, read = shortened(messages, 100, empty)
+    later = shorten_again(raws, {0: unread[0].how}, (), per_four_chars, half | read_in(other, "later"))
+
+    assert unread[0].how.bound == 0
+    assert later == {0: unread[0].raw}
+    assert READ in told_parts(read[0])[1]
+
+
 def told_parts(shorter: Shorter) -> list[str]:
     return [part["text"] for part in json.loads(shorter.raw)["content"]]
 

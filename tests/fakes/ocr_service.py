@@ -39,6 +39,7 @@ class FakeOcrService:
     """How often a job says that it is running."""
     script: deque[Trouble] = field(default_factory=deque)
     calls: list[tuple[str, str, Json]] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     base_url: str = ""
     _jobs: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class FakeOcrService:
 
     async def _trouble(self, request: web.Request, body: Json) -> web.Response | None:
         self.calls.append((request.method, request.path, body))
+        self.asked.set()
         trouble = self.script.popleft() if self.script else None
         if trouble is Trouble.HANGS:
             await self.release.wait()

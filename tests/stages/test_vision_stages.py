@@ -16,14 +16,14 @@ from PIL import Image
 
 from gateway.core.errors import Refusal
 from gateway.core.facts.memory import Vector
-from gateway.core.vision.document import Fidelity
+from gateway.core.vision.document import Box, Fidelity
 from gateway.core.wire.headers import Headers
 from gateway.core.wire.overrides import read_overrides
 from gateway.core.wire.paths import endpoint_of
 from gateway.core.wire.request import Endpoint
 from gateway.exchange import Client, Exchange
 from gateway.pipeline import Stage
-from gateway.ports_vision import VisionFault
+from gateway.ports_vision import DocumentStore, VisionFault
 from gateway.seeing import Seeing, VisionRules, refuse_switched_off, refuse_unwanted
 from gateway.settings_vision import Vision
 from gateway.shell.vision.local_decoder import LocalDecoder
@@ -128,6 +128,32 @@ class Api:
             region["text"]: region["region_id"] for word in lines for region in await self.found(word.strip("!"))
         }
         return [regions[line] for line in dict.fromkeys(lines)]
+
+
+class WaitingReader(LinesReader):
+    """Renders once it may."""
+
+    def __init__(self) -> None:
+        self.may_go_on = asyncio.Event()
+
+    async def render(self, data: bytes, page: int, box: Box | None, max_side_px: int) -> bytes:
+        await self.may_go_on.wait()
+        return await super().render(data, page, box, max_side_px)
+
+
+class CountedStore:
+    """Counts how often the bytes of a document are fetched."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self._store = store
+        self.fetched = 0
+
+    async def regions(self, owner: bytes, region_ids: Sequence[str]) -> Any:
+        return await self._store.regions(owner, region_ids)
+
+    async def data_of(self, owner: bytes, doc_id: str) -> bytes | None:
+        self.fetched += 1
+        return await self._store.data_of(owner, doc_id)
 
 
 def _set() -> asyncio.Event:
@@ -312,6 +338,28 @@ async def test_a_region_as_a_picture(api: Api) -> None:
     assert (await refusal_of(api.call("GET", f"/regions/{ids[0]}/image?max_side_px=0"))).status == 400
 
 
+async def test_pictures_that_wait_hold_no_documents(api: Api) -> None:
+    """However many ask at once, the bytes of few documents are held; who waits for too long is told so."""
+    await api.index()
+    region_id = (await api.ids())[0]
+    reader = WaitingReader()
+    rules = VisionRules(wait_s=0.05)
+    fetched = CountedStore(api.seeing.store)
+    seeing = Seeing(fetched, reader, api.seeing.decoder, api.jobs, rules, Counter(), api._check)  # type: ignore[arg-type]
+    api.stages[Endpoint.VISION_IMAGE] = ShowRegionStage(seeing)
+    asked = [asyncio.create_task(api.call("GET", f"/regions/{region_id}/image")) for _ in range(20)]
+    late = await asyncio.gather(*asked[4:], return_exceptions=True)
+    reader.may_go_on.set()
+    first = await asyncio.gather(*asked[:4], return_exceptions=True)
+    after = await api.call("GET", f"/regions/{region_id}/image")
+
+    assert {(each.status, each.code) for each in late if isinstance(each, Refusal)} == {(504, "vision_timeout")}
+    assert [each for each in late if not isinstance(each, Refusal)] == []
+    assert [each for each in first if isinstance(each, BaseException)] == []
+    assert after.status == 200
+    assert fetched.fetched == 5
+
+
 async def test_lists_come_in_pages(api: Api) -> None:
     for number in range(5):
         await api.index(f"document {number}".encode())
@@ -363,6 +411,19 @@ async def test_a_full_queue_is_told_apart_from_a_full_store(api: Api, store: Sql
     assert room.status == 507
 
 
+async def test_a_queue_that_has_just_got_room_is_no_full_store(api: Api, store: SqliteDocumentStore) -> None:
+    """Between the refusal and the look at the queue a worker may take a job: then the order is given once more."""
+    api.jobs.holds = True
+    body, kind = form({"file": b"text"})
+    for _ in range(2):
+        await api.call("POST", "/index", body, kind=kind)
+    api.jobs.after_refusal = lambda: store.claim_job("w", 1_000_000, 10**15)
+    told = await api.call("POST", "/index", body, kind=kind)
+
+    assert told.status == 202
+    assert await store.waiting_jobs() == 2
+
+
 async def test_a_job_that_is_cancelled(api: Api) -> None:
     """It ends once; cancelled again it is as it was."""
     api.jobs.holds = True
@@ -389,6 +450,8 @@ WRONG_FORMS: list[tuple[bytes, str, int]] = [
     (*form({"file": b"x", "doc_url": b"http://h/"}), 400),
     (*form({"file": b"x" * 4097}), 413),
     (*form({"file": b"x", "metadata": b" " * 70_000}), 413),
+    (b" " * (1 << 21) + b"\r\n" + form({"file": b"x"})[0], "multipart/form-data; boundary=b0", 413),
+    (form({"file": b"x"})[0] + b" " * (1 << 21), "multipart/form-data; boundary=b0", 413),
     (form({"file": b"x"})[0] + form({"file": b"y"})[0], "multipart/form-data; boundary=none", 400),
     (form({"file": b"x"})[0], "multipart/form-data", 400),
     (form({"file": b"x"})[0][:-9], "multipart/form-data; boundary=b0", 400),

@@ -21,7 +21,7 @@ import msgspec
 
 from gateway.core.context.elide import elide_arguments, elide_text
 from gateway.core.context.elide_names import names_in
-from gateway.core.context.elide_parts import picture_key, picture_url, stub_parts
+from gateway.core.context.elide_parts import picture_key, picture_url, pictures_of, stub_parts
 from gateway.core.context.elide_plan import MIN_RESULT_TOKENS, Result, note_of_repeat, plan_elisions
 from gateway.core.context.plan import LEAST_PART_TOKENS, LEAST_RESULT_TOKENS
 from gateway.core.context.secrets import mask_secrets
@@ -203,7 +203,7 @@ def _candidates(
         if index not in staying or not (fact.is_tool_result or is_said or is_media):
             continue
         message = reread_message(raws[index])
-        is_stubbed = is_media and not (texts and _picture_texts(message, texts))
+        is_stubbed = is_media and not (texts and _is_read(message, texts))
         if is_media:
             elidable = fact.tokens - count_message(index, stub_parts(message))
             frame = 0
@@ -251,6 +251,15 @@ def _picture_texts(message: Mapping[str, Any], texts: Mapping[str, str]) -> list
     content = message.get("content")
     urls = filter(None, map(picture_url, content)) if isinstance(content, list) else ()
     return [text for url in urls if (text := texts.get(picture_key(url), ""))]
+
+
+def _is_read(message: Mapping[str, Any], texts: Mapping[str, str]) -> bool:
+    """Whether it is known of all of the message's pictures what stands in them, and something does in one.
+
+    Otherwise what is forwarded of it would be another thing once the rest is read, and cost more than was planned.
+    """
+    read = [texts.get(key) for key in pictures_of(message)]
+    return any(read) and None not in read
 
 
 def _told_pictures(

@@ -29,7 +29,7 @@ _is_places = re.compile(r"\s*\[[\s\d.,\[\]-]*").fullmatch
 _without_ends = re.compile(r"<｜(?:end▁of▁sentence|begin▁of▁sentence|▁pad▁)｜>|<\|(?:grounding|endoftext)\|>").sub
 _many_lines = re.compile(r"\n{3,}").sub
 _find_tables = re.compile(r"<table\b", re.IGNORECASE).finditer
-_TABLE_END = "</table>"
+_find_table_ends = re.compile(r"</table>", re.IGNORECASE).finditer
 _MAX_PERIOD_CHARS = 256
 _MIN_LOOP_TIMES = 8
 SURE_LOOP_CHARS, LIKELY_LOOP_CHARS = 4_000, 400
@@ -111,13 +111,16 @@ def table_rows(text: str) -> str:
     """The text with tables of HTML as lines, ` | ` between cells; one that does not end goes to the text's end."""
     if "<t" not in text.lower():
         return text
+    ends = _find_table_ends(text)
+    table_end = next(ends, None)
     parts: list[str] = []
     at = 0
     for found in _find_tables(text):
         if found.start() < at:
             continue  # a table within one
-        end = text.lower().find(_TABLE_END, found.start())
-        end = len(text) if end < 0 else end + len(_TABLE_END)
+        while table_end is not None and table_end.start() < found.start():
+            table_end = next(ends, None)
+        end = len(text) if table_end is None else table_end.end()
         rows = _Rows()
         rows.feed(text[found.start() : end])
         rows.close()

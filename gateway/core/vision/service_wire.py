@@ -15,7 +15,7 @@ Invariants, each with a test of its own:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -147,10 +147,14 @@ def read_kept(data: bytes) -> Kept | None:
     return found
 
 
-def page_of(kept: Kept, number: int) -> LaidPage:
-    """A page, from 1."""
-    regions = [region for region in kept.regions if region.page == number]
-    return LaidPage(_size_of(regions), [laid_of(region) for region in regions])
+def pages_of(kept: Kept, first: int) -> Iterator[LaidPage]:
+    """All pages from this one on; the first is 1."""
+    by_page: dict[int, list[ServiceRegion]] = {}
+    for region in kept.regions:
+        by_page.setdefault(region.page, []).append(region)
+    for number in range(first, kept.pages + 1):
+        regions = by_page.get(number, [])
+        yield LaidPage(_size_of(regions), [laid_of(region) for region in regions])
 
 
 def _size_of(regions: Sequence[ServiceRegion]) -> PageSize:

@@ -26,6 +26,7 @@ from gateway.core.vision.sources import MAX_URL_CHARS
 MAX_SOUGHT, USUAL_SOUGHT = 50, 12
 MAX_LISTED, USUAL_LISTED = 1000, 100
 MAX_SIDE_PX = 4096
+_MAX_DIGITS = 12
 _Id = Annotated[str, Meta(min_length=1, max_length=512)]
 _Ids = Annotated[list[_Id], Meta(min_length=1, max_length=1000)]
 _Page = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -213,6 +214,7 @@ def _whole_number(asked: Mapping[str, str], name: str, usual: int, most: int) ->
     value = asked.get(name)
     if value is None:
         return usual
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value[:12]) <= most:
+    is_number = value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS
+    if not is_number or not 1 <= int(value) <= most:
         raise wrong_field(name, f"a whole number from 1 to {most}", "another text")
     return int(value)

@@ -18,7 +18,7 @@ from gateway.core.errors import Refusal, invalid_request
 from gateway.core.wire.headers import GATEWAY_PREFIX
 
 _MAX_NAMES = 1024
-_MAX_TOKENS = 2**31 - 1
+_MAX_TOKENS, _MAX_DIGITS = 2**31 - 1, 12
 
 
 class Compacting(enum.Enum):
@@ -93,7 +93,8 @@ def read_overrides(headers: Sequence[tuple[str, str]]) -> Overrides:
 def _tokens(value: str | None) -> int | None:
     if value is None:
         return None
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value[:12]) <= _MAX_TOKENS:
+    is_number = value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS
+    if not is_number or not 1 <= int(value) <= _MAX_TOKENS:
         raise _invalid(_BUDGET, value, "a whole number of tokens above 0")
     return int(value)
 

@@ -89,6 +89,8 @@ class DocumentKeeper:
                     await self._store.sweep(int((self._clock() - self._job_ttl_s) * 1e6))
             except VisionFault as fault:
                 _note(fault, "the store of documents could not be swept")
+            except Exception:  # noqa: BLE001 - a fault of our own must not end the sweeping
+                _log.exception("the store of documents could not be swept")
             times += 1
             await asyncio.sleep(self._period_s)
 

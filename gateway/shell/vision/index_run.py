@@ -16,7 +16,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -244,15 +243,11 @@ class JobRun:
         raise StoreRefusalError("The document is indexed by several at once, each with other metadata: try again.")
 
     async def _read(self, document: Document, data: bytes, first: int) -> None:
-        number, began = first, time.perf_counter()
+        number = first
         async with aclosing(self._parts.reader.pages(data, first)) as pages:
             async for page in pages:
                 await self._add(document.id, number, page)
-                kind = "text" if all(region.has_text_layer for region in page.regions) else "ocr"
-                now = time.perf_counter()
-                self._parts.figures.pages[kind] += 1
-                self._parts.figures.page_s[kind] += now - began
-                number, began = number + 1, now
+                number += 1
 
     async def _add(self, doc_id: str, number: int, page: LaidPage) -> None:
         characters = sum(len(region.text) + len(region.caption) for region in page.regions)

@@ -1,7 +1,8 @@
 """`ports.Decoder` on this machine: a document's own text, or what is read of its page at the size of the fidelity.
 
 A reading that is given up goes on until its own time is over: to end it would be to end its process, which has loaded
-its models by then, and the next reading would have to wait for them anew.
+its models by then, and the next reading would have to wait for them anew. The next one begins, and its document is
+fetched, once that has ended: however many are given up, one document is held.
 """
 
 from __future__ import annotations
@@ -29,12 +30,19 @@ class LocalDecoder:
     def __init__(self, reader: Reader, tasks: TaskGroup, *, reads_pictures: bool) -> None:
         self._reader = reader
         self._tasks = tasks
+        self._turn = asyncio.Lock()
         self.version = "local:ocr" if reads_pictures else "local:text"
 
     async def decode(self, exchange: Exchange, wanted: ToDecode, fidelity: Fidelity) -> Reading:
         region = wanted.region
-        data = await wanted.fetch_data()
-        decoding = self._tasks.spawn(self._read(data, region, LOCAL_DPI[fidelity]), "decode a region")
+        await self._turn.acquire()
+        try:
+            data = await wanted.fetch_data()
+            decoding = self._tasks.spawn(self._read(data, region, LOCAL_DPI[fidelity]), "decode a region")
+        except BaseException:
+            self._turn.release()
+            raise
+        decoding.add_done_callback(lambda _: self._turn.release())
         read = await asyncio.shield(decoding)
         if isinstance(read, VisionFault):
             # The same page takes as long again; only a machine that is overloaded is left alone.

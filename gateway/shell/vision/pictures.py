@@ -101,16 +101,16 @@ class PictureTexts:
             keys = self._keys.get(digest)
             if keys is None or any(self._is_unknown(owner, key) for key in keys):
                 keys = await self._look(owner, digest, read(at))
-            known = {key: text for key in keys if (text := self._text(owner, key))}
-            if known:
-                texts |= known
+            settled = {key: text for key in keys if (text := self._text(owner, key)) is not None}
+            texts |= settled
+            if known := {key: text for key, text in settled.items() if text}:
                 told[at] = await self._told_with(owner, digest, known, read, at)
         return ReadPictures(texts, told)
 
-    def _text(self, owner: bytes, key: str) -> str:
-        """What was read in a picture; "" for nothing, or not yet."""
+    def _text(self, owner: bytes, key: str) -> str | None:
+        """What was read in a picture, "" for nothing; None where it is not read yet."""
         kept = self._known.get(_kept_as(owner, key))
-        return kept[1:] if kept is not None and kept != _NOTHING else ""
+        return None if kept is None else "" if kept == _NOTHING else kept[1:]
 
     async def _told_with(
         self,

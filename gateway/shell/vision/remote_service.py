@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import TypeVar
 from urllib.parse import quote
 
 from gateway.core.routing.routes import Route
@@ -20,7 +22,7 @@ from gateway.core.vision.service_wire import (
     SUCCEEDED,
     Kept,
     ServiceJob,
-    page_of,
+    pages_of,
     read_decoding,
     read_job,
     read_kept,
@@ -38,6 +40,8 @@ from gateway.shell.vision.model_decoder import backend_headers
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _MAX_FAULTS = 5
 """Polls in a row that fail before the job does."""
+_READ_INLINE_BYTES = 65_536
+T = TypeVar("T")
 MEDIA_TYPE = "application/vnd.llm-gateway.regions+json"
 
 
@@ -66,15 +70,20 @@ class RemoteService:
 
     async def index(self, doc_url: str) -> ServiceJob:
         """Order a document to be indexed."""
-        return _job_in(await self.ask("POST", "/index", render_order(doc_url)))
+        return await _job_in(await self.ask("POST", "/index", render_order(doc_url)))
 
     async def job(self, job_id: str) -> ServiceJob:
         """How far it is."""
-        return _job_in(await self.ask("GET", f"/jobs/{quote(job_id, safe='')}", None))
+        return await _job_in(await self.ask("GET", f"/jobs/{quote(job_id, safe='')}", None))
 
 
-def _job_in(body: bytes) -> ServiceJob:
-    job = read_job(body)
+async def _read(read: Callable[[bytes], T], body: bytes) -> T:
+    """What stands in a text of JSON; a long one is read in a thread."""
+    return read(body) if len(body) <= _READ_INLINE_BYTES else await asyncio.to_thread(read, body)
+
+
+async def _job_in(body: bytes) -> ServiceJob:
+    job = await _read(read_job, body)
     if job is None:
         raise unreadable_answer("it is no job")
     return job
@@ -105,7 +114,7 @@ class RemoteFetcher:
         if job.status in FAILED:
             reason = f": {job.reason}" if job.reason else "."
             raise VisionFault("unreadable", f"The vision service could not index the document{reason}")
-        return render_kept(url, job)
+        return await asyncio.to_thread(render_kept, url, job)
 
     async def _finished(self, job: ServiceJob) -> ServiceJob:
         """The job once it has ended; a poll that fails is made again, a few times."""
@@ -130,12 +139,12 @@ class RemoteReader:
     """`ports.Reader` of what the service has told."""
 
     async def inspect(self, data: bytes) -> Inspected:
-        return Inspected(MEDIA_TYPE, _kept_in(data).pages)
+        return Inspected(MEDIA_TYPE, (await _kept_in(data)).pages)
 
     async def pages(self, data: bytes, first: int) -> AsyncGenerator[LaidPage, None]:
-        kept = _kept_in(data)
-        for number in range(first, kept.pages + 1):
-            yield page_of(kept, number)
+        for page in pages_of(await _kept_in(data), first):
+            yield page
+            await asyncio.sleep(0)
 
     async def render(self, data: bytes, page: int, box: Box | None, max_side_px: int) -> bytes:
         raise VisionFault("unreadable", "The vision service keeps the document: there is no picture of it here.")
@@ -147,8 +156,8 @@ class RemoteReader:
         """Nothing runs."""
 
 
-def _kept_in(data: bytes) -> Kept:
-    kept = read_kept(data)
+async def _kept_in(data: bytes) -> Kept:
+    kept = await _read(read_kept, data)
     if kept is None:
         message = "With vision.backend: remote documents are indexed by doc_url; a file cannot be read here."
         raise VisionFault("unreadable", message)
@@ -167,12 +176,12 @@ class RemoteDecoder:
         self.version = f"remote:{hashlib.sha256(service.route.base_url.encode()).hexdigest()[:16]}"
 
     async def decode(self, exchange: Exchange, wanted: ToDecode, fidelity: Fidelity) -> Reading:
-        kept = _kept_in(await wanted.fetch_data())
-        service_id = service_id_of(kept, wanted.region)
+        kept = await _kept_in(await wanted.fetch_data())
+        service_id = await asyncio.to_thread(service_id_of, kept, wanted.region)
         if service_id is None:
             raise VisionFault("unreadable", "The vision service knows no such region.")
         body = await self._service.ask("POST", "/decode", render_decoding(service_id, fidelity))
-        reading = read_decoding(body, service_id)
+        reading = await _read(partial(read_decoding, region_id=service_id), body)
         if reading is None:
             raise unreadable_answer("it says nothing of the region")
         return reading

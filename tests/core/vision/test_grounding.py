@@ -116,6 +116,13 @@ def test_any_loop_ends(unit: str, times: int) -> None:
         assert len(kept) <= len("begin ") + 2 * len(unit)
 
 
+def test_many_tables_cost_no_more_than_one() -> None:
+    """The text is gone over once, and not again for each of them."""
+    many = "".join(f"<table><tr><td>{number}</td></tr></table>\n" for number in range(60_000))
+
+    assert table_rows(many).split() == [str(number) for number in range(60_000)]
+
+
 def test_a_table_becomes_rows() -> None:
     head = "<tr><th>Item</th><th>Price &amp; tax</th></tr>"
     row = "<tr><td>Tea\n<br>green</td><td>4.50</td></tr>"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.core.vision.document import Fidelity, PageSize, Reading, Region, RegionType
 from gateway.core.vision.service_wire import (
     laid_of,
-    page_of,
+    pages_of,
     read_decoding,
     read_job,
     read_kept,
@@ -50,7 +50,7 @@ def kept_of(job: Json) -> bytes:
 def test_a_job_becomes_pages() -> None:
     kept = read_kept(kept_of(JOB))
     assert kept is not None
-    first, second, third = (page_of(kept, number) for number in (1, 2, 3))
+    first, second, third = pages_of(kept, 1)
 
     assert (kept.pages, kept.doc_url) == (3, "http://h/a.pdf")
     assert first.size == PageSize(100, 200)
@@ -61,6 +61,16 @@ def test_a_job_becomes_pages() -> None:
     assert not any(each.has_text_layer for each in first.regions)
     assert second.regions == []
     assert [each.text for each in third.regions] == ["last"]
+    assert list(pages_of(kept, 3)) == [third]
+
+
+def test_many_pages_cost_no_more_than_their_regions() -> None:
+    """Each region is looked at once, and not again for each page."""
+    regions = [{"region_id": f"s{number}", "page": number} for number in range(1, 20_001)]
+    kept = read_kept(kept_of({"job_id": "j", "status": "succeeded", "pages": 20_000, "regions": regions}))
+
+    assert kept is not None
+    assert sum(len(page.regions) for page in pages_of(kept, 1)) == 20_000
 
 
 def test_what_is_kept_is_the_same_for_the_same_regions() -> None:

@@ -200,6 +200,8 @@ def test_a_page() -> None:
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("limit=-1", "limit"),
+        ("limit=00000000000110000", "limit"),
+        ("limit=000000000001" + "9" * 5000, "limit"),
         ("limit=%C2%B2", "limit"),
         ("limit=", "limit"),
         ("limit=1&limit=2", "query"),
@@ -215,9 +217,11 @@ def test_wrong_pages_name_their_parameter(query: str, field: str) -> None:
 
 
 def test_a_size() -> None:
+    """However it is written, its bound holds."""
     assert parse_side("/i") is None
     assert parse_side("/i?max_side_px=4096") == 4096
-    with pytest.raises(Refusal) as refused:
-        parse_side("/i?max_side_px=4097")
+    for wrong in ("4097", "00000000000199999"):
+        with pytest.raises(Refusal) as refused:
+            parse_side(f"/i?max_side_px={wrong}")
 
-    assert field_of(refused) == "max_side_px"
+        assert field_of(refused) == "max_side_px"

@@ -91,3 +91,24 @@ async def test_without_the_extra_every_call_says_which_one() -> None:
     await jobs.close()
     await reader.close()
     await store.close()
+
+
+async def test_a_fault_of_our_own_does_not_end_the_sweeping(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and there is a next time: else a store would grow and nobody would know."""
+
+    class Odd(Store):
+        async def held_bytes(self) -> int:
+            if not self.before_us:
+                self.before_us = 1
+                raise TypeError("as told")
+            return await super().held_bytes()
+
+    store = Odd()
+    keeper = DocumentKeeper(store, job_ttl_s=100.0, period_s=0.001, clock=lambda: 1000.0)
+    await keeper.open()
+    async with asyncio.timeout(10):
+        await store.swept.wait()
+    await keeper.close()
+
+    assert store.before_us == 900_000_000
+    assert "could not be swept" in caplog.text

@@ -12,7 +12,6 @@ from gateway.core.vision.document import JobStatus, RegionsSought
 from gateway.ports_vision import VisionFault
 from gateway.shell.vision.index_run import doc_id_of
 from gateway.shell.vision.sqlite import SqliteDocumentStore
-from tests.fakes.document_readers import MadeReader
 from tests.shell.vision.documents import ALICE, BOB, OTHER, sought, texts
 from tests.shell.vision.indexing import QUICK, Works, works
 
@@ -35,7 +34,7 @@ async def test_a_document_is_read_page_by_page_and_found(store: SqliteDocumentSt
     assert document is not None
     assert (document.id, document.media_type, document.source) == (job.doc_id, "text/x-made", "a.txt")
     assert (document.hash, document.metadata) == (hashlib.sha256(DATA).hexdigest(), {"team": "red"})
-    assert work.jobs.figures.pages == {"text": 3}
+    assert work.reader.read == [1, 2, 3]
     assert work.jobs.figures.jobs == {"succeeded": 1}
 
 
@@ -250,17 +249,6 @@ async def test_a_full_queue_refuses(store: SqliteDocumentStore) -> None:
 
     assert caught.value.kind == "full"
     assert await work.jobs.waiting() == 1
-
-
-async def test_pages_are_counted_by_what_was_read(store: SqliteDocumentStore) -> None:
-    """Those with a text layer and those without; an empty page has nothing to recognise."""
-    reader = MadeReader()
-    reader.scans = {2}
-    async with works(store, reader) as work:
-        await work.index(b"one\ntwo\n\nfour")
-
-    assert work.jobs.figures.pages == {"text": 3, "ocr": 1}
-    assert min(work.jobs.figures.page_s.values()) > 0
 
 
 async def test_a_large_page_is_counted_in_a_thread(store: SqliteDocumentStore) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.core.vision.document import Job, JobStatus, LaidPage
 from gateway.ports_vision import VisionFault
+from gateway.shell.vision.measured_reader import MeasuredReader
 from gateway.shell.vision.reader_process import ReaderOptions
 from gateway.shell.vision.readers import ChildReaders
 from gateway.shell.vision.source import ReadLimits
@@ -262,7 +263,9 @@ async def test_a_gateway_killed_in_the_middle_of_a_document_costs_nothing(tmp_pa
     (tmp_path / "vision.db.flag").touch()
     store = SqliteDocumentStore(path)
     readers = ChildReaders(ReaderOptions(ReadLimits(), module="tests.shell.vision.bad_reader"))
-    async with works(store, readers, clock=lambda: time.time() + 100) as work:
+    read: list[str] = []
+    measured = MeasuredReader(readers, lambda source, _: read.append(source))
+    async with works(store, measured, clock=lambda: time.time() + 100) as work:
         job = await store.job(ALICE.owner, job_id)
         assert job is not None
         ended = await work.ended(job)
@@ -271,7 +274,7 @@ async def test_a_gateway_killed_in_the_middle_of_a_document_costs_nothing(tmp_pa
     await store.close()
 
     assert (ended.status, ended.pages_done) == (JobStatus.SUCCEEDED, 4)
-    assert work.jobs.figures.pages == {"text": 2}
+    assert read == ["document"] * 2
     assert found == [4] * 4
 
 

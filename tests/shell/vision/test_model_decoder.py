@@ -259,3 +259,39 @@ async def test_a_local_reading_that_is_given_up_goes_on() -> None:
         await reader.ended.wait()
 
     assert decoding.cancelled()
+
+
+async def test_while_a_reading_goes_on_that_was_given_up_no_document_is_held() -> None:
+    """The next waits for it before its bytes are fetched: those of many would wait in memory otherwise."""
+
+    class Slow(LinesReader):
+        begun, release = asyncio.Event(), asyncio.Event()
+
+        async def decode(self, data: bytes, page: int, box: Box, dpi: int) -> Reading:
+            self.begun.set()
+            await self.release.wait()
+            return Reading("late", 1.0)
+
+    fetched = 0
+
+    async def fetch() -> bytes:
+        nonlocal fetched
+        fetched += 1
+        return b"text"
+
+    reader, tasks = Slow(), TaskGroup()
+    decoder = LocalDecoder(reader, tasks, reads_pictures=True)
+    counted = replace(wanted(), fetch_data=fetch)
+    first = asyncio.create_task(decoder.decode(exchange(), counted, Fidelity.DEFAULT))
+    await reader.begun.wait()
+    first.cancel()
+    others = [asyncio.create_task(decoder.decode(exchange(), counted, Fidelity.DEFAULT)) for _ in range(5)]
+    await asyncio.wait([first, *others], timeout=0.01)
+    while_it_reads = fetched
+    for given_up in others[1:]:
+        given_up.cancel()
+    reader.release.set()
+    last = await asyncio.wait_for(others[0], 10)
+
+    assert while_it_reads == 1
+    assert (last.text, fetched) == ("late", 2)

@@ -91,7 +91,7 @@ class Desk:
 
         digests = {at: json.dumps(message).encode() for at, message in enumerate(messages)}
         self.looked = await self.pictures.look(exchange_for(client), digests, read)
-        return self.looked.texts
+        return {key: text for key, text in self.looked.texts.items() if text}
 
     async def known(self, *messages: Message, client: bytes = ALICE) -> Mapping[str, str]:
         """What is known once all was read."""
@@ -117,6 +117,21 @@ async def test_a_picture_is_read_once() -> None:
     assert desk.reads == reads
     assert [text_of(json.loads(raw)).count("the text in it") for raw in desk.looked.told.values()] == [1, 2]
     assert desk.pictures.tally == {"read": 2}
+
+
+async def test_what_shows_nothing_is_told_apart_from_what_is_not_read_yet() -> None:
+    """The one has an empty text, the other none."""
+    reader = FakeReader()
+    desk = Desk(reader)
+    blank, later = url_of(" "), url_of("later")
+    await desk.known(showing(blank))
+    reader.may_go_on.clear()
+    await desk.ask(showing(blank, later))
+    texts = desk.looked.texts
+    reader.may_go_on.set()
+    await desk.tasks.drain(10)
+
+    assert texts == {picture_key(blank): ""}
 
 
 async def test_no_client_gets_what_was_read_for_another() -> None:
