@@ -265,6 +265,11 @@ def task_docs(_: list[str]) -> int:
     return run("-m", "gateway", "config", "--write", str(ROOT / "config"), kind="demo")
 
 
+def task_chart_docs(_: list[str]) -> int:
+    """write the charts' schemas, tables of values and plain manifests (docs/sidecar.md)"""
+    return run("helm/generate.py")
+
+
 def task_lock(_: list[str]) -> int:
     """resolve the versions anew (needs `uv` on PATH)"""
     base = ["uv", "pip", "compile", "-q", "--universal", "--generate-hashes", "--no-annotate", "--no-header"]

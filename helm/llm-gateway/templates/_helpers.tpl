@@ -32,15 +32,37 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
-{{- define "llm-gateway.image" -}}
-{{- if .Values.image.digest }}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
-{{- else }}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
-{{- end }}
-{{- end }}
-
 {{/* Seconds from SIGTERM to SIGKILL: what the gateway promises to need, and 5 to settle its accounts and exit. */}}
 {{- define "llm-gateway.gracePeriod" -}}
 {{- add (ceil .Values.config.server.lame_duck_seconds) (ceil .Values.config.server.drain_seconds) 5 }}
+{{- end }}
+
+{{/* How many replicas there may be. */}}
+{{- define "llm-gateway.maxReplicas" -}}
+{{- ternary .Values.autoscaling.maxReplicas .Values.replicas .Values.autoscaling.enabled | int -}}
+{{- end }}
+
+{{/* How many there are at least. */}}
+{{- define "llm-gateway.minReplicas" -}}
+{{- ternary .Values.autoscaling.minReplicas .Values.replicas .Values.autoscaling.enabled | int -}}
+{{- end }}
+
+{{/* Stops, in words, what would render and not work. */}}
+{{- define "llm-gateway.validate" -}}
+{{- include "llm-gateway.check" (dict "values" .Values) -}}
+{{- $max := include "llm-gateway.maxReplicas" . | int -}}
+{{- $who := ternary "autoscaling.maxReplicas" "replicas" .Values.autoscaling.enabled -}}
+{{- $state := toString (dig "state" "url" "memory://" (.Values.config | toJson | fromJson)) -}}
+{{- if and (gt $max 1) (not (regexMatch "^(rediss?://|\\$\\{)" $state)) -}}
+{{- fail (printf "\n\n%s is %d, and config.state.url is %s: each replica would keep briefs, sessions and limits of its own, and a chat that\nmeets another replica would find nothing of itself. Set config.state.url: ${REDIS_URL}, and secretEnv.REDIS_URL to the\nkey of your Secret that holds redis://...; or keep to one replica.\n" $who $max $state) -}}
+{{- end -}}
+{{- $facts := .Values.config | toJson | fromJson | dig "facts" (dict) -}}
+{{- $factsUrl := toString (get $facts "url" | default "memory://") -}}
+{{- $factsOn := ternary $facts.enabled true (hasKey $facts "enabled") -}}
+{{- if and (gt $max 1) $factsOn (not (regexMatch "^(postgres(ql)?://|\\$\\{)" $factsUrl)) -}}
+{{- fail (printf "\n\n%s is %d, and config.facts.url is %s: each replica would remember facts of its own, and answer from those.\nSet config.facts.url: ${FACTS_URL}, and secretEnv.FACTS_URL to the key of your Secret that holds postgresql://...;\nor config.facts.enabled: false.\n" $who $max $factsUrl) -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail (printf "\n\nautoscaling.minReplicas %d is above autoscaling.maxReplicas %d.\n" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- end -}}
 {{- end }}
