@@ -163,7 +163,7 @@ class GatewayVision:
 
     def stages(self) -> dict[Endpoint, tuple[Stage, ...]]:
         """What answers the calls of vision, by endpoint."""
-        return make_vision_stages(self._seeing)
+        return make_vision_stages(self._seeing, self._tasks)
 
     @property
     def forget(self) -> Callable[[bytes, str | None], Awaitable[int]] | None:
@@ -288,7 +288,7 @@ def make_vision_rules(options: Vision) -> VisionRules:
     )
 
 
-def make_vision_stages(seeing: Seeing | None) -> dict[Endpoint, tuple[Stage, ...]]:
+def make_vision_stages(seeing: Seeing | None, tasks: TaskGroup) -> dict[Endpoint, tuple[Stage, ...]]:
     """What answers the calls of vision, by endpoint."""
     if seeing is None:
         return dict.fromkeys(OF_VISION, (refuse_switched_off,))
@@ -299,7 +299,7 @@ def make_vision_stages(seeing: Seeing | None) -> dict[Endpoint, tuple[Stage, ...
         Endpoint.VISION_JOB: AnswerJobStage(seeing),
         Endpoint.VISION_DOCUMENTS: ListDocumentsStage(seeing),
         Endpoint.VISION_DOCUMENT: AnswerDocumentStage(seeing),
-        Endpoint.VISION_IMAGE: ShowRegionStage(seeing),
+        Endpoint.VISION_IMAGE: ShowRegionStage(seeing, tasks),
     }
     return {endpoint: (refuse_unwanted, stage) for endpoint, stage in stages.items()}
 
