@@ -35,6 +35,7 @@ from gateway.shell.vision.decode_guard import GuardedDecoder, GuardRules
 from gateway.shell.vision.decode_log import LoggedDecoder
 from gateway.shell.vision.document_keeper import DocumentKeeper
 from gateway.shell.vision.fetcher import DocumentFetcher
+from gateway.shell.vision.index_figures import IndexFigures
 from gateway.shell.vision.index_run import IndexOptions
 from gateway.shell.vision.indexing import IndexJobs
 from gateway.shell.vision.local_decoder import LocalDecoder
@@ -179,6 +180,7 @@ class GatewayVision:
             return []
         keeper = self._keeper
         faults = {kind: count for (_, kind), count in self._tally.items()}
+        indexing = self._jobs.figures if isinstance(self._jobs, IndexJobs) else IndexFigures()
         breaker = self._guard.breaker.state.value if self._guard is not None else 0
         return vision_metrics(
             VisionFigures(
@@ -192,7 +194,8 @@ class GatewayVision:
                 faults,
                 self._reminding.tally if self._reminding is not None else {},
                 self.pictures.tally if self.pictures is not None else {},
-                self._jobs.figures.jobs if isinstance(self._jobs, IndexJobs) else {},
+                indexing.jobs,
+                indexing.errors,
                 _readers_of(self._reader),
             )
         )
