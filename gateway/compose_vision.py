@@ -38,6 +38,7 @@ from gateway.shell.vision.decode_guard import GuardedDecoder, GuardRules
 from gateway.shell.vision.decode_log import LoggedDecoder
 from gateway.shell.vision.document_keeper import DocumentKeeper
 from gateway.shell.vision.fetcher import DocumentFetcher
+from gateway.shell.vision.index_figures import IndexFigures
 from gateway.shell.vision.index_run import IndexOptions
 from gateway.shell.vision.indexing import IndexJobs
 from gateway.shell.vision.local_decoder import LocalDecoder
@@ -182,7 +183,7 @@ class GatewayVision:
 
     def stages(self) -> dict[Endpoint, tuple[Stage, ...]]:
         """What answers the calls of vision, by endpoint."""
-        return make_vision_stages(self._seeing)
+        return make_vision_stages(self._seeing, self._tasks)
 
     @property
     def forget(self) -> Callable[[bytes, str | None], Awaitable[int]] | None:
@@ -198,6 +199,7 @@ class GatewayVision:
             return []
         keeper = self._keeper
         faults = {kind: count for (_, kind), count in self._tally.items()}
+        indexing = self._jobs.figures if isinstance(self._jobs, IndexJobs) else IndexFigures()
         breaker = self._guard.breaker.state.value if self._guard is not None else 0
         return vision_metrics(
             VisionFigures(
@@ -211,7 +213,8 @@ class GatewayVision:
                 faults,
                 self._reminding.tally if self._reminding is not None else {},
                 self.pictures.tally if self.pictures is not None else {},
-                self._jobs.figures.jobs if isinstance(self._jobs, IndexJobs) else {},
+                indexing.jobs,
+                indexing.errors,
                 _readers_of(self._reader),
             )
         )
@@ -307,7 +310,7 @@ def make_vision_rules(options: Vision) -> VisionRules:
     )
 
 
-def make_vision_stages(seeing: Seeing | None) -> dict[Endpoint, tuple[Stage, ...]]:
+def make_vision_stages(seeing: Seeing | None, tasks: TaskGroup) -> dict[Endpoint, tuple[Stage, ...]]:
     """What answers the calls of vision, by endpoint."""
     if seeing is None:
         return dict.fromkeys(OF_VISION, (refuse_switched_off,))
@@ -318,7 +321,7 @@ def make_vision_stages(seeing: Seeing | None) -> dict[Endpoint, tuple[Stage, ...
         Endpoint.VISION_JOB: AnswerJobStage(seeing),
         Endpoint.VISION_DOCUMENTS: ListDocumentsStage(seeing),
         Endpoint.VISION_DOCUMENT: AnswerDocumentStage(seeing),
-        Endpoint.VISION_IMAGE: ShowRegionStage(seeing),
+        Endpoint.VISION_IMAGE: ShowRegionStage(seeing, tasks),
     }
     return {endpoint: (refuse_unwanted, stage) for endpoint, stage in stages.items()}
 

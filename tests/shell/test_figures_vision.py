@@ -6,7 +6,15 @@ from gateway.shell.telemetry.figures_vision import VisionFigures, vision_metrics
 
 
 def test_figures_become_metrics() -> None:
-    told = [{"hit": 7}, {"tries": 9, "retries": 1}, {"timeout": 4}, {"found": 2}, {"read": 5}, {"failed": 6}]
+    told = [
+        {"hit": 7},
+        {"tries": 9, "retries": 1},
+        {"timeout": 4},
+        {"found": 2},
+        {"read": 5},
+        {"failed": 6},
+        {"TIMEOUT": 6},
+    ]
     metrics = vision_metrics(VisionFigures(3, 40, 5000, 2, 1, *told, readers={"started": 9, "memory": 8}))
     samples = {(each.name, *each.labels.values()): each.value for metric in metrics for each in metric.samples}
 
@@ -36,6 +44,11 @@ def test_figures_become_metrics() -> None:
         ("vision_index_jobs_total", "failed"): 6,
         ("vision_index_jobs_total", "cancelled"): 0,
         ("vision_index_jobs_total", "released"): 0,
+        ("vision_index_failures_total", "TIMEOUT"): 6,
+        **{
+            ("vision_index_failures_total", code): 0
+            for code in ("VALIDATION_ERROR", "UPSTREAM_ERROR", "UPSTREAM_DISABLED", "INTERNAL_ERROR")
+        },
         ("vision_chat_searches_total", "found"): 2,
         ("vision_chat_searches_total", "nothing"): 0,
         ("vision_chat_searches_total", "timeout"): 0,

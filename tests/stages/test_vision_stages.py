@@ -62,7 +62,7 @@ class Api:
             Endpoint.VISION_JOB: AnswerJobStage(self.seeing),
             Endpoint.VISION_DOCUMENTS: ListDocumentsStage(self.seeing),
             Endpoint.VISION_DOCUMENT: AnswerDocumentStage(self.seeing),
-            Endpoint.VISION_IMAGE: ShowRegionStage(self.seeing),
+            Endpoint.VISION_IMAGE: ShowRegionStage(self.seeing, TaskGroup()),
         }
 
     def _check(self, url: str) -> None:
@@ -134,10 +134,13 @@ class WaitingReader(LinesReader):
     """Renders once it may."""
 
     def __init__(self) -> None:
-        self.may_go_on = asyncio.Event()
+        self.begun, self.may_go_on = asyncio.Event(), asyncio.Event()
+        self.made = 0
 
     async def render(self, data: bytes, page: int, box: Box | None, max_side_px: int) -> bytes:
+        self.begun.set()
         await self.may_go_on.wait()
+        self.made += 1
         return await super().render(data, page, box, max_side_px)
 
 
@@ -346,7 +349,7 @@ async def test_pictures_that_wait_hold_no_documents(api: Api) -> None:
     rules = VisionRules(wait_s=0.05)
     fetched = CountedStore(api.seeing.store)
     seeing = Seeing(fetched, reader, api.seeing.decoder, api.jobs, rules, Counter(), api._check)  # type: ignore[arg-type]
-    api.stages[Endpoint.VISION_IMAGE] = ShowRegionStage(seeing)
+    api.stages[Endpoint.VISION_IMAGE] = ShowRegionStage(seeing, TaskGroup())
     asked = [asyncio.create_task(api.call("GET", f"/regions/{region_id}/image")) for _ in range(20)]
     late = await asyncio.gather(*asked[4:], return_exceptions=True)
     reader.may_go_on.set()
@@ -358,6 +361,24 @@ async def test_pictures_that_wait_hold_no_documents(api: Api) -> None:
     assert [each for each in first if isinstance(each, BaseException)] == []
     assert after.status == 200
     assert fetched.fetched == 5
+
+
+async def test_a_picture_that_nobody_waits_for_is_made_all_the_same(api: Api) -> None:
+    """To end it would be to end the process that makes it, and others' readings with its models."""
+    await api.index()
+    region_id = (await api.ids())[0]
+    reader, tasks = WaitingReader(), TaskGroup()
+    seeing = Seeing(api.seeing.store, reader, api.seeing.decoder, api.jobs, VisionRules(), Counter(), api._check)
+    api.stages[Endpoint.VISION_IMAGE] = ShowRegionStage(seeing, tasks)
+    asked = asyncio.create_task(api.call("GET", f"/regions/{region_id}/image"))
+    await asyncio.wait_for(reader.begun.wait(), 10)
+    asked.cancel()
+    await asyncio.wait([asked])
+    reader.may_go_on.set()
+    await tasks.drain(10)
+
+    assert asked.cancelled()
+    assert reader.made == 1
 
 
 async def test_lists_come_in_pages(api: Api) -> None:

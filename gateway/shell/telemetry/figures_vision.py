@@ -25,6 +25,7 @@ class VisionFigures(NamedTuple):
         searches: of chats, by what they came to.
         pictures: of chats, by what became of them.
         jobs: of indexing, by how they ended.
+        failures: of jobs that failed, by the code that their clients were told.
         readers: processes that read, by what became of them.
     """
 
@@ -39,6 +40,7 @@ class VisionFigures(NamedTuple):
     searches: Mapping[str, int]
     pictures: Mapping[str, int]
     jobs: Mapping[str, int]
+    failures: Mapping[str, int]
     readers: Mapping[str, int]
 
 
@@ -47,6 +49,7 @@ def vision_metrics(figures: VisionFigures) -> list[Metric]:
     cache = {"hit": 0, "miss": 0} | dict(figures.cache)
     ends = ("crashed", "killed", "memory", "broken", "garbage", "ended", "timeout")
     readers = dict.fromkeys(("started", *ends), 0) | dict(figures.readers)
+    codes = dict.fromkeys(("VALIDATION_ERROR", "TIMEOUT", "UPSTREAM_ERROR", "UPSTREAM_DISABLED", "INTERNAL_ERROR"), 0)
     kinds = dict.fromkeys(("disabled", "timeout", "upstream", "unreadable", "forbidden", "full", "down"), 0)
     return [
         gauge_metric("vision_documents", "Documents that can be searched.", figures.documents),
@@ -70,6 +73,9 @@ def vision_metrics(figures: VisionFigures) -> list[Metric]:
             "Orders to index that ended here, or were given back for another process to go on with.",
             "result",
             {**dict.fromkeys(("succeeded", "failed", "cancelled", "released"), 0), **figures.jobs},
+        ),
+        counter_metric(
+            "vision_index_failures", "Orders to index that failed, by code.", "code", {**codes, **figures.failures}
         ),
         counter_metric(
             "vision_chat_searches",

@@ -1,4 +1,4 @@
-"""`ports_vision.Fetcher`: brings documents from the web, from a folder of this machine, and out of `data:` URLs.
+"""`ports_vision.Fetcher`: brings documents from the web, and from a folder of this machine.
 
 A URL is read strictly and held against the allow-list (`core/vision/sources`). The host's addresses are looked up
 here, each is checked, and only these are connected to: what a name is said to be a moment later makes no difference.
@@ -15,8 +15,6 @@ Invariants, each with a test of its own:
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import io
 import ipaddress
 import re
@@ -24,7 +22,6 @@ import socket
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -44,7 +41,6 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _DECOMPRESSED_AT_ONCE = 1 << 18
 _PACKED = ("gzip", "x-gzip", "deflate")
 _NOT_FOUND = "its host has no address, or one that may not be connected to"
-_data_url = re.compile(r"data:[^,]{0,256};base64,(.*)", re.IGNORECASE | re.ASCII | re.DOTALL).fullmatch
 _is_markup = re.compile(rb"(?:\xef\xbb\xbf)?\s*<", re.ASCII).match
 
 
@@ -93,10 +89,7 @@ class DocumentFetcher:
             raise VisionFault("forbidden", str(error)) from None
 
     async def _fetched(self, url: str) -> bytes:
-        scheme = url[:5].lower()
-        if scheme == "data:":
-            return self._from_data(url)
-        if scheme == "file:":
+        if url[:5].lower() == "file:":
             if self._file_root is None:
                 raise SourceRefusedError("file: URLs are not read here: vision.fetch.file_root names no folder")
             return await asyncio.to_thread(read_below, self._file_root, url, self._max_bytes)
@@ -107,18 +100,6 @@ class DocumentFetcher:
                 return answer
             source = answer
         raise VisionFault("upstream", f"the document was redirected more than {self._max_redirects} times")
-
-    def _from_data(self, url: str) -> bytes:
-        matched = _data_url(url)
-        if matched is None:
-            raise SourceRefusedError("a data: URL has to be data:TYPE;base64,DATA")
-        self._check_size(len(matched[1]) * 3 // 4 - 2)
-        try:
-            data = base64.b64decode(unquote_to_bytes(matched[1]), validate=True)
-        except (ValueError, binascii.Error):
-            raise SourceRefusedError("the data: URL's data are no base64") from None
-        self._check_size(len(data))
-        return data
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

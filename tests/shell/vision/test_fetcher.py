@@ -6,7 +6,6 @@ A real server on 127.0.0.1 is what may be connected to (`allow_addresses`), and 
 from __future__ import annotations
 
 import asyncio
-import base64
 import gzip
 import ipaddress
 import os
@@ -460,24 +459,3 @@ async def test_a_server_has_to_be_who_it_says_it_is(tmp_path: Path) -> None:
 
     assert asked == ["docs.example"]
     assert (fault.kind, fault.message) == ("upstream", "the document's server could not be asked")
-
-
-async def test_data_urls_are_read() -> None:
-    """In base64, within the bound."""
-    packed = base64.b64encode(PDF * 3).decode()
-    most = base64.b64encode(b"x" * MAX_BYTES).decode()
-    bad = {
-        "data:text/plain,hello": "forbidden",
-        "data:": "forbidden",
-        "data:;base64,AAA": "forbidden",
-        "data:;base64,AA*A": "forbidden",
-        "data:;base64,\ud800": "forbidden",
-        f"data:;base64,{most}{most}": "unreadable",
-        f"data:;base64,{base64.b64encode(b'x' * (MAX_BYTES + 1)).decode()}": "unreadable",
-    }
-
-    assert await fetcher(allow=[]).fetch(f"data:application/pdf;base64,{packed}") == PDF * 3
-    assert await fetcher().fetch(f"DATA:;base64,{packed.replace('=', '%3D')}") == PDF * 3
-    assert len(await fetcher().fetch(f"data:;base64,{most}")) == MAX_BYTES
-    for url, kind in bad.items():
-        assert (await refused(fetcher(), url)).kind == kind
