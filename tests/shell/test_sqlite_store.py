@@ -224,6 +224,22 @@ async def test_the_file_stays_small(tmp_path: Path) -> None:
         assert not store.faults
 
 
+async def test_room_that_is_free_goes_back_to_the_disk(tmp_path: Path) -> None:
+    """Once most of what was kept has expired, making room gives back many pages, not one."""
+    path, clock = tmp_path / "f", Clock()
+    async with opened(path, 500_000, clock) as store:
+        for number in range(55):
+            await store.put("s", b"%d" % number, os.urandom(8_000), ttl_s=10)
+        clock.now_s += 60
+        for number in range(12):
+            await store.put("s", b"later %d" % number, os.urandom(8_000))
+        db = sqlite3.connect(path)
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.close()
+
+    assert pages < 60
+
+
 async def test_a_closed_store_is_quiet(tmp_path: Path) -> None:
     """A late write is lost and counted, and does not open the file again."""
     store = SqliteStateStore(tmp_path / "f", MAX_BYTES, Clock())

@@ -41,6 +41,8 @@ _CONNECT_TRIES, _CONNECT_PAUSE_S = 10, 0.03
 _PAGE_ENTRIES = 256
 _EVICT_SHARE = 0.9
 """What is left of the bound after an eviction, so that the next write need not evict again."""
+_GIVEN_BACK_PAGES = 256
+"""Of the file, at a time: what a write may be held up by."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
   id INTEGER PRIMARY KEY, space TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, size INTEGER NOT NULL,
@@ -149,7 +151,8 @@ class SqliteStateStore:
         done.add_done_callback(self._finished)
         try:
             # Once a call has waited in vain, none waits until the disk has answered.
-            return await asyncio.wait_for(asyncio.shield(done), 0 if self._is_stuck else patience_s)
+            async with asyncio.timeout(0 if self._is_stuck else patience_s):  # `wait_for` may lose a cancellation
+                return await asyncio.shield(done)
         except TimeoutError:
             self._is_stuck = True
             self.faults["slow"] += 1
@@ -368,7 +371,9 @@ class SqliteStateStore:
         if self.held_bytes > self._max_bytes:
             excess = self.held_bytes - int(self._max_bytes * _EVICT_SHARE)
             self.evicted += self._delete(db, _OLDEST, (excess,))
-        db.execute("PRAGMA incremental_vacuum(256)").fetchall()
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        for _ in range(min(free, _GIVEN_BACK_PAGES)):
+            db.execute("PRAGMA incremental_vacuum(1)")  # Python takes one step of it, and a step is a page
 
 
 _REASONS = {
