@@ -305,7 +305,6 @@ def make_vision_rules(options: Vision) -> VisionRules:
         max_regions=options.max_regions_per_request,
         fidelity=Fidelity(options.default_fidelity),
         max_document_bytes=options.max_document_bytes,
-        queue_max=options.index_queue_max,
         takes_files=options.backend != "remote",
     )
 

@@ -28,7 +28,7 @@ class VisionFault(Exception):  # noqa: N818 - named for what it is in logs and m
 
     Kinds: `disabled` (switched off, an extra is missing, a breaker is open), `timeout`, `upstream` (it answered with an
     error, or with what cannot be read), `unreadable` (the document: broken, encrypted, of no known type, too large,
-    hostile), `forbidden` (a source that must not be fetched), `full` (the store or the queue), `down` (the store).
+    hostile), `forbidden` (a source that must not be fetched), `busy` (the queue is full), `full` and `down` (the store).
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -104,7 +104,7 @@ class DocumentStore(Protocol):
         """Whether this worker is, for so long, the one that has vectors made: no two pay for the same one."""
 
     async def put_job(self, job: Job, data: bytes | None, queue_max: int) -> None:
-        """Keep a new job, with the bytes that came with it; `full` where so many wait already."""
+        """Keep a new job, with the bytes that came with it; `busy` where so many wait already."""
 
     async def job(self, owner: bytes, job_id: str) -> Job | None:
         """A job, if it is this owner's."""

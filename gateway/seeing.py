@@ -26,7 +26,7 @@ from gateway.ports_vision import Decoder, DocumentStore, Reader, VisionFault
 
 T = TypeVar("T")
 USE_HEADER = "x-use-ocr"
-_RETRY_S = 1
+_RETRY_S, _QUEUE_RETRY_S = 1, 5
 _is_id = re.compile(r"[0-9a-f]{32}").fullmatch
 _STATUSES: Mapping[str, tuple[int, str]] = {
     "disabled": (503, DISABLED),
@@ -35,6 +35,7 @@ _STATUSES: Mapping[str, tuple[int, str]] = {
     "unreadable": (422, "unreadable_document"),
     "forbidden": (400, "invalid_value"),
     "full": (507, "vision_full"),
+    "busy": (503, "vision_queue_full"),
     "down": (503, "vision_unavailable"),
 }
 _USES = {"true": True, "1": True, "false": False, "0": False}
@@ -49,7 +50,7 @@ class Jobs(Protocol):
         """Take an order: a URL, or bytes with their file's name.
 
         Raises:
-            VisionFault: `full`, `down`, `disabled` or `forbidden`.
+            VisionFault: `full`, `busy`, `down`, `disabled` or `forbidden`.
         """
 
     async def cancel(self, owner: bytes, job_id: str) -> Job | None:
@@ -64,7 +65,6 @@ class VisionRules:
         max_regions: in one call of decode.
         fidelity: where none is named.
         max_document_bytes: of an upload.
-        queue_max: orders that wait.
         wait_s: how long a call waits for the store.
         takes_files: documents may be uploaded; else they come by URL only.
     """
@@ -72,7 +72,6 @@ class VisionRules:
     max_regions: int = 16
     fidelity: Fidelity = Fidelity.DEFAULT
     max_document_bytes: int = 33_554_432
-    queue_max: int = 100
     wait_s: float = 10.0
     takes_files: bool = True
 
@@ -144,6 +143,7 @@ def refusal_of(fault: VisionFault) -> Refusal:
     """A fault as it is told, with the status of its kind."""
     status, code = _STATUSES.get(fault.kind, (502, "vision_upstream"))
     retry_s = _RETRY_S if status in (503, 504) and code != DISABLED else None
+    retry_s = _QUEUE_RETRY_S if fault.kind == "busy" else retry_s
     param = "doc_url" if fault.kind == "forbidden" else None
     return Refusal(status, code, fault.message, param=param, retry_after_s=retry_s)
 

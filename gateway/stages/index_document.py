@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.core.errors import Refusal
-from gateway.core.facts.memory import Scope
 from gateway.core.facts.wire_json import invalid
-from gateway.core.vision.document import Job
 from gateway.core.vision.multipart import FormReader, Head, boundary_of
 from gateway.core.vision.wire_asked import Order, parse_form, parse_order
 from gateway.core.vision.wire_told import told_job
@@ -24,9 +22,7 @@ _FORM = "multipart/form-data"
 _MAX_FIELD_BYTES = 65_536
 _MAX_BESIDE_BYTES = 1 << 20
 """Of a form, beside its file: without a bound, one that never ends would take the room of all bodies."""
-_ORDERS = 3
 _MAX_NAME_CHARS = 512
-_QUEUE_RETRY_S = 5
 
 
 class _Form(NamedTuple):
@@ -49,25 +45,12 @@ class IndexDocumentStage:
 
     async def __call__(self, exchange: Exchange) -> None:
         order, data = await self._read(exchange)
-        await answer_json(exchange, told_job(await self._submitted(scope_of(exchange), order, data)), 202)
-
-    async def _submitted(self, scope: Scope, order: Order, data: bytes | None) -> Job:
-        """The job, once it is taken.
-
-        Raises:
-            Refusal: the queue or the store is full, or the store does not answer.
-        """
-        seeing, left = self._seeing, _ORDERS
-        while True:
-            left -= 1
-            try:
-                return await seeing.jobs.submit(scope, order.source, data, order.metadata, is_forced=order.is_forced)
-            except VisionFault as fault:
-                if fault.kind == "full":
-                    await self._refuse_full_queue()
-                # The queue may have had no room, and have some now: what is full for good is so once more.
-                if fault.kind != "full" or not left:
-                    raise seeing.refusal_of(fault) from None
+        seeing, scope = self._seeing, scope_of(exchange)
+        try:
+            job = await seeing.jobs.submit(scope, order.source, data, order.metadata, is_forced=order.is_forced)
+        except VisionFault as fault:
+            raise seeing.refusal_of(fault) from None
+        await answer_json(exchange, told_job(job), 202)
 
     async def _read(self, exchange: Exchange) -> tuple[Order, bytes | None]:
         """What is ordered, and the bytes that came with it.
@@ -91,18 +74,6 @@ class IndexDocumentStage:
         except VisionFault as fault:
             expected = "a URL whose document may be fetched"
             raise invalid(f"`doc_url`: {fault.message}.", "doc_url", expected) from None
-
-    async def _refuse_full_queue(self) -> None:
-        """Where it is not the store that is full.
-
-        Raises:
-            Refusal: 503.
-        """
-        seeing = self._seeing
-        waiting = await seeing.ask(seeing.store.waiting_jobs())
-        if waiting >= seeing.rules.queue_max:
-            message = f"{waiting} documents wait to be indexed (vision.index_queue_max). Try again in a while."
-            raise Refusal(503, "vision_queue_full", message, retry_after_s=_QUEUE_RETRY_S)
 
     async def _read_form(self, exchange: Exchange) -> _Form:
         reader = FormReader(boundary_of(exchange.header("content-type") or ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,29 +20,19 @@ _LEASE_US = 10**15
 
 @dataclass
 class ImmediateJobs:
-    """`seeing.Jobs`; URLs are looked up in `web`. `holds`: orders are only taken.
-
-    `after_refusal` happens once, after the store has refused an order.
-    """
+    """`seeing.Jobs`; URLs are looked up in `web`. `holds`: orders are only taken."""
 
     store: DocumentStore
     reader: Reader
     queue_max: int = 100
     web: dict[str, bytes] = field(default_factory=dict)
     holds: bool = False
-    after_refusal: Callable[[], Awaitable[object]] | None = None
 
     async def submit(
         self, scope: Scope, source: str, data: bytes | None, metadata: Mapping[str, Any], *, is_forced: bool
     ) -> Job:
         job = Job(os.urandom(16).hex(), scope, source, data is not None, metadata, is_forced, 1_000_000)
-        try:
-            await self.store.put_job(job, data, self.queue_max)
-        except VisionFault:
-            happens, self.after_refusal = self.after_refusal, None
-            if happens is not None:
-                await happens()
-            raise
+        await self.store.put_job(job, data, self.queue_max)
         if self.holds:
             return job
         running = await self.store.claim_job(WORKER, 1_000_000, _LEASE_US)

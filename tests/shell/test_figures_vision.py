@@ -39,6 +39,7 @@ def test_figures_become_metrics() -> None:
         ("vision_faults_total", "unreadable"): 0,
         ("vision_faults_total", "forbidden"): 0,
         ("vision_faults_total", "full"): 0,
+        ("vision_faults_total", "busy"): 0,
         ("vision_faults_total", "down"): 0,
         ("vision_index_jobs_total", "succeeded"): 0,
         ("vision_index_jobs_total", "failed"): 6,

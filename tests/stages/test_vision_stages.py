@@ -52,7 +52,7 @@ class Api:
 
     def __init__(self, store: SqliteDocumentStore, rules: VisionRules) -> None:
         reader = LinesReader()
-        self.jobs = ImmediateJobs(store, reader, rules.queue_max)
+        self.jobs = ImmediateJobs(store, reader, queue_max=2)
         decoder = LocalDecoder(reader, TaskGroup(), reads_pictures=True)
         self.seeing = Seeing(store, reader, decoder, self.jobs, rules, Counter(), self._check)
         self.stages: dict[Endpoint, Stage] = {
@@ -182,7 +182,7 @@ async def store() -> AsyncIterator[SqliteDocumentStore]:
 
 @pytest.fixture
 def api(store: SqliteDocumentStore) -> Api:
-    return Api(store, VisionRules(max_document_bytes=4096, queue_max=2))
+    return Api(store, VisionRules(max_document_bytes=4096))
 
 
 async def refusal_of(calling: Any) -> Refusal:
@@ -432,19 +432,6 @@ async def test_a_full_queue_is_told_apart_from_a_full_store(api: Api, store: Sql
     assert room.status == 507
 
 
-async def test_a_queue_that_has_just_got_room_is_no_full_store(api: Api, store: SqliteDocumentStore) -> None:
-    """Between the refusal and the look at the queue a worker may take a job: then the order is given once more."""
-    api.jobs.holds = True
-    body, kind = form({"file": b"text"})
-    for _ in range(2):
-        await api.call("POST", "/index", body, kind=kind)
-    api.jobs.after_refusal = lambda: store.claim_job("w", 1_000_000, 10**15)
-    told = await api.call("POST", "/index", body, kind=kind)
-
-    assert told.status == 202
-    assert await store.waiting_jobs() == 2
-
-
 async def test_a_job_that_is_cancelled(api: Api) -> None:
     """It ends once; cancelled again it is as it was."""
     api.jobs.holds = True
@@ -541,6 +528,7 @@ async def test_where_vision_is_off_it_says_so(api: Api) -> None:
         ("upstream", 502),
         ("unreadable", 422),
         ("full", 507),
+        ("busy", 503),
         ("down", 503),
         ("odd", 502),
     ],
@@ -561,7 +549,7 @@ def test_the_usual_rules_are_those_of_the_options() -> None:
     options, rules = Vision(), VisionRules()
 
     assert (options.max_regions_per_request, Fidelity(options.default_fidelity)) == (rules.max_regions, rules.fidelity)
-    assert (options.max_document_bytes, options.index_queue_max) == (rules.max_document_bytes, rules.queue_max)
+    assert options.max_document_bytes == rules.max_document_bytes
 
 
 class Embeds:

@@ -50,7 +50,7 @@ def vision_metrics(figures: VisionFigures) -> list[Metric]:
     ends = ("crashed", "killed", "memory", "broken", "garbage", "ended", "timeout")
     readers = dict.fromkeys(("started", *ends), 0) | dict(figures.readers)
     codes = dict.fromkeys(("VALIDATION_ERROR", "TIMEOUT", "UPSTREAM_ERROR", "UPSTREAM_DISABLED", "INTERNAL_ERROR"), 0)
-    kinds = dict.fromkeys(("disabled", "timeout", "upstream", "unreadable", "forbidden", "full", "down"), 0)
+    kinds = dict.fromkeys(("disabled", "timeout", "upstream", "unreadable", "forbidden", "full", "busy", "down"), 0)
     return [
         gauge_metric("vision_documents", "Documents that can be searched.", figures.documents),
         gauge_metric("vision_regions", "Their regions.", figures.regions),

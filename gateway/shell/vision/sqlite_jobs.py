@@ -26,12 +26,13 @@ def put(db: sqlite3.Connection, job: Job, data: bytes | None, queue_max: int, ma
 
     Raises:
         ValueError: it cannot be stored.
-        VisionFault: `full`.
+        VisionFault: `busy` or `full`.
     """
     id_, body = rows.known_id(job.id), rows.job_body(job)
     queued = waiting(db)
     if queued >= queue_max:
-        raise VisionFault("full", f"{queued} documents wait to be indexed already, of at most {queue_max}; try later")
+        message = f"{queued} documents wait to be indexed already, of at most {queue_max}; try again in a while."
+        raise VisionFault("busy", message)
     scope_id, size = contents.scope_id_for(db, job.scope), JOB_BYTES + len(body)
     content = None if data is None else contents.keep(db, data, max_bytes)
     contents.take(db, size, max_bytes)

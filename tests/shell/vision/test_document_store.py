@@ -310,7 +310,7 @@ async def test_a_queue_that_is_full_says_so(store: Store) -> None:
     with pytest.raises(VisionFault, match="2 documents wait to be indexed already, of at most 2") as failed:
         await store.put_job(refused, b"x", 2)
 
-    assert failed.value.kind == "full"
+    assert failed.value.kind == "busy"
     assert await store.job(ALICE.owner, refused.id) is None
     await store.claim_job("w", NOW_US, 10)
     await store.put_job(refused, b"x", 2)

@@ -247,7 +247,7 @@ async def test_a_full_queue_refuses(store: SqliteDocumentStore) -> None:
     with pytest.raises(VisionFault) as caught:
         await work.submit(DATA)
 
-    assert caught.value.kind == "full"
+    assert caught.value.kind == "busy"
     assert await work.jobs.waiting() == 1
 
 
