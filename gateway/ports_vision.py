@@ -28,7 +28,7 @@ class VisionFault(Exception):  # noqa: N818 - named for what it is in logs and m
 
     Kinds: `disabled` (switched off, an extra is missing, a breaker is open), `timeout`, `upstream` (it answered with an
     error, or with what cannot be read), `unreadable` (the document: broken, encrypted, of no known type, too large,
-    hostile), `forbidden` (a source that must not be fetched), `busy` (the queue is full), `full` and `down` (the store).
+    hostile), `forbidden` (a source that must not be fetched), `busy` (a full queue), `full` and `down` (the store).
     """
 
     def __init__(self, kind: str, message: str) -> None:
