@@ -10,6 +10,7 @@ Invariants, each with a test of its own:
   2. It does not outlive its parent, even in the middle of a page.
   3. It says nothing of a document in its traces but where in the code it failed.
   4. Text that UTF-8 has no place for is no fault.
+  5. Where memory runs out, it is ended before the gateway is.
 """
 
 from __future__ import annotations
@@ -147,8 +148,10 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def confine(start: frames.Start) -> None:
-    """Give up what is not needed, and end with the parent."""
+    """Give up what is not needed, end with the parent, and be the first to go where a machine has no memory left."""
     _end_with(start.parent_pid)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("1000")
     # Not the address space: libraries and models that are mapped would count, and they are not what grows.
     for limit, value in (
         (resource.RLIMIT_DATA, start.memory_bytes),

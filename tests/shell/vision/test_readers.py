@@ -219,6 +219,16 @@ async def test_a_process_has_no_secrets_and_a_session_of_its_own(
     assert state == f"{os.nice(0) + 5} True /"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says whom it ends first")
+async def test_a_process_is_the_first_to_go(readers: ChildReaders) -> None:
+    """Where a machine or a container has no memory left: it, and not who started it."""
+    await readers.inspect(document(1))
+    (pid,) = readers.pids
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+
+    assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == 1000 > own
+
+
 async def test_a_process_writes_no_files(readers: ChildReaders) -> None:
     """A byte in a file is a fault."""
     with pytest.raises(VisionFault, match="met a fault"):
