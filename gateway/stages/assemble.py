@@ -38,8 +38,6 @@ SERVER_SIDE_KEYS = ("previous_response_id", "conversation")
 FIRST_USER_SHARE = 0.25
 """Of the prompt's limit: a first user message above this is folded like any other."""
 
-_PICTURE_TOKENS = 48
-"""A message with a picture takes at least so many."""
 _KNOWN_BYTES = 16 * 1024 * 1024
 """About 50,000 messages of chats that come again."""
 
@@ -130,10 +128,8 @@ class AssembleStage:
         if memory is not None:
             chat = replace(chat, reminders=await memory.remind(chat))
         if self._pictures is not None and may_need:
-            facts = count.facts
-            said = {at: fact.canonical for at, fact in enumerate(facts) if fact.role == "user"}
-            said = {at: digest for at, digest in said.items() if facts[at].tokens >= _PICTURE_TOKENS}
-            chat = replace(chat, pictures=await self._pictures.look(exchange, said, chat.raws.__getitem__))
+            shown = {at: fact.canonical for at, fact in enumerate(count.facts) if fact.spare_tokens}
+            chat = replace(chat, pictures=await self._pictures.look(exchange, shown, chat.raws.__getitem__))
         draft = await self._fitter.fit(chat) if chat.has_more or may_need else None
         self._fitter.note_sent(chat, draft)
         if memory is not None and not receipt.is_shadow:

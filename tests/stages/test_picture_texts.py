@@ -66,7 +66,7 @@ def test_an_old_picture_is_forwarded_as_its_text() -> None:
     assert "This is the invoice." in first_shown(first)
     assert (first.receipt.level.value, first.receipt.read_messages) == ("elided", 1)
     assert second.raws[: len(first.raws)] == first.raws
-    assert pictures.asked[0] == [0, 2]
+    assert pictures.asked[0] == [0]
 
 
 def test_one_that_is_not_read_yet_is_left_out() -> None:
@@ -91,7 +91,7 @@ def test_a_chat_far_from_its_budget_is_not_looked_at() -> None:
     near = run(world_of(pictures, soft_ratio=0.8).send(history(30)))
 
     assert asked_far == []
-    assert pictures.asked == [[0, 2]]
+    assert pictures.asked == [[0]]
     assert far.forwarded == far.body
     assert near.forwarded == near.body
 
