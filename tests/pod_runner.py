@@ -123,9 +123,10 @@ class PodRunner:
     async def _start(self, container: Json) -> Running:
         if "lifecycle" in container:
             raise NotImplementedError("hooks are not played")
-        words = [*(container.get("command") or self._programs[container["image"]]), *container.get("args", [])]
-        words = [sys.executable if words[0] == "python3" else words[0], *words[1:]]
-        words = [self._on_host(word, container) for word in words]
+        command = [self._on_host(word, container) for word in container.get("command", [])]
+        words = command or list(self._programs[container["image"]])  # these are the host's already
+        words[0] = sys.executable if words[0] == "python3" else words[0]
+        words += [self._on_host(word, container) for word in container.get("args", [])]
         if container.get("securityContext", {}).get("readOnlyRootFilesystem") and may_unshare():
             words = [*unshared(self._folder), *words]
         process = await asyncio.create_subprocess_exec(
