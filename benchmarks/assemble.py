@@ -5,8 +5,9 @@
 The recorded conversations (people who talk) and traces (agents that work; several in a row, where one is too short) are
 replayed message by message, with the real tokenizer and what is recalled. Timed are the requests with about so many
 messages. `fits`: the budget is larger than the chat. `user`: older messages are folded, a user's message waits for its
-answer, and what it needs of them is recalled for it. `step`: folded, in the middle of an agent's work. `compacts`:
-those at which more is folded, without a summariser. `plan`: the planning alone of such a one, a thousand messages long.
+answer, and what it needs of them is recalled for it. `step`: folded, in the middle of an agent's work. `ready`: all of
+these. `compacts`: those at which more is folded, without a summariser. `plan`: the planning alone of such a one, a
+thousand messages long.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ def main() -> int:
                     taken.setdefault(kind, []).append(one_ms)
             taken.setdefault("plan", []).append(planning_ms(chat))
         print(f"\n{name}: chats of about {options.messages} messages, ms")
+        show("ready", [one_ms for kind in ("fits", "user", "step") for one_ms in taken.get(kind, ())])
         for kind in ("fits", "user", "step", "compacts", "plan"):
             show(kind, taken.get(kind, ()))
     return 0
