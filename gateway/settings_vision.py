@@ -108,7 +108,8 @@ class Vision(Section, frozen=True):
     max_pixels: Annotated[int, Meta(ge=65_536, le=1_000_000_000, description="Of a picture.")] = 50_000_000
     page_seconds: Annotated[float, Meta(gt=0, le=3600, description="For one page to be read.")] = 60.0
     reader_memory_bytes: Annotated[
-        int, Meta(ge=268_435_456, description="What a process that reads documents may take.")
+        int,
+        Meta(ge=268_435_456, description="What a process that reads documents may take; text in pictures needs 1 GiB."),
     ] = 2_147_483_648
     reader_idle_seconds: Annotated[
         float, Meta(gt=0, le=86_400, description="After so long without work such a process ends.")
