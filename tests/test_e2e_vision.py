@@ -18,6 +18,7 @@ from aiohttp import web as server
 from PIL import Image
 
 from gateway.core.access import key_digest
+from tests.api_client import Told
 from tests.conftest import KEY
 from tests.fakes.deepseek_ocr import Failing, FakeDeepSeekOCR, Trouble
 from tests.fakes.ocr_service import FakeOcrService
@@ -25,7 +26,7 @@ from tests.fakes.ocr_service import Trouble as Stall
 from tests.fakes.openai_server import FakeOpenAI
 from tests.gateway_process import GatewayProcess, config_for
 from tests.made_documents import pdf_of, picture_of
-from tests.memory_client import MemoryClient, Told
+from tests.memory_client import MemoryClient
 from tests.vision_client import VisionClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

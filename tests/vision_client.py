@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import aiohttp
 
-from tests.gateway_process import GatewayProcess
-from tests.memory_client import Told
-
-Json = dict[str, Any]
+from tests.api_client import ApiClient, Json, Told
 
 
-class VisionClient:
-    """Calls with one key.
+class VisionClient(ApiClient):
+    """Calls of vision with one key."""
 
-    Args:
-        web: sends.
-        gateway: is asked.
-        key: of the client.
-        memory: that it names, or None.
-    """
-
-    def __init__(
-        self, web: aiohttp.ClientSession, gateway: GatewayProcess, key: str, memory: str | None = None
-    ) -> None:
-        self._web = web
-        self._root = gateway.base_url.removesuffix("/v1") + "/api/v1/vision"
-        self._headers = {"Authorization": f"Bearer {key}"} | ({"x-gateway-memory": memory} if memory else {})
-
-    async def call(self, method: str, path: str, value: Any = None, **headers: str) -> Told:
-        """A call with a JSON value, bytes as they are, or nothing."""
-        data = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
-        return await self._send(method, path, data, {"Content-Type": "application/json", **headers})
-
-    async def _send(self, method: str, path: str, data: Any, headers: dict[str, str]) -> Told:
-        sent = self._headers | headers
-        async with self._web.request(method, self._root + path, data=data, headers=sent) as answer:
-            told = {name.lower(): text for name, text in answer.headers.items()}
-            return Told(answer.status, await answer.read(), told)
+    below = "/api/v1/vision"
 
     async def close(self) -> None:
         """End the connections that it was given."""
